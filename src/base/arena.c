@@ -1,0 +1,123 @@
+#include "base/arena.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/must.h"
+
+enum { BLOCK_MIN = 8 * 1024, ALIGN = 16 };
+
+struct arena_block {
+	struct arena_block *next;
+	size_t size;
+	_Alignas(16) char data[];
+};
+
+void arena_init(struct arena *a)
+{
+	*a = (struct arena){0};
+}
+
+void arena_fini(struct arena *a)
+{
+	struct arena_block *b = a->head;
+	while (b) {
+		struct arena_block *next = b->next;
+		free(b);
+		b = next;
+	}
+	*a = (struct arena){0};
+}
+
+void arena_reset(struct arena *a)
+{
+	struct arena_block *keep = a->head;
+	if (!keep)
+		return;
+	struct arena_block *b = keep->next;
+	while (b) {
+		struct arena_block *next = b->next;
+		free(b);
+		b = next;
+	}
+	if (keep->size > 64 * BLOCK_MIN) { /* do not let one huge request pin its memory */
+		free(keep);
+		*a = (struct arena){0};
+		return;
+	}
+	keep->next = NULL;
+	a->at = keep->data;
+	a->end = keep->data + keep->size;
+	a->total = keep->size;
+}
+
+static void grow(struct arena *a, size_t n)
+{
+	size_t size = a->total < BLOCK_MIN ? BLOCK_MIN : a->total > 1u << 20 ? 1u << 20 : a->total;
+	if (size < n)
+		size = n;
+	must(size <= SIZE_MAX - sizeof(struct arena_block));
+	struct arena_block *b = malloc(sizeof *b + size);
+	must(b != NULL);
+	b->next = a->head;
+	b->size = size;
+	a->head = b;
+	a->at = b->data;
+	a->end = b->data + size;
+	a->total += size;
+}
+
+void *arena_alloc(struct arena *a, size_t n)
+{
+	must(n <= SIZE_MAX - ALIGN);
+	n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+	if (n == 0)
+		n = ALIGN;
+	if ((size_t)(a->end - a->at) < n)
+		grow(a, n);
+	void *p = a->at;
+	a->at += n;
+	memset(p, 0, n);
+	return p;
+}
+
+void *arena_array(struct arena *a, size_t count, size_t size)
+{
+	size_t n;
+	must(!__builtin_mul_overflow(count, size, &n));
+	return arena_alloc(a, n);
+}
+
+char *arena_cstr(struct arena *a, struct str s)
+{
+	char *p = arena_alloc(a, s.n + 1);
+	if (s.n)
+		memcpy(p, s.p, s.n);
+	return p;
+}
+
+struct str arena_str(struct arena *a, struct str s)
+{
+	return s.p ? (struct str){arena_cstr(a, s), s.n} : s;
+}
+
+struct str arena_vfmt(struct arena *a, const char *fmt, va_list ap)
+{
+	va_list again;
+	va_copy(again, ap);
+	int n = vsnprintf(NULL, 0, fmt, again);
+	va_end(again);
+	must(n >= 0);
+	char *p = arena_alloc(a, (size_t)n + 1);
+	vsnprintf(p, (size_t)n + 1, fmt, ap);
+	return (struct str){p, (size_t)n};
+}
+
+struct str arena_fmt(struct arena *a, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	struct str s = arena_vfmt(a, fmt, ap);
+	va_end(ap);
+	return s;
+}

@@ -1,0 +1,32 @@
+/* hash: SHA-256 (OpenSSL EVP, SHA-NI where the CPU has it) and XXH3. */
+#ifndef SD_BASE_HASH_H
+#define SD_BASE_HASH_H
+
+#include "base/str.h"
+
+struct sha256 {
+	uint8_t b[32];
+};
+
+/* A running digest; heap-allocated. */
+struct sha256_state;
+struct sha256_state *sha256_new(void);
+void sha256_free(struct sha256_state *s);
+void sha256_reset(struct sha256_state *s);
+void sha256_update(struct sha256_state *s, const void *p, size_t n);
+/* The digest of what was fed; the state must be reset or freed afterwards. */
+struct sha256 sha256_final(struct sha256_state *s);
+struct sha256 sha256_of(const void *p, size_t n);
+
+static inline bool sha256_eq(const struct sha256 *a, const struct sha256 *b)
+{
+	return memcmp(a->b, b->b, 32) == 0;
+}
+
+/* HMAC-SHA-256 (RFC 2104). */
+struct sha256 hmac_sha256(struct str key, struct str data);
+/* Constant-time comparison of n bytes. */
+bool hash_equal_ct(const void *a, const void *b, size_t n);
+uint64_t xxh3_64(const void *p, size_t n);
+
+#endif

@@ -1,0 +1,41 @@
+/* limits: every bound of the product in one place (I9). Sizes in bytes, times in milliseconds unless the name says. */
+#ifndef SD_BASE_LIMITS_H
+#define SD_BASE_LIMITS_H
+
+/* clang-format off */
+#define LIMIT_JSON_DEPTH            64
+#define LIMIT_JSON_BODY             (16 << 20)  /* an ordinary JSON body; sync/apply uses it to the full */
+#define LIMIT_JSON_BODY_SMALL       (256 << 10) /* routes that do not ask for more */
+#define LIMIT_HEADER_MEMORY         (16 << 10)  /* connection pool; headers above it give 431 */
+#define LIMIT_NAME_BYTES            255
+#define LIMIT_PATH_BYTES            8192
+#define LIMIT_PATH_DEPTH            128         /* folders below a share's root */
+#define LIMIT_TEXT                  4096        /* descriptions and the like */
+#define LIMIT_PAGE_CHANGES          5000
+#define LIMIT_PAGE_SNAPSHOT         10000
+#define LIMIT_PAGE_LIST             100
+#define LIMIT_APPLY_CHANGES         10000
+#define LIMIT_APPLY_PER_TX          500         /* the writer is never held above about 50 ms (D5) */
+#define LIMIT_APPLY_TRASH_WALK      100000      /* nodes looked at when base_cursor guards a folder deletion */
+#define LIMIT_FILE_BYTES            (INT64_C(5) << 30)  /* one multipart request; per tenant setting */
+#define LIMIT_CONTENT_BYTES         (INT64_C(1) << 50)  /* any file at all */
+#define LIMIT_DEVICE_ID_BYTES       128
+#define LIMIT_DEVICES_PER_USER      100
+#define LIMIT_MEMBERS_PER_SHARE     10000
+#define LIMIT_OP_ID_BYTES           128
+#define LIMIT_IDEMPOTENCY_KEY_BYTES 128
+#define LIMIT_WS_PER_PRINCIPAL      64
+#define LIMIT_WS_FRAME              (64 << 10)  /* from a client */
+#define LIMIT_WS_QUEUE_FRAMES       256         /* to a client that does not read; then it is closed */
+#define LIMIT_WS_BURST              16          /* change frames a share in LIMIT_WS_BURST_MS (D9) */
+#define LIMIT_WS_BURST_MS           50
+#define LIMIT_LANE_QUEUE            1024
+#define LIMIT_SLOW_BODY_MS          30000       /* a body must make progress within this */
+#define LIMIT_STAGED_MS             (INT64_C(24) * 3600 * 1000)
+#define LIMIT_OP_RESULT_MS          (INT64_C(30) * 24 * 3600 * 1000)
+#define LIMIT_TOKEN_TTL_S           3600
+#define LIMIT_TOKEN_TTL_MAX_S       (366 * 24 * 3600)
+#define LIMIT_TOKEN_BYTES           8192
+/* clang-format on */
+
+#endif

@@ -1,0 +1,81 @@
+/* store: file content as content-defined chunks in append-only packs.
+ *
+ * In: bytes are fed in file order to an ingest (whole-file SHA-256, FastCDC keyed per tenant, SHA-256 of each chunk,
+ * append to a pack if the tenant does not have the chunk). ingest_finish makes every byte durable (I2) and yields a
+ * content; content_commit, inside the write transaction that creates the version, adds the new chunks to the index
+ * and turns the content into a recipe.
+ * Out: a reader serves any window of a recipe; every chunk it touches is verified (D17), rot is E_CORRUPT.
+ *
+ * A recipe (D12) is a blob: version byte, then (zigzag varint: chunk id minus the previous id, varint: length) per
+ * chunk. Chunk ids are time-ordered row ids of this database, so a file's chunks are read by near-sequential look-ups.
+ * A hash alone never yields content (D13): recipes do, and they are reached through versions.
+ */
+#ifndef SD_CHUNKS_STORE_H
+#define SD_CHUNKS_STORE_H
+
+#include "base/hash.h"
+#include "base/id.h"
+#include "db/db.h"
+#include "io/disk.h"
+
+struct store;
+struct ingest;
+struct content_reader;
+
+struct store_config {
+	struct disk *disk;   /* rooted at the folder of the packs */
+	struct db *db;
+	struct idgen *ids;
+	const struct clock *clock;
+};
+
+int store_open(const struct store_config *config, struct store **out);
+/* Makes open packs durable and closes them. */
+void store_close(struct store *s);
+/* 0, or E_READ_ONLY after a failed fsync (then nothing is acknowledged any more until a restart). */
+int store_health(struct store *s);
+
+/* What ingest_finish found out. Lives until content_free. */
+struct content {
+	struct sha256 sha256;
+	int64_t size_bytes;
+	size_t n_chunks;
+	size_t n_new_chunks; /* not in the index when they were fed */
+	int64_t new_bytes;   /* stored for them */
+	struct content_chunk *chunks; /* store_priv.h */
+};
+
+/* tenant_key: 32 bytes, keys the chunker. size_hint: expected bytes, -1 unknown (above 4 MiB gets a pack of its own). */
+int ingest_begin(struct store *s, int64_t tenant_id, const uint8_t tenant_key[32], int64_t size_hint, struct ingest **out);
+/* E_NO_SPACE, E_IO, E_READ_ONLY: the ingest is dead; abort it. */
+int ingest_feed(struct ingest *in, const void *p, size_t n);
+/* Makes the content durable. The ingest is freed in any case; on 0 *out must be freed with content_free. */
+int ingest_finish(struct ingest *in, struct content **out);
+void ingest_abort(struct ingest *in);
+void content_free(struct content *c);
+
+/* In a write transaction: indexes the new chunks and appends the recipe to *recipe. Repeatable. */
+int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe);
+
+/* Opens a reader over a recipe (copied). tx resolves chunk places; it is not kept. size_bytes must match the recipe
+ * (else E_CORRUPT). */
+int content_open(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, int64_t size_bytes,
+                 struct content_reader **out);
+/* Reads up to n bytes at offset; *got < n only at the end. Thread-compatible: one caller at a time. */
+int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, size_t *got);
+void content_close(struct content_reader *r);
+
+/* The recipe in words (for the chunks API and fsck): hash and length of chunk i, in file order. */
+typedef int recipe_fn(void *arg, size_t i, const struct sha256 *hash, uint32_t length);
+int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, recipe_fn *fn, void *arg);
+
+/* The tables of this layer, for the migration list: chunks, packs. */
+extern const char *const store_schema_sql;
+
+/* Counters for /metrics; never go back within a process. */
+struct store_stats {
+	int64_t chunks_new, chunks_deduplicated, bytes_in, bytes_stored, bytes_out, fsyncs, corrupt;
+};
+void store_stats(struct store *s, struct store_stats *out);
+
+#endif
