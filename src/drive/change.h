@@ -1,0 +1,56 @@
+/* change: the append-only log of a tenant (D1, D2).
+ *
+ * Numbers: a write group holds the tenant's row from its first statement (db.h), so the next number can be taken at any
+ * point of the op and still becomes visible in order: no reader ever sees n before n - 1 (I1).
+ */
+#ifndef SD_DRIVE_CHANGE_H
+#define SD_DRIVE_CHANGE_H
+
+#include "drive/drive.h"
+
+enum change_type { CHANGE_CREATED = 1, CHANGE_UPDATED, CHANGE_DELETED, CHANGE_MOVED, CHANGE_RENAMED };
+
+const char *change_type_name(enum change_type type);
+
+struct node; /* drive/node.h */
+
+/* One entry; strings live in the arena of whoever made it. */
+struct change {
+	struct change *next;
+	int64_t seq, tenant_id, share_id;
+	struct rid resource;
+	enum change_type type;
+	int64_t changed_by, changed_at;
+	struct str old_path, new_path; /* share-rooted, or STR_NULL */
+	int64_t version_id;
+	struct str device_id;
+	struct str metadata; /* JSON object (D2: parent_id, name, size, mime_type, checksum_sha256, version, mtime, executable,
+	                        device_id, and subtree / reason where they apply) */
+};
+
+/* Takes the next number, fills it into *seq (may be NULL) and queues the entry; metadata is made from the node as it is
+ * after the change. subtree: descendants arrive without rows of their own (D2). */
+int change_append(struct dtx *t, enum change_type type, const struct node *node, struct str old_path,
+                  struct str new_path, bool subtree, struct str device_id, int64_t *seq);
+/* Stores what is queued and moves the tenant's head; called by drive_write. */
+int change_flush(struct dtx *t);
+
+/* A page (GET /sync/changes). share_id 0: every share that the principal may read. */
+struct change_page_in {
+	int64_t share_id;
+	struct str cursor; /* as sent; STR_NULL: the head */
+	int64_t limit;     /* 1..5000 */
+};
+struct change_page {
+	struct change *items;
+	size_t n_items;
+	int64_t cursor; /* last position scanned */
+	bool has_more;
+};
+/* E_CURSOR_INVALID, E_NOT_FOUND (share). */
+int change_page_read(struct ctx *ctx, const struct change_page_in *in, struct change_page *out);
+/* Parses and checks a cursor against the log in this snapshot: not older than the log, not from the future, not in an
+ * epoch gap. */
+int cursor_check(struct dtx *t, struct str text, int64_t *position);
+
+#endif
