@@ -14,9 +14,11 @@ const char *json_parse(struct str text, struct json_object **out)
 	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	struct json_object *doc = json_tokener_parse_ex(tok, text.n ? text.p : "", (int)text.n);
 	enum json_tokener_error err = json_tokener_get_error(tok);
+	size_t end = json_tokener_get_parse_end(tok);
 	if (err == json_tokener_continue) { /* a bare number at the end needs a terminator to be complete */
 		struct json_object *more = json_tokener_parse_ex(tok, " ", 1);
 		err = json_tokener_get_error(tok);
+		end = text.n;
 		if (err == json_tokener_success)
 			doc = more;
 	}
@@ -28,7 +30,6 @@ const char *json_parse(struct str text, struct json_object **out)
 		if (doc)
 			json_object_put(doc);
 	} else {
-		size_t end = json_tokener_get_parse_end(tok);
 		if (end < text.n && str_trim(str_skip(text, end)).n > 0) {
 			why = "there is more after the document";
 			json_object_put(doc);
