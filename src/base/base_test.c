@@ -189,7 +189,7 @@ static void json(void **state)
 	json_free(&doc);
 	assert_null(json_parse(STR("12"), &doc));
 	json_free(&doc);
-	const char *bad[] = {"", "{", "{\"a\":}", "[1,]", "{\"a\":1} x", "\"\xff\"", "nul", "{'a':1}"};
+	const char *bad[] = {"", "{", "{\"a\":}", "[1,]", "{\"a\":1} x", "\"\xff\"", "nul", "{\"a\":1}}"};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		assert_non_null(json_parse(str_c(bad[i]), &doc));
 	char deep[2 * LIMIT_JSON_DEPTH + 8];

@@ -11,7 +11,7 @@ const char *json_parse(struct str text, struct json_object **out)
 		return "the document is too large";
 	struct json_tokener *tok = json_tokener_new_ex(LIMIT_JSON_DEPTH);
 	must(tok != NULL);
-	/* Trailing bytes are judged below: json-c 0.16 leaks the document when it refuses them itself. */
+	/* Trailing bytes are judged below, with a sentence of our own. */
 	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 | JSON_TOKENER_ALLOW_TRAILING_CHARS);
 	struct json_object *doc = json_tokener_parse_ex(tok, text.n ? text.p : "", (int)text.n);
 	enum json_tokener_error err = json_tokener_get_error(tok);
