@@ -15,6 +15,8 @@ struct http_header {
 	struct str name, value;
 };
 
+struct http;
+
 struct request {
 	enum http_method method;
 	struct str path;     /* percent-encoded, without the query */
@@ -25,6 +27,7 @@ struct request {
 	struct str peer;     /* address, for logs and limits */
 	struct str params[4];/* decoded path parameters, in the template's order */
 	const struct route *route;
+	struct http *http;   /* who serves it: http_metrics() and the like (http/dispatch.h) */
 };
 
 /* First value of a header, or STR_NULL. */

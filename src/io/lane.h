@@ -13,6 +13,9 @@ typedef void lane_fn(void *arg);
 struct lane *lane_new(const char *name, int threads, size_t queue_max);
 /* Queues fn(arg). E_BUSY when the queue is full or the lane is stopping; then fn is not called. */
 int lane_submit(struct lane *lane, lane_fn *fn, void *arg);
+/* The same for the continuation of work that was admitted before (one a connection at most): ignores the bound, so it is
+ * refused only when the lane is stopping. */
+int lane_continue(struct lane *lane, lane_fn *fn, void *arg);
 size_t lane_queued(struct lane *lane);
 /* Runs what is queued, then joins the threads. */
 void lane_free(struct lane *lane);
