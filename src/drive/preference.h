@@ -1,0 +1,34 @@
+/* preference: what a device wants of a share. The server stores and announces it; clients alone act on it. */
+#ifndef SD_DRIVE_PREFERENCE_H
+#define SD_DRIVE_PREFERENCE_H
+
+#include "drive/drive.h"
+
+struct preference {
+	int64_t share_id;
+	bool sync_enabled;
+	struct str selected_folders, excluded_folders; /* JSON array of folder ids, or STR_NULL */
+	int64_t updated_at;
+};
+
+struct preference_list {
+	struct preference *items; /* by share id */
+	size_t n;
+};
+
+/* A preference that changed, for the sockets of its user. */
+struct preference_notice {
+	int64_t user_id, share_id, updated_at;
+	struct str device_id;
+};
+
+int drive_preference_list(struct ctx *ctx, struct str device_id, struct preference_list *out);
+/* Stores items for the device, all or none; *out is the list of all afterwards (NULL: not wanted). Each share must be
+ * readable (E_NOT_FOUND), each folder id well-formed (E_INVALID); whether the folders exist is not asked, since they
+ * may come later. */
+int drive_preference_put(struct ctx *ctx, struct str device_id, const struct preference *items, size_t n,
+                         struct preference_list *out);
+/* What changed in the tenant after since_us, oldest first, at most max: a hint for sockets. In a read. */
+int preference_changed(struct dtx *t, int64_t since_us, size_t max, struct preference_notice **out, size_t *n);
+
+#endif
