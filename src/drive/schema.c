@@ -27,6 +27,11 @@ static const char first[] =
     "create table signing_keys (kid text primary key, alg text not null, private_jwk text not null,"
     " created_at bigint not null, retired_at bigint);\n"
 
+    /* Sign-ins counted before their password is looked at; key: a digest of the account and/or the address. */
+    "create table login_attempts (key bytea primary key, attempts bigint not null, window_end bigint not null)"
+    " /*clustered*/;\n"
+    "create index login_attempts_end on login_attempts (window_end);\n"
+
     "create table shares (id bigint primary key, tenant_id bigint not null, root_id bigint not null, name text not null,"
     " description text, share_type text not null, owner_kind smallint not null, owner_id bigint not null,"
     " is_public smallint not null default 0, deleted_at bigint not null default 0, quota_bytes bigint,"
