@@ -1,0 +1,84 @@
+#include "chunks/codec.h"
+
+#include <stdlib.h>
+#include <zstd.h>
+
+#include "base/must.h"
+
+enum { LEVEL = 1, TOO_SMALL = 64, PROBE_BYTES = 4096 };
+
+struct codec_work {
+	ZSTD_CCtx *cctx;
+	ZSTD_DCtx *dctx;
+	size_t cap;
+	char *out;
+};
+
+struct codec_work *codec_work_new(void)
+{
+	struct codec_work *w = calloc(1, sizeof *w);
+	must(w != NULL);
+	return w;
+}
+
+void codec_work_free(struct codec_work *w)
+{
+	if (!w)
+		return;
+	ZSTD_freeCCtx(w->cctx);
+	ZSTD_freeDCtx(w->dctx);
+	free(w->out);
+	free(w);
+}
+
+/* Compression must save a sixteenth, or reading pays for nothing. */
+static size_t worthwhile(size_t n)
+{
+	return n - n / 16;
+}
+
+static size_t compress(struct codec_work *w, const void *p, size_t n)
+{
+	size_t got = ZSTD_compressCCtx(w->cctx, w->out, w->cap, p, n, LEVEL);
+	return ZSTD_isError(got) ? SIZE_MAX : got;
+}
+
+enum codec codec_encode(struct codec_work *w, const void *p, size_t n, struct str *stored)
+{
+	must(n <= CHUNK_MAX_BYTES);
+	*stored = str_n(p, n);
+	if (n < TOO_SMALL)
+		return CODEC_RAW;
+	if (!w->cctx) {
+		w->cap = ZSTD_compressBound(CHUNK_MAX_BYTES);
+		w->cctx = ZSTD_createCCtx();
+		w->out = malloc(w->cap);
+		must(w->cctx && w->out);
+	}
+	/* Cheap answer for what is compressed already: a piece from the middle, where no file header is. */
+	if (n >= 4 * PROBE_BYTES && compress(w, (const char *)p + n / 2, PROBE_BYTES) > worthwhile(PROBE_BYTES))
+		return CODEC_RAW;
+	size_t got = compress(w, p, n);
+	if (got > worthwhile(n))
+		return CODEC_RAW;
+	*stored = str_n(w->out, got);
+	return CODEC_ZSTD;
+}
+
+int codec_decode(struct codec_work *w, enum codec codec, struct str stored, void *out, size_t raw_len)
+{
+	switch (codec) {
+	case CODEC_RAW:
+		if (stored.n != raw_len)
+			return E_CORRUPT;
+		memcpy(out, stored.p, raw_len);
+		return E_OK;
+	case CODEC_ZSTD:
+		if (!w->dctx)
+			w->dctx = ZSTD_createDCtx();
+		must(w->dctx != NULL);
+		return ZSTD_decompressDCtx(w->dctx, out, raw_len, stored.p, stored.n) == raw_len ? E_OK : E_CORRUPT;
+	default:
+		return E_CORRUPT;
+	}
+}
