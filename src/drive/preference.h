@@ -7,7 +7,9 @@
 struct preference {
 	int64_t share_id;
 	bool sync_enabled;
-	struct str selected_folders, excluded_folders; /* JSON array of folder ids, or STR_NULL */
+	bool has_selected, has_excluded; /* else null */
+	int64_t *selected, *excluded;    /* folder ids */
+	size_t n_selected, n_excluded;
 	int64_t updated_at;
 };
 
@@ -22,10 +24,12 @@ struct preference_notice {
 	struct str device_id;
 };
 
+enum { PREFERENCE_FOLDERS_MAX = 10000, PREFERENCE_LIST_MAX = 10000 };
+
 int drive_preference_list(struct ctx *ctx, struct str device_id, struct preference_list *out);
 /* Stores items for the device, all or none; *out is the list of all afterwards (NULL: not wanted). Each share must be
- * readable (E_NOT_FOUND), each folder id well-formed (E_INVALID); whether the folders exist is not asked, since they
- * may come later. */
+ * readable (E_NOT_FOUND); whether the folders exist is not asked, since they may come and go later. E_INVALID above
+ * PREFERENCE_FOLDERS_MAX folders in a list. */
 int drive_preference_put(struct ctx *ctx, struct str device_id, const struct preference *items, size_t n,
                          struct preference_list *out);
 /* What changed in the tenant after since_us, oldest first, at most max: a hint for sockets. In a read. */

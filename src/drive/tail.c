@@ -1,0 +1,52 @@
+#include "drive/tail.h"
+
+#include "drive/access.h"
+
+static void tail_row(struct rows *r, struct arena *a, struct change *c)
+{
+	*c = (struct change){
+	    .share_id = rows_i64(r, 0),
+	    .seq = rows_i64(r, 1),
+	    .tenant_id = rows_i64(r, 2),
+	    .resource = {(enum id_kind)rows_i64(r, 3), rows_i64(r, 4)},
+	    .type = (enum change_type)rows_i64(r, 5),
+	    .changed_by = rows_i64(r, 6),
+	    .changed_at = rows_i64(r, 7),
+	    .old_path = arena_str(a, rows_text(r, 8)),
+	    .new_path = arena_str(a, rows_text(r, 9)),
+	    .version_id = rows_i64(r, 10),
+	    .device_id = arena_str(a, rows_text(r, 11)),
+	    .metadata = arena_str(a, rows_text(r, 12)),
+	};
+}
+
+int tail_read(struct dtx *t, int64_t position, size_t max, struct tail_page *out)
+{
+	AUTO_ROWS *r = NULL;
+	*out = (struct tail_page){0};
+	int err = drive_head(t, &out->head);
+	if (err || out->head <= position)
+		return err;
+	out->items = arena_many(t->ctx->arena, max, struct change);
+	err = tx_query(t->tx,
+	               "select share_id, seq, tenant_id, resource_kind, resource_id, change_type, changed_by, changed_at,"
+	               " old_path, new_path, version_id, device_id, metadata from changes"
+	               " where tenant_id = $1 and seq > $2 order by seq limit $3",
+	               DB_ARGS(V_I(t->ctx->tenant_id), V_I(position), V_I(max)), &r);
+	if (err)
+		return err;
+	while (out->n < max && rows_next(r))
+		tail_row(r, t->ctx->arena, &out->items[out->n++]);
+	return rows_close(&r);
+}
+
+int tail_readable(struct dtx *t, const struct principal *who, int64_t share_id, bool *yes)
+{
+	const struct principal *before = t->ctx->who;
+	unsigned rights = 0;
+	t->ctx->who = who;
+	int err = access_share(t, share_id, &rights, NULL);
+	t->ctx->who = before;
+	*yes = !err && (rights & RIGHT_READ);
+	return err;
+}
