@@ -98,4 +98,8 @@ struct route {
 	socket_fn *socket;      /* socket */
 };
 
+/* The generated table (routes.c). */
+extern const struct route api_routes[];
+extern const size_t api_n_routes;
+
 #endif
