@@ -1,0 +1,273 @@
+#include "chunks/pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "chunks/chunker.h"
+#include "chunks/codec.h"
+
+static const char file_magic[8] = "SDPACK1\n";
+static const char segment_magic[8] = "SDSEGM1\n";
+enum { VERSION = 1 };
+
+static void put_le(uint8_t *p, uint64_t v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)(v >> (8 * i));
+}
+
+static uint64_t get_le(const uint8_t *p, size_t n)
+{
+	uint64_t v = 0;
+	for (size_t i = n; i-- > 0;)
+		v = v << 8 | p[i];
+	return v;
+}
+
+unsigned pack_folder(int64_t pack_id)
+{
+	return (unsigned)(pack_id >> 22) % PACK_FOLDERS;
+}
+
+void pack_folder_name(char out[2], unsigned folder)
+{
+	out[0] = "0123456789abcdef"[folder % PACK_FOLDERS];
+	out[1] = 0;
+}
+
+void pack_name(char out[PACK_NAME_MAX], int64_t pack_id)
+{
+	snprintf(out, PACK_NAME_MAX, "%x/%016llx.pack", pack_folder(pack_id), (unsigned long long)pack_id);
+}
+
+static void file_header(uint8_t h[PACK_HEADER_BYTES], int64_t pack_id, int64_t tenant_id)
+{
+	memset(h, 0, PACK_HEADER_BYTES);
+	memcpy(h, file_magic, 8);
+	put_le(h + 8, VERSION, 4);
+	put_le(h + 12, PACK_HEADER_BYTES, 4);
+	put_le(h + 16, (uint64_t)pack_id, 8);
+	put_le(h + 24, (uint64_t)tenant_id, 8);
+	put_le(h + 56, xxh3_64(h, 56), 8);
+}
+
+int pack_create(struct disk *d, int64_t pack_id, int64_t tenant_id, struct pack_writer *w)
+{
+	char name[PACK_NAME_MAX], folder[2];
+	uint8_t header[PACK_HEADER_BYTES];
+	*w = (struct pack_writer){.id = pack_id, .segment = PACK_HEADER_BYTES, .tail = 2 * PACK_HEADER_BYTES};
+	pack_name(name, pack_id);
+	pack_folder_name(folder, pack_folder(pack_id));
+	int err = disk_mkdir(d, folder);
+	if (err != E_OK)
+		return err;
+	err = disk_open(d, name, DISK_WRITE | DISK_CREATE, &w->file);
+	if (err != E_OK)
+		return err;
+	file_header(header, pack_id, tenant_id);
+	err = disk_pwrite(w->file, header, sizeof header, 0);
+	if (err != E_OK) {
+		pack_close(w);
+		(void)disk_unlink(d, name);
+	}
+	return err;
+}
+
+static void table_add(struct buf *table, const struct pack_entry *e)
+{
+	uint8_t row[PACK_ENTRY_BYTES] = {0};
+	memcpy(row, e->hash.b, 32);
+	put_le(row + 32, (uint64_t)e->chunk_id, 8);
+	put_le(row + 40, e->xxh, 8);
+	put_le(row + 48, e->raw_len, 4);
+	put_le(row + 52, e->stored_len, 4);
+	row[56] = e->codec;
+	buf_put(table, row, sizeof row);
+}
+
+int pack_append(struct pack_writer *w, struct pack_entry *e, const void *stored, bool *broken)
+{
+	*broken = false;
+	must(e->stored_len > 0 && e->stored_len <= CHUNK_MAX_BYTES);
+	int err = disk_pwrite(w->file, stored, e->stored_len, w->tail);
+	if (err != E_OK)
+		return err;
+	e->offset = w->tail;
+	table_add(&w->table, e);
+	w->tail += e->stored_len;
+	w->n_entries++;
+	if (w->tail - w->segment - PACK_HEADER_BYTES < PACK_SEGMENT_BYTES && w->n_entries < PACK_SEGMENT_ENTRIES)
+		return E_OK;
+	err = pack_seal(w);
+	*broken = err != E_OK;
+	return err;
+}
+
+int pack_seal(struct pack_writer *w)
+{
+	if (w->n_entries == 0)
+		return E_OK;
+	uint8_t h[PACK_HEADER_BYTES] = {0};
+	memcpy(h, segment_magic, 8);
+	put_le(h + 8, (uint64_t)w->id, 8);
+	put_le(h + 16, (uint64_t)w->segment, 8);
+	put_le(h + 24, (uint64_t)(w->tail - w->segment - PACK_HEADER_BYTES), 8);
+	put_le(h + 32, w->n_entries, 4);
+	put_le(h + 48, xxh3_64(w->table.p, w->table.n), 8);
+	put_le(h + 56, xxh3_64(h, 56), 8);
+	int err = disk_pwrite(w->file, w->table.p, w->table.n, w->tail);
+	if (err == E_OK)
+		err = disk_pwrite(w->file, h, sizeof h, w->segment);
+	if (err != E_OK)
+		return err;
+	w->segment = w->tail + (int64_t)w->table.n;
+	w->tail = w->segment + PACK_HEADER_BYTES;
+	w->n_entries = 0;
+	buf_clear(&w->table);
+	return E_OK;
+}
+
+void pack_close(struct pack_writer *w)
+{
+	disk_close(w->file);
+	w->file = NULL;
+	buf_fini(&w->table);
+}
+
+/* Reads exactly n bytes at offset; false also at the end of the file. */
+static int read_all(struct disk_file *f, void *p, size_t n, int64_t offset, bool *all)
+{
+	size_t got;
+	int err = disk_pread(f, p, n, offset, &got);
+	*all = err == E_OK && got == n;
+	return err;
+}
+
+/* One segment of a scan. */
+struct segment {
+	int64_t payload; /* offset of the first stored byte */
+	int64_t payload_len;
+	uint32_t n_entries;
+	uint64_t table_xxh;
+};
+
+static bool segment_parse(const uint8_t h[PACK_HEADER_BYTES], const struct pack_info *info, struct segment *s)
+{
+	if (memcmp(h, segment_magic, 8) != 0 || get_le(h + 56, 8) != xxh3_64(h, 56))
+		return false;
+	uint64_t len = get_le(h + 24, 8);
+	s->n_entries = (uint32_t)get_le(h + 32, 4);
+	s->table_xxh = get_le(h + 48, 8);
+	if (get_le(h + 8, 8) != (uint64_t)info->pack_id || get_le(h + 16, 8) != (uint64_t)info->valid_bytes)
+		return false;
+	if (len == 0 || len > PACK_SEGMENT_MAX_BYTES || s->n_entries == 0 || s->n_entries > PACK_SEGMENT_ENTRIES)
+		return false;
+	s->payload = info->valid_bytes + PACK_HEADER_BYTES;
+	s->payload_len = (int64_t)len;
+	return s->payload + s->payload_len + (int64_t)s->n_entries * PACK_ENTRY_BYTES <= info->file_bytes;
+}
+
+static bool entry_parse(const uint8_t *row, struct pack_entry *e)
+{
+	memcpy(e->hash.b, row, 32);
+	e->chunk_id = (int64_t)get_le(row + 32, 8);
+	e->xxh = get_le(row + 40, 8);
+	e->raw_len = (uint32_t)get_le(row + 48, 4);
+	e->stored_len = (uint32_t)get_le(row + 52, 4);
+	e->codec = row[56];
+	return e->chunk_id > 0 && e->raw_len > 0 && e->raw_len <= CHUNK_MAX_BYTES && e->stored_len > 0 &&
+	       e->stored_len <= CHUNK_MAX_BYTES && e->codec < CODEC_COUNT;
+}
+
+/* The lengths must add up to the payloads before any entry is believed. */
+static bool table_fits(const uint8_t *table, const struct segment *s)
+{
+	int64_t sum = 0;
+	struct pack_entry e;
+	for (uint32_t i = 0; i < s->n_entries; i++) {
+		if (!entry_parse(table + (size_t)i * PACK_ENTRY_BYTES, &e))
+			return false;
+		sum += e.stored_len;
+	}
+	return sum == s->payload_len;
+}
+
+static int segment_entries(struct disk_file *f, const struct segment *s, const uint8_t *table, bool verify,
+                           pack_entry_fn *fn, void *arg, struct pack_info *info)
+{
+	AUTO_FREE char *payload = NULL;
+	if (verify) {
+		bool all;
+		payload = malloc((size_t)s->payload_len);
+		must(payload != NULL);
+		int err = read_all(f, payload, (size_t)s->payload_len, s->payload, &all);
+		if (err != E_OK || !all)
+			return err != E_OK ? err : E_IO;
+	}
+	int64_t at = 0;
+	for (uint32_t i = 0; i < s->n_entries; i++) {
+		struct pack_entry e;
+		must(entry_parse(table + (size_t)i * PACK_ENTRY_BYTES, &e));
+		e.offset = s->payload + at;
+		bool intact = !verify || xxh3_64(payload + at, e.stored_len) == e.xxh;
+		at += e.stored_len;
+		info->n_entries++;
+		info->n_bad += !intact;
+		int err = fn ? fn(arg, &e, intact) : E_OK;
+		if (err != E_OK)
+			return err;
+	}
+	return E_OK;
+}
+
+/* The segment at info->valid_bytes; *more is false when there is no valid one. */
+static int scan_segment(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, struct pack_info *info,
+                        bool *more)
+{
+	uint8_t header[PACK_HEADER_BYTES];
+	struct segment s;
+	int err = read_all(f, header, sizeof header, info->valid_bytes, more);
+	if (err != E_OK || !*more)
+		return err;
+	*more = segment_parse(header, info, &s);
+	if (!*more)
+		return E_OK;
+	size_t n = (size_t)s.n_entries * PACK_ENTRY_BYTES;
+	AUTO_FREE uint8_t *table = malloc(n);
+	must(table != NULL);
+	err = read_all(f, table, n, s.payload + s.payload_len, more);
+	if (err != E_OK || !*more)
+		return err;
+	*more = xxh3_64(table, n) == s.table_xxh && table_fits(table, &s);
+	if (!*more)
+		return E_OK;
+	err = segment_entries(f, &s, table, verify, fn, arg, info);
+	if (err != E_OK)
+		return err;
+	info->n_segments++;
+	info->valid_bytes = s.payload + s.payload_len + (int64_t)n;
+	return E_OK;
+}
+
+int pack_scan(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, struct pack_info *out)
+{
+	uint8_t h[PACK_HEADER_BYTES];
+	bool more;
+	*out = (struct pack_info){0};
+	int err = disk_size(f, &out->file_bytes);
+	if (err == E_OK)
+		err = read_all(f, h, sizeof h, 0, &more);
+	if (err != E_OK)
+		return err;
+	if (!more || memcmp(h, file_magic, 8) != 0 || get_le(h + 8, 4) != VERSION ||
+	    get_le(h + 12, 4) != PACK_HEADER_BYTES || get_le(h + 56, 8) != xxh3_64(h, 56))
+		return E_CORRUPT;
+	out->pack_id = (int64_t)get_le(h + 16, 8);
+	out->tenant_id = (int64_t)get_le(h + 24, 8);
+	out->valid_bytes = PACK_HEADER_BYTES;
+	while (err == E_OK && more)
+		err = scan_segment(f, verify, fn, arg, out, &more);
+	out->torn = out->valid_bytes < out->file_bytes;
+	return err;
+}
