@@ -1,0 +1,51 @@
+/* What the parts of apply share: apply.c drives, apply_content.c edits and deletes files, apply_place.c makes, moves and
+ * renames, apply_folder.c deletes folders. */
+#ifndef SD_DRIVE_APPLY_PRIV_H
+#define SD_DRIVE_APPLY_PRIV_H
+
+#include "base/map.h"
+#include "drive/apply.h"
+#include "drive/device.h"
+#include "drive/node.h"
+
+/* Nodes of the share that others changed after base_cursor; read once a transaction, when first needed. Changes made
+ * by the transaction itself are the device's own, so the set stays true until it ends. */
+struct apply_foreign {
+	bool loaded;
+	bool too_many; /* more than LIMIT_APPLY_TRASH_WALK entries since base_cursor */
+	struct map ids; /* node id -> itself */
+};
+
+/* A transaction's worth of a request. */
+struct apply_batch {
+	const struct apply_in *in;
+	struct apply_out *out;
+	size_t from, to;
+	struct device device;
+	struct apply_foreign foreign;
+};
+
+/* One change at work. */
+struct apply_step {
+	struct apply_batch *batch;
+	struct dtx *t;
+	const struct apply_change *c;
+	struct apply_result *r;
+};
+
+/* The named resource with the rights it takes, also from the trash; of this share, else E_NOT_FOUND. */
+int apply_node(struct apply_step *s, unsigned want, struct node *out);
+/* Fills the result from the node as it is now. */
+void apply_says(struct apply_step *s, enum apply_status status, const struct node *n);
+/* Records a conflict over n and hangs it on the result. */
+int apply_conflict(struct apply_step *s, const struct node *n, enum conflict_type type, int64_t local_version_id,
+                   int64_t server_version_id, int64_t copy_id, bool open);
+
+int apply_file_created(struct apply_step *s);
+int apply_file_updated(struct apply_step *s);
+int apply_file_deleted(struct apply_step *s);
+int apply_folder_created(struct apply_step *s);
+int apply_folder_deleted(struct apply_step *s);
+int apply_placed(struct apply_step *s); /* moved, renamed; both kinds */
+
+#endif
