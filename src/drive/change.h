@@ -24,14 +24,18 @@ struct change {
 	struct str old_path, new_path; /* share-rooted, or STR_NULL */
 	int64_t version_id;
 	struct str device_id;
-	struct str metadata; /* JSON object (D2: parent_id, name, size, mime_type, checksum_sha256, version, mtime, executable,
-	                        device_id, and subtree / reason where they apply) */
+	struct str metadata; /* JSON object (D2): parent_id (null: the share's root), name, size, mime_type, checksum_sha256, version,
+	                        mtime (ISO 8601 with a fraction), executable, device_id, and subtree / reason where they apply */
 };
 
 /* Takes the next number, fills it into *seq (may be NULL) and queues the entry; metadata is made from the node as it is
  * after the change. subtree: descendants arrive without rows of their own (D2). */
 int change_append(struct dtx *t, enum change_type type, const struct node *node, struct str old_path,
                   struct str new_path, bool subtree, struct str device_id, int64_t *seq);
+/* The same for a share itself; reason (or STR_NULL) goes into the metadata, e.g. "members". */
+int change_append_share(struct dtx *t, enum change_type type, int64_t share_id, struct str name, struct str reason);
+/* The number that the next change_append of this transaction will get. */
+int change_peek(struct dtx *t, int64_t *seq);
 /* Stores what is queued and moves the tenant's head; called by drive_write. */
 int change_flush(struct dtx *t);
 
@@ -49,6 +53,9 @@ struct change_page {
 };
 /* E_CURSOR_INVALID, E_NOT_FOUND (share). */
 int change_page_read(struct ctx *ctx, const struct change_page_in *in, struct change_page *out);
+/* In a write, after the database was restored from a backup: numbers that readers may have seen are skipped. The head
+ * jumps to the next multiple of 2^32, and a cursor strictly between is refused from now on (D1). */
+int change_epoch_begin(struct dtx *t);
 /* Parses and checks a cursor against the log in this snapshot: not older than the log, not from the future, not in an
  * epoch gap. */
 int cursor_check(struct dtx *t, struct str text, int64_t *position);

@@ -20,6 +20,10 @@ struct tokens; /* drive/token.h */
  * (I5). It must not block. */
 typedef void drive_listener_fn(void *arg, int64_t tenant_id);
 
+/* Called like a listener, when a principal's rights in a share may have grown or shrunk (D9: force_sync). who.n 0:
+ * everyone's; share_id 0: in any share. */
+typedef void drive_access_fn(void *arg, int64_t tenant_id, int64_t share_id, struct rid who);
+
 struct drive {
 	struct db *db;
 	struct store *store;
@@ -33,7 +37,14 @@ struct drive {
 		void *arg;
 	} listeners[8];
 	size_t n_listeners;
+	struct {
+		drive_access_fn *fn;
+		void *arg;
+	} access_listeners[4];
+	size_t n_access_listeners;
 };
+
+enum { DTX_ACCESS_MAX = 8 };
 
 /* A drive transaction: the database's, who works in it, and the changes it will append. */
 struct dtx {
@@ -43,6 +54,15 @@ struct dtx {
 	int64_t seq;         /* the tenant's head as this transaction leaves it; 0 until first used */
 	struct change *first, *last; /* appended, flushed as the last statements of the op */
 	size_t n_changes;
+	struct {
+		int64_t share_id;
+		struct rid who;
+	} access[DTX_ACCESS_MAX]; /* announced after the commit */
+	size_t n_access;
+	/* The caller's rights in the share asked about last (access.c). */
+	int64_t rights_share_id;
+	unsigned rights;
+	int role;
 };
 
 typedef int drive_op_fn(struct dtx *t, void *arg);
@@ -52,12 +72,20 @@ int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg);
 /* A write in ctx->tenant_id. op may run more than once; it sees a tenant that stands still (db.h). After op returns
  * 0 the changes it appended are numbered and stored; when all is durable the listeners are told. */
 int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg);
+/* A part of a write that may fail alone: its rows and its queued changes are undone. ctx keeps the fault; clear it to go
+ * on. */
+int drive_nested(struct dtx *t, drive_op_fn *part, void *arg);
+/* A dtx over a transaction that was opened elsewhere; its changes are not flushed. For tools and tests. */
+void dtx_init(struct dtx *t, struct tx *tx, struct ctx *ctx);
 /* In a transaction of an operation that made something new under ctx->idempotency_key: 0 and *hit filled when the
  * key was used before for the same operation and request, else hit->n == 0. E_IDEMPOTENCY when it was another request. */
 int idempotency_find(struct dtx *t, const struct sha256 *request_hash, struct rid *hit);
 int idempotency_store(struct dtx *t, const struct sha256 *request_hash, struct rid made);
 
 void drive_listen(struct drive *d, drive_listener_fn *fn, void *arg);
+void drive_listen_access(struct drive *d, drive_access_fn *fn, void *arg);
+/* In a write: to be announced after the commit. */
+void drive_access_changed(struct dtx *t, int64_t share_id, struct rid who);
 /* The tenant's log head in this snapshot (t->seq in a write). */
 int drive_head(struct dtx *t, int64_t *seq);
 

@@ -26,6 +26,10 @@ struct node {
 	int64_t change_seq;
 	struct str path;    /* "/a/b.txt"; "/" for a root */
 	unsigned rights;    /* of the principal who loaded it */
+	/* Ids from the root down to the parent; n_ancestors is the depth (0 for a root). Of node_load and its kin; NULL in
+	 * listings. */
+	const int64_t *ancestors;
+	size_t n_ancestors;
 };
 
 struct rid node_rid(const struct node *n); /* fil_ or fld_ */
@@ -59,6 +63,10 @@ int node_trash(struct dtx *t, struct node *n, struct str device_id);
 int node_restore(struct dtx *t, struct node *n, struct str device_id);
 /* The node, its versions and all below are deleted for good. */
 int node_purge(struct dtx *t, struct node *n, struct str device_id);
+/* Attributes of the head as they stand in *n (mtime, executable, mime_type): one `updated` change. */
+int node_touch(struct dtx *t, struct node *n, struct str device_id);
+/* E_NAME_INVALID with the reason. */
+int node_name_check(struct ctx *ctx, struct str name);
 /* A name that is free in the folder: name itself, or with " (2)", " (3)" ... */
 int node_free_name(struct dtx *t, int64_t parent_id, struct str name, struct str *out);
 

@@ -46,15 +46,16 @@ static const char first[] =
 
     /* kind: 1 folder, 2 file. The root folder of a share has parent_id 0 and an empty name. Trashing a folder marks the
      * folder's own row alone; what is below it is reached through it. change_seq is the last change of the row itself.
-     * The head's facts are repeated here, so that a listing reads one table. */
+     * trash_key is 0 while the row is live, else its id: names are unique among live siblings, and one index serves all
+     * children. The head's facts are repeated here, so that a listing reads one table. */
     "create table nodes (id bigint primary key, tenant_id bigint not null, share_id bigint not null,"
     " parent_id bigint not null, kind smallint not null, name text not null, name_key text not null,"
     " version_id bigint not null default 0, version bigint not null default 0, last_version bigint not null default 0,"
     " size_bytes bigint not null default 0, mime_type text, sha256 bytea, mtime bigint, executable smallint not null"
     " default 0, owner_id bigint not null, created_by bigint not null, created_at bigint not null,"
     " modified_by bigint not null, modified_at bigint not null, deleted_at bigint not null default 0,"
-    " deleted_by bigint not null default 0, change_seq bigint not null, inherit smallint not null default 1);\n"
-    "create unique index nodes_name on nodes (parent_id, name_key) where deleted_at = 0;\n"
+    " deleted_by bigint not null default 0, trash_key bigint not null default 0, change_seq bigint not null, inherit smallint not null default 1);\n"
+    "create unique index nodes_name on nodes (parent_id, name_key, trash_key);\n"
     "create index nodes_share on nodes (share_id, id);\n"
     "create index nodes_change on nodes (share_id, change_seq);\n"
     "create index nodes_trash on nodes (share_id, deleted_at) where deleted_at > 0;\n"
@@ -70,12 +71,12 @@ static const char first[] =
     "create index versions_staged on versions (staged_until) where staged_until > 0;\n"
 
     /* The change log (D1, D2). resource_kind is an id_kind; change_type: 1 created 2 updated 3 deleted 4 moved
-     * 5 renamed. metadata is the JSON object as it is sent. node_ancestors (D10): ids from the root down, for later
-     * filtering by access. */
+     * 5 renamed. metadata is the JSON object as it is sent. ancestors (D10): varint ids from the root down to the
+     * parent, for later filtering by access. */
     "create table changes (share_id bigint not null, seq bigint not null, tenant_id bigint not null,"
     " resource_kind smallint not null, resource_id bigint not null, change_type smallint not null,"
     " changed_by bigint not null, changed_at bigint not null, old_path text, new_path text,"
-    " version_id bigint not null default 0, device_id text, metadata text not null,"
+    " version_id bigint not null default 0, device_id text, metadata text not null, ancestors bytea,"
     " primary key (share_id, seq)) /*clustered*/;\n"
     "create unique index changes_tenant on changes (tenant_id, seq);\n"
 

@@ -1,0 +1,72 @@
+/* file: operations on files, one call each; every one opens its own transaction and checks rights there. */
+#ifndef SD_DRIVE_FILE_H
+#define SD_DRIVE_FILE_H
+
+#include "drive/version.h"
+
+/* POST /files and the end of every upload: see version.h. A repeated Idempotency-Key yields the file it made. */
+int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out);
+/* Before the bytes come: is the caller allowed, is the name free, does size_bytes (-1: unknown) fit? The same faults as
+ * drive_file_put; the answer may be outdated when the bytes are there. */
+int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes);
+/* The key that ingest_begin wants. */
+int drive_chunk_key(struct ctx *ctx, uint8_t key[32]);
+
+int drive_file_get(struct ctx *ctx, int64_t id, bool include_deleted, struct node *out);
+
+struct file_patch {
+	int64_t id;
+	struct str name; /* STR_NULL: as it is */
+	bool has_mtime, has_executable, executable;
+	int64_t mtime_us;
+	bool restore;    /* out of the trash, before the rest */
+	struct str mime_type; /* STR_NULL: as it is */
+	struct str device_id;
+};
+/* WRITE. A rename is one `renamed` row, other attributes one `updated` row, nothing new no row at all. */
+int drive_file_patch(struct ctx *ctx, const struct file_patch *in, struct node *out);
+
+struct node_delete {
+	int64_t id;
+	bool permanent; /* also of what is in the trash already */
+	struct str device_id;
+};
+/* DELETE. */
+int drive_file_delete(struct ctx *ctx, const struct node_delete *in);
+
+struct node_place {
+	int64_t id;
+	int64_t target_folder_id, target_share_id; /* a folder, or the root of a share; both: the folder must lie in it */
+	struct str name; /* STR_NULL: as it is; a copy into its own folder then gets a free name */
+	struct str device_id;
+};
+/* READ on the file, CREATE on the target. E_INVALID without a target. */
+int drive_file_copy(struct ctx *ctx, const struct node_place *in, struct node *out);
+/* DELETE on the file, CREATE on the target; WRITE alone when it stays in its folder. */
+int drive_file_move(struct ctx *ctx, const struct node_place *in, struct node *out);
+
+struct file_versions {
+	struct version *items; /* newest first, without staged ones */
+	size_t n;
+	int64_t total;
+};
+/* limit 0: LIMIT_PAGE_LIST... up to 1000 */
+int drive_file_versions(struct ctx *ctx, int64_t id, bool include_deleted, int64_t limit, int64_t offset,
+                        struct file_versions *out);
+/* WRITE. out->version is the new head; in_number's content. */
+int drive_file_version_restore(struct ctx *ctx, int64_t id, int64_t number, struct version_result *out);
+
+/* Content for reading; the reader is the caller's to close (file_content_close). */
+struct file_content {
+	struct node node;
+	struct version version;
+	struct content_reader *reader;
+};
+/* number 0: the head. READ. E_NOT_FOUND, E_GONE, E_CORRUPT. */
+int file_content_open(struct ctx *ctx, int64_t id, int64_t number, bool include_deleted, struct file_content *out);
+void file_content_close(struct file_content *c);
+
+/* "text/plain" ... by the extension; "application/octet-stream" when it is not known. */
+struct str mime_by_name(struct str name);
+
+#endif
