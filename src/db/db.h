@@ -27,10 +27,10 @@ struct tx;
 struct rows;
 
 struct db_config {
-	const char *url;     /* "sqlite:/path/to/file.db" or "postgresql://..." (any libpq connection string) */
+	const char *url;     /* "sqlite:/path/to/file.db[?vfs=NAME]" or "postgresql://..." (any libpq connection string) */
 	int readers;         /* connections for reads; 0: 4 */
-	bool inline_writes;  /* run writes on the caller's thread (tools, the simulator); no writer thread */
-	const struct clock *clock;
+	bool inline_writes;  /* all runs on the caller's thread and one connection (tools, the simulator); no threads */
+	const struct clock *clock; /* NULL: the system's */
 };
 
 /* Work done in a transaction: 0 commits, any E_* rolls back and is returned to the caller. */
@@ -47,6 +47,11 @@ int db_read(struct db *db, db_op_fn *op, void *arg);
 /* Runs op in the tenant's next write group and returns when it is durable. tenant_id 0: system-wide rows.
  * E_BUSY: the queue is full. E_NO_SPACE, E_DB: nothing was written. */
 int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg);
+/* What was done since db_open. groups: write transactions tried; writes: their members; reruns: groups run again. */
+struct db_counts {
+	int64_t groups, writes, reruns, reads;
+};
+void db_counts(struct db *db, struct db_counts *out);
 /* Answers within a second whether the database can be read. */
 int db_ping(struct db *db);
 
@@ -120,8 +125,8 @@ bool tx_is_write(const struct tx *tx);
 struct arena *tx_arena(struct tx *tx);
 
 /* A coalescing cross-node notice (D20): on PostgreSQL a connection of its own does NOTIFY, on SQLite only this process
- * hears it. It is a hint: losing it loses nothing. The listener is called from the database's own thread and must
- * not block. db_listen is called at most once. */
+ * hears it. It is a hint: losing it loses nothing. The listener is called from the database's own thread or from
+ * db_notify, and must not block. db_listen is called at most once. */
 typedef void db_notice_fn(void *arg, int64_t tenant_id);
 void db_listen(struct db *db, db_notice_fn *fn, void *arg);
 void db_notify(struct db *db, int64_t tenant_id);

@@ -1,0 +1,628 @@
+#include "db/db_priv.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/must.h"
+#include "base/rng.h"
+
+/* ---- small helpers ---- */
+
+int db_thread(pthread_t *out, void *(*fn)(void *), void *arg)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	int rc = pthread_create(out, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc ? E_BUSY : 0;
+}
+
+void db_cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t attr;
+	must(pthread_condattr_init(&attr) == 0);
+	must(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+	must(pthread_cond_init(c, &attr) == 0);
+	pthread_condattr_destroy(&attr);
+}
+
+bool db_cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t timeout_us)
+{
+	/* Real time on purpose: this bounds how long a thread sleeps, whatever clock the product is shown. */
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	int64_t ns = ts.tv_nsec + timeout_us % 1000000 * 1000;
+	ts.tv_sec += timeout_us / 1000000 + ns / 1000000000;
+	ts.tv_nsec = ns % 1000000000;
+	return pthread_cond_timedwait(c, m, &ts) != ETIMEDOUT;
+}
+
+void db_why(char **why, const char *fmt, ...)
+{
+	if (!why || *why)
+		return;
+	va_list ap;
+	va_start(ap, fmt);
+	if (vasprintf(why, fmt, ap) < 0)
+		*why = NULL;
+	va_end(ap);
+}
+
+/* ---- statements ---- */
+
+static int tx_note(struct tx *tx, int err)
+{
+	if (err && !tx->err)
+		tx->err = err;
+	return err;
+}
+
+int tx_exec(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, int64_t *changed)
+{
+	if (changed)
+		*changed = 0;
+	if (tx->err)
+		return tx->err;
+	return tx_note(tx, tx->db->driver->exec(tx, sql, args, n_args, changed));
+}
+
+int tx_query(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, struct rows **out)
+{
+	*out = NULL;
+	if (tx->err)
+		return tx->err;
+	int err = tx->db->driver->query(tx, sql, args, n_args, out);
+	tx->open_rows += err == 0;
+	return tx_note(tx, err);
+}
+
+bool rows_next(struct rows *r)
+{
+	return !r->err && r->tx->db->driver->next(r);
+}
+
+int64_t rows_i64(struct rows *r, int col)
+{
+	return r->tx->db->driver->i64(r, col);
+}
+
+struct str rows_text(struct rows *r, int col)
+{
+	return r->tx->db->driver->bytes(r, col, true);
+}
+
+struct str rows_blob(struct rows *r, int col)
+{
+	return r->tx->db->driver->bytes(r, col, false);
+}
+
+bool rows_is_null(struct rows *r, int col)
+{
+	return r->tx->db->driver->is_null(r, col);
+}
+
+int rows_close(struct rows **rp)
+{
+	struct rows *r = *rp;
+	if (!r)
+		return 0;
+	*rp = NULL;
+	struct tx *tx = r->tx;
+	tx->open_rows--;
+	return tx_note(tx, tx->db->driver->close(r));
+}
+
+void rows_cleanup(struct rows **r)
+{
+	rows_close(r);
+}
+
+int tx_query_row(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, struct rows **out, bool *found)
+{
+	*found = false;
+	int err = tx_query(tx, sql, args, n_args, out);
+	if (err)
+		return err;
+	*found = rows_next(*out);
+	return *found || !(*out)->err ? 0 : rows_close(out);
+}
+
+int tx_i64(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, int64_t dflt, int64_t *out)
+{
+	AUTO_ROWS *r = NULL;
+	bool found;
+	*out = dflt;
+	int err = tx_query_row(tx, sql, args, n_args, &r, &found);
+	if (err)
+		return err;
+	if (found && !rows_is_null(r, 0))
+		*out = rows_i64(r, 0);
+	return rows_close(&r);
+}
+
+int tx_many(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, size_t n, db_row_fn *row, void *arg)
+{
+	if (tx->err)
+		return tx->err;
+	if (n == 0)
+		return 0;
+	/* An error of the row function is not a failed statement, so it does not poison the transaction. */
+	return tx->db->driver->many(tx, sql, args, n_args, n, row, arg);
+}
+
+bool tx_is_write(const struct tx *tx)
+{
+	return tx->write;
+}
+
+struct arena *tx_arena(struct tx *tx)
+{
+	return &tx->conn->arena;
+}
+
+/* ---- transactions ---- */
+
+/* Runs op; a failed statement the op did not answer for fails it. */
+static int tx_run(struct tx *tx, db_op_fn *op, void *arg)
+{
+	size_t open_rows = tx->open_rows;
+	int err = op(tx, arg);
+	must(tx->open_rows == open_rows);
+	return err ? err : tx->err;
+}
+
+static bool conn_broken(const struct conn *c)
+{
+	return c->dead || c->rerun || !c->in_tx;
+}
+
+int tx_nested(struct tx *tx, db_op_fn *part, void *arg)
+{
+	if (tx->err)
+		return tx->err;
+	struct conn *c = tx->conn;
+	const struct db_driver *d = tx->db->driver;
+	int err = d->savepoint(c);
+	if (err)
+		return tx_note(tx, err);
+	err = tx_run(tx, part, arg);
+	if (!err)
+		return tx_note(tx, d->release(c));
+	/* When the whole transaction is lost, the error must reach the op's caller: tx->err stays. */
+	tx->err = conn_broken(c) || d->undo(c) ? err : 0;
+	return err;
+}
+
+int db_run(struct conn *c, bool write, db_op_fn *op, void *arg)
+{
+	struct tx tx = {.db = c->db, .conn = c, .write = write};
+	int err = tx_run(&tx, op, arg);
+	arena_reset(&c->arena);
+	return err;
+}
+
+/* ---- readers ---- */
+
+static void conn_drop(struct conn *c)
+{
+	if (c)
+		c->db->driver->disconnect(c);
+}
+
+static int pool_take(struct db *db, int64_t timeout_us, struct conn **out)
+{
+	*out = NULL;
+	pthread_mutex_lock(&db->pool_lock);
+	while (db->n_idle == 0 && db->n_open >= db->max_readers && !db->stopping)
+		if (!db_cond_wait(&db->pool_wake, &db->pool_lock, timeout_us)) {
+			if (db->n_idle > 0)
+				break;
+			pthread_mutex_unlock(&db->pool_lock);
+			return E_BUSY;
+		}
+	if (db->stopping) {
+		pthread_mutex_unlock(&db->pool_lock);
+		return E_SHUTDOWN;
+	}
+	if (db->n_idle > 0)
+		*out = db->idle[--db->n_idle];
+	else
+		db->n_open++;
+	pthread_mutex_unlock(&db->pool_lock);
+	if (*out && db->driver->alive(*out))
+		return 0;
+	conn_drop(*out);
+	char why[400] = "";
+	int err = db->driver->connect(db, DB_READER, timeout_us, out, why);
+	if (err) {
+		log_error("database: no connection", LOG_C("why", why));
+		pthread_mutex_lock(&db->pool_lock);
+		db->n_open--;
+		pthread_cond_signal(&db->pool_wake);
+		pthread_mutex_unlock(&db->pool_lock);
+	}
+	return err;
+}
+
+static void pool_give(struct db *db, struct conn *c)
+{
+	bool dead = c->dead;
+	if (dead)
+		conn_drop(c);
+	else
+		c->idle_since_us = clock_mono(db->clock);
+	pthread_mutex_lock(&db->pool_lock);
+	if (dead)
+		db->n_open--;
+	else
+		db->idle[db->n_idle++] = c;
+	pthread_cond_signal(&db->pool_wake);
+	pthread_mutex_unlock(&db->pool_lock);
+}
+
+/* The writer's connection, opened again when it was lost. In inline mode the caller holds inline_lock. */
+static int writer_conn(struct db_writer *w, struct conn **out)
+{
+	struct db *db = w->db;
+	if (w->conn && (w->conn->dead || !db->driver->alive(w->conn))) {
+		conn_drop(w->conn);
+		w->conn = NULL;
+	}
+	char why[400] = "";
+	int err = w->conn ? 0 : db->driver->connect(db, DB_WRITER, DB_CONNECT_US, &w->conn, why);
+	if (err)
+		log_error("database: no connection", LOG_C("why", why));
+	*out = w->conn;
+	return err;
+}
+
+static int read_on(struct conn *c, db_op_fn *op, void *arg)
+{
+	const struct db_driver *d = c->db->driver;
+	c->rerun = false;
+	int err = d->begin_read(c);
+	if (err)
+		return err;
+	err = db_run(c, false, op, arg);
+	d->rollback(c);
+	atomic_fetch_add(&c->db->reads, 1);
+	return err;
+}
+
+int db_read(struct db *db, db_op_fn *op, void *arg)
+{
+	struct conn *c;
+	int err;
+	if (db->inline_writes) {
+		pthread_mutex_lock(&db->inline_lock);
+		err = writer_conn(&db->writers[0], &c);
+		err = err ? err : read_on(c, op, arg);
+		pthread_mutex_unlock(&db->inline_lock);
+		return err;
+	}
+	err = pool_take(db, DB_POOL_WAIT_US, &c);
+	if (err)
+		return err;
+	err = read_on(c, op, arg);
+	pool_give(db, c);
+	return err;
+}
+
+int db_ping(struct db *db)
+{
+	struct conn *c;
+	int err;
+	if (db->inline_writes) {
+		pthread_mutex_lock(&db->inline_lock);
+		err = writer_conn(&db->writers[0], &c);
+		err = err ? err : db->driver->ping(c, MILLIS_US(900));
+		pthread_mutex_unlock(&db->inline_lock);
+		return err;
+	}
+	err = pool_take(db, MILLIS_US(450), &c);
+	if (err)
+		return err;
+	err = db->driver->ping(c, MILLIS_US(450));
+	pool_give(db, c);
+	return err;
+}
+
+/* ---- writers ---- */
+
+/* Runs the members in one transaction. *rest gets those the group had no time for. Not 0: none was committed. */
+static int group_once(struct db *db, struct conn *c, struct db_write_req *list, struct db_write_req **rest)
+{
+	const struct db_driver *d = db->driver;
+	struct tx tx = {.db = db, .conn = c, .write = true};
+	int64_t start_us = clock_mono(db->clock);
+	bool alone = !list->next;
+	size_t good = 0;
+	*rest = NULL;
+	c->rerun = false;
+	int err = d->begin_write(c, list->tenant_id);
+	if (err)
+		return err;
+	for (struct db_write_req *r = list; r; r = r->next) {
+		r->err = alone ? tx_run(&tx, r->op, r->arg) : tx_nested(&tx, r->op, r->arg);
+		arena_reset(&c->arena);
+		/* A lone member needs no savepoint: the transaction is its own. */
+		if (conn_broken(c) || (tx.err && !alone)) {
+			d->rollback(c);
+			return r->err ? r->err : E_DB;
+		}
+		good += r->err == 0;
+		if (r->next && clock_mono(db->clock) - start_us > DB_GROUP_US) {
+			*rest = r->next;
+			r->next = NULL;
+		}
+	}
+	if (good)
+		return d->commit(c);
+	d->rollback(c);
+	return 0;
+}
+
+static struct db_write_req *list_join(struct db_write_req *list, struct db_write_req *rest)
+{
+	struct db_write_req **end = &list;
+	while (*end)
+		end = &(*end)->next;
+	*end = rest;
+	return list;
+}
+
+/* Runs one group to its end, with the retries a lost race needs. Every member's err is set. Returns the members that
+ * were not run. */
+static struct db_write_req *group_run(struct db_writer *w, struct db_write_req *list)
+{
+	struct db *db = w->db;
+	struct db_write_req *rest = NULL;
+	int err;
+	uint64_t jitter;
+	for (int attempt = 0;; attempt++) {
+		struct conn *c;
+		err = db->failed ? E_READ_ONLY : writer_conn(w, &c);
+		if (err)
+			break;
+		err = group_once(db, c, list, &rest);
+		if (!err || !c->rerun || attempt == 8)
+			break;
+		atomic_fetch_add(&db->reruns, 1);
+		list = list_join(list, rest);
+		rest = NULL;
+		rng_system.fill(&rng_system, &jitter, sizeof jitter);
+		usleep((useconds_t)(1000 + jitter % (2000u << attempt)));
+	}
+	atomic_fetch_add(&db->groups, 1);
+	for (struct db_write_req *r = list; r; r = r->next) {
+		atomic_fetch_add(&db->writes, 1);
+		if (err)
+			r->err = err;
+	}
+	return rest;
+}
+
+/* The oldest waiting member and those of its tenant that wait behind it, in order. SQLite has one writer for all, so
+ * there a group is not limited to a tenant. The caller holds the lock. */
+static struct db_write_req *group_take(struct db_writer *w)
+{
+	struct db_write_req *list = NULL, **end = &list, **at = &w->head;
+	int64_t tenant_id = w->head->tenant_id;
+	bool any_tenant = w->db->driver->max_writers == 1;
+	for (size_t n = 0; *at && n < DB_GROUP_MAX;) {
+		struct db_write_req *r = *at;
+		if (!any_tenant && r->tenant_id != tenant_id) {
+			at = &r->next;
+			continue;
+		}
+		*at = r->next;
+		r->next = NULL;
+		*end = r;
+		end = &r->next;
+		n++;
+	}
+	w->tail = &w->head;
+	while (*w->tail)
+		w->tail = &(*w->tail)->next;
+	return list;
+}
+
+static void *writer_main(void *arg)
+{
+	struct db_writer *w = arg;
+	pthread_setname_np(pthread_self(), "db-writer");
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		while (!w->head && !w->stop)
+			pthread_cond_wait(&w->wake, &w->lock);
+		if (!w->head)
+			break;
+		struct db_write_req *list = group_take(w);
+		pthread_mutex_unlock(&w->lock);
+		struct db_write_req *rest = group_run(w, list);
+		pthread_mutex_lock(&w->lock);
+		if (rest) {
+			w->head = list_join(rest, w->head);
+			w->tail = &w->head;
+			while (*w->tail)
+				w->tail = &(*w->tail)->next;
+		}
+		for (struct db_write_req *r = list, *next; r && r != rest; r = next) {
+			next = r->next;
+			w->queued--;
+			r->done = true;
+			pthread_cond_signal(&r->wake);
+		}
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+static int write_inline(struct db *db, struct db_write_req *r)
+{
+	pthread_mutex_lock(&db->inline_lock);
+	group_run(&db->writers[0], r);
+	pthread_mutex_unlock(&db->inline_lock);
+	return r->err;
+}
+
+int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg)
+{
+	struct db_write_req r = {.tenant_id = tenant_id, .op = op, .arg = arg, .err = E_DB};
+	if (db->failed)
+		return E_READ_ONLY;
+	if (db->inline_writes)
+		return write_inline(db, &r);
+	uint64_t spread = (uint64_t)tenant_id * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+	struct db_writer *w = &db->writers[spread % (uint64_t)db->n_writers];
+	pthread_cond_init(&r.wake, NULL);
+	pthread_mutex_lock(&w->lock);
+	if (w->stop || w->queued >= DB_QUEUE_MAX) {
+		r.err = w->stop ? E_SHUTDOWN : E_BUSY;
+	} else {
+		*w->tail = &r;
+		w->tail = &r.next;
+		w->queued++;
+		pthread_cond_signal(&w->wake);
+		while (!r.done)
+			pthread_cond_wait(&r.wake, &w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	pthread_cond_destroy(&r.wake);
+	return r.err;
+}
+
+/* ---- open, close ---- */
+
+static int writers_start(struct db *db)
+{
+	db->n_writers = db->inline_writes ? 1 : db->driver->max_writers;
+	db->writers = calloc((size_t)db->n_writers, sizeof *db->writers);
+	must(db->writers != NULL);
+	for (int i = 0; i < db->n_writers; i++) {
+		struct db_writer *w = &db->writers[i];
+		w->db = db;
+		w->tail = &w->head;
+		pthread_mutex_init(&w->lock, NULL);
+		pthread_cond_init(&w->wake, NULL);
+	}
+	for (int i = 0; i < db->n_writers && !db->inline_writes; i++) {
+		int err = db_thread(&db->writers[i].thread, writer_main, &db->writers[i]);
+		if (err)
+			return err;
+		db->writers[i].running = true;
+	}
+	return 0;
+}
+
+static void writers_stop(struct db *db)
+{
+	for (int i = 0; i < db->n_writers; i++) {
+		struct db_writer *w = &db->writers[i];
+		pthread_mutex_lock(&w->lock);
+		w->stop = true;
+		pthread_cond_signal(&w->wake);
+		pthread_mutex_unlock(&w->lock);
+	}
+	for (int i = 0; i < db->n_writers; i++) {
+		struct db_writer *w = &db->writers[i];
+		if (w->running)
+			pthread_join(w->thread, NULL);
+		conn_drop(w->conn);
+		pthread_mutex_destroy(&w->lock);
+		pthread_cond_destroy(&w->wake);
+	}
+	free(db->writers);
+}
+
+int db_open(const struct db_config *config, struct db **out, char **why)
+{
+	*out = NULL;
+	if (why)
+		*why = NULL;
+	struct db *db = calloc(1, sizeof *db);
+	must(db != NULL);
+	bool sqlite = strncmp(config->url, "sqlite:", 7) == 0;
+	if (!sqlite) {
+		db_why(why, "The database URL must start with sqlite:");
+		free(db);
+		return E_DB;
+	}
+	db->driver = &db_driver_sqlite;
+	db->url = strdup(config->url);
+	must(db->url != NULL);
+	db->clock = config->clock ? config->clock : &clock_system;
+	db->inline_writes = config->inline_writes;
+	db->max_readers = config->readers > 0 ? config->readers : 4;
+	db->idle = calloc((size_t)db->max_readers, sizeof *db->idle);
+	must(db->idle != NULL);
+	pthread_mutex_init(&db->pool_lock, NULL);
+	pthread_mutex_init(&db->inline_lock, NULL);
+	db_cond_init(&db->pool_wake);
+	char reason[400] = "the writer could not be started";
+	int err = db->driver->start(db, why);
+	if (!err)
+		err = writers_start(db);
+	/* One connection now, so that a wrong URL or a damaged file is told at the start. It becomes the writer's. */
+	if (!err)
+		err = db->driver->connect(db, DB_WRITER, DB_CONNECT_US, &db->writers[0].conn, reason);
+	if (!err) {
+		*out = db;
+		return 0;
+	}
+	db_why(why, "The database cannot be opened: %s", reason);
+	db_close(db);
+	return err;
+}
+
+void db_close(struct db *db)
+{
+	if (!db)
+		return;
+	writers_stop(db);
+	pthread_mutex_lock(&db->pool_lock);
+	db->stopping = true;
+	pthread_cond_broadcast(&db->pool_wake);
+	/* Readers at work end first; nobody may start a new read by now. */
+	while (db->n_open > db->n_idle)
+		db_cond_wait(&db->pool_wake, &db->pool_lock, MILLIS_US(100));
+	pthread_mutex_unlock(&db->pool_lock);
+	for (int i = 0; i < db->n_idle; i++)
+		conn_drop(db->idle[i]);
+	if (db->engine)
+		db->driver->stop(db);
+	pthread_mutex_destroy(&db->pool_lock);
+	pthread_mutex_destroy(&db->inline_lock);
+	pthread_cond_destroy(&db->pool_wake);
+	free(db->idle);
+	free(db->url);
+	free(db);
+}
+
+const char *db_engine(const struct db *db)
+{
+	return db->driver->name;
+}
+
+void db_counts(struct db *db, struct db_counts *out)
+{
+	*out = (struct db_counts){.groups = db->groups, .writes = db->writes, .reruns = db->reruns, .reads = db->reads};
+}
+
+void db_listen(struct db *db, db_notice_fn *fn, void *arg)
+{
+	must(!db->on_notice);
+	db->notice_arg = arg;
+	db->on_notice = fn;
+	db->driver->listen(db);
+}
+
+void db_notify(struct db *db, int64_t tenant_id)
+{
+	db->driver->notify(db, tenant_id);
+}

@@ -1,0 +1,608 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/must.h"
+#include "db/db_priv.h"
+
+/* Checkpoints: the writer leaves them to a thread of its own, so that nobody waits for one. */
+#define CHECKPOINT_PAGES  1000  /* 4 MB: a PASSIVE one is worth it */
+#define TRUNCATE_PAGES    16384 /* 64 MB: also stop the writer for a moment, to start the log over */
+#define CHECKPOINT_US     SECONDS_US(1)
+#define IDLE_ROUNDS       5     /* rounds without a commit before the log is emptied */
+/* No mmap: a read fault of a mapped page is a SIGBUS, one of pread is an error to answer. */
+#define READER_CACHE_KIB  2048
+#define WRITER_CACHE_KIB  4096
+
+struct engine {
+	char *path, *vfs;
+	pthread_t thread;
+	bool running, stop;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	atomic_int wal_pages;
+	atomic_uint commits;
+};
+
+struct stmt {
+	sqlite3_stmt *s;
+	const char *sql;
+	char *text; /* of sql when it was prepared: a buffer used again must not find the old statement */
+	bool cached, busy;
+};
+
+struct sconn {
+	struct conn base;
+	sqlite3 *db;
+	struct map stmts;
+};
+
+struct srows {
+	struct rows base;
+	struct stmt *stmt;
+	bool row, done;
+};
+
+static struct sconn *sc(struct conn *c)
+{
+	return (struct sconn *)c;
+}
+
+/* ---- faults ---- */
+
+static int err_of(struct sconn *c, int rc)
+{
+	switch (rc) {
+	case SQLITE_CONSTRAINT_UNIQUE:
+	case SQLITE_CONSTRAINT_PRIMARYKEY:
+	case SQLITE_CONSTRAINT_ROWID:
+	case SQLITE_CONSTRAINT_FOREIGNKEY:
+		return E_CONFLICT;
+	case SQLITE_IOERR_FSYNC:
+	case SQLITE_IOERR_DIR_FSYNC:
+		/* The kernel may have dropped the pages it could not write: nothing since can be vouched for. */
+		if (!atomic_exchange(&c->base.db->failed, true))
+			log_error("database: a sync failed; no more writes until the server is started again");
+		return E_DB;
+	}
+	switch (rc & 0xff) {
+	case SQLITE_FULL:
+		return E_NO_SPACE;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return E_BUSY;
+	}
+	return E_DB;
+}
+
+static int sq_fault(struct sconn *c, int rc, const char *sql)
+{
+	const char *msg = c->db ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
+	snprintf(c->base.why, sizeof c->base.why, "%s", msg);
+	int err = err_of(c, rc);
+	if (err != E_CONFLICT)
+		log_error("database", LOG_C("why", msg), LOG_I("code", rc), LOG_C("sql", sql));
+	c->base.in_tx = c->db && !sqlite3_get_autocommit(c->db);
+	return err;
+}
+
+/* ---- statements ---- */
+
+/* "$n" as "?n": SQLite numbers "$2, $1" in the order of appearance. Quotes and comments stay. */
+static void sq_params(struct buf *b, const char *sql)
+{
+	char quote = 0;
+	for (const char *p = sql; *p; p++) {
+		if (quote) {
+			buf_char(b, *p);
+			if (*p == quote)
+				quote = 0;
+		} else if (p[0] == '-' && p[1] == '-') {
+			quote = '\n';
+			buf_char(b, *p);
+		} else {
+			if (*p == '\'' || *p == '"')
+				quote = *p;
+			buf_char(b, p[0] == '$' && p[1] >= '0' && p[1] <= '9' ? '?' : *p);
+		}
+	}
+	buf_char(b, 0);
+}
+
+static void stmt_free(struct stmt *s)
+{
+	sqlite3_finalize(s->s);
+	free(s->text);
+	free(s);
+}
+
+static void stmts_flush(struct sconn *c)
+{
+	struct map kept = {0};
+	uint64_t key;
+	void *value;
+	for (size_t i = 0; map_next(&c->stmts, &i, &key, &value);) {
+		struct stmt *s = value;
+		if (s->busy)
+			map_put(&kept, key, s);
+		else
+			stmt_free(s);
+	}
+	map_fini(&c->stmts);
+	c->stmts = kept;
+}
+
+static int stmt_get(struct sconn *c, const char *sql, struct stmt **out)
+{
+	uint64_t key = (uint64_t)(uintptr_t)sql;
+	struct stmt *s = map_get(&c->stmts, key);
+	bool same = s && strcmp(s->text, sql) == 0;
+	*out = s;
+	if (same && !s->busy) {
+		s->busy = true;
+		return 0;
+	}
+	if (s && !same && !s->busy) {
+		map_del(&c->stmts, key);
+		stmt_free(s);
+		s = NULL;
+	}
+	if (c->stmts.count >= DB_STATEMENTS_MAX)
+		stmts_flush(c);
+	struct buf text = {0};
+	sqlite3_stmt *handle;
+	sq_params(&text, sql);
+	int rc = sqlite3_prepare_v3(c->db, text.p, (int)text.n, s ? 0 : SQLITE_PREPARE_PERSISTENT, &handle, NULL);
+	buf_fini(&text);
+	if (rc)
+		return sq_fault(c, rc, sql);
+	struct stmt *fresh = calloc(1, sizeof *fresh);
+	must(fresh != NULL);
+	*fresh = (struct stmt){.s = handle, .sql = sql, .text = strdup(sql), .busy = true, .cached = !s};
+	must(fresh->text != NULL);
+	if (!s)
+		map_put(&c->stmts, key, fresh);
+	*out = fresh;
+	return 0;
+}
+
+static void stmt_put(struct stmt *s)
+{
+	sqlite3_reset(s->s);
+	sqlite3_clear_bindings(s->s);
+	s->busy = false;
+	if (!s->cached)
+		stmt_free(s);
+}
+
+static int stmt_bind(struct sconn *c, struct stmt *s, const struct dbv *args, size_t n, bool copy)
+{
+	sqlite3_destructor_type life = copy ? SQLITE_TRANSIENT : SQLITE_STATIC;
+	must(n == (size_t)sqlite3_bind_parameter_count(s->s));
+	for (size_t i = 0; i < n; i++) {
+		const struct dbv *v = &args[i];
+		int col = (int)i + 1, rc = 0;
+		switch (v->type) {
+		case DBV_NULL:
+			rc = sqlite3_bind_null(s->s, col);
+			break;
+		case DBV_I64:
+			rc = sqlite3_bind_int64(s->s, col, v->i);
+			break;
+		case DBV_TEXT:
+			rc = sqlite3_bind_text64(s->s, col, v->s.p, v->s.n, life, SQLITE_UTF8);
+			break;
+		case DBV_BLOB:
+			rc = sqlite3_bind_blob64(s->s, col, v->s.p, v->s.n, life);
+			break;
+		}
+		if (rc)
+			return sq_fault(c, rc, s->sql);
+	}
+	return 0;
+}
+
+static int sq_begin_stmt(struct tx *tx, const char *sql, const struct dbv *args, size_t n, bool copy, struct stmt **out)
+{
+	struct sconn *c = sc(tx->conn);
+	int err = stmt_get(c, sql, out);
+	if (err)
+		return err;
+	if (!tx->write && !sqlite3_stmt_readonly((*out)->s)) {
+		log_error("database: a write in a read", LOG_C("sql", sql));
+		err = E_DB;
+	}
+	if (!err)
+		err = stmt_bind(c, *out, args, n, copy);
+	if (err)
+		stmt_put(*out);
+	return err;
+}
+
+static int sq_exec(struct tx *tx, const char *sql, const struct dbv *args, size_t n, int64_t *changed)
+{
+	struct sconn *c = sc(tx->conn);
+	struct stmt *s;
+	int rc, err = sq_begin_stmt(tx, sql, args, n, false, &s);
+	if (err)
+		return err;
+	int64_t before = sqlite3_total_changes64(c->db);
+	while ((rc = sqlite3_step(s->s)) == SQLITE_ROW)
+		;
+	if (rc != SQLITE_DONE)
+		err = sq_fault(c, rc, sql);
+	else if (changed && sqlite3_total_changes64(c->db) != before)
+		*changed = sqlite3_changes64(c->db);
+	stmt_put(s);
+	return err;
+}
+
+static int sq_query(struct tx *tx, const char *sql, const struct dbv *args, size_t n, struct rows **out)
+{
+	struct stmt *s;
+	int err = sq_begin_stmt(tx, sql, args, n, true, &s);
+	if (err)
+		return err;
+	struct srows *r = calloc(1, sizeof *r);
+	must(r != NULL);
+	*r = (struct srows){.base.tx = tx, .stmt = s};
+	*out = &r->base;
+	return 0;
+}
+
+static bool sq_next(struct rows *base)
+{
+	struct srows *r = (struct srows *)base;
+	if (r->done)
+		return false;
+	int rc = sqlite3_step(r->stmt->s);
+	r->row = rc == SQLITE_ROW;
+	r->done = !r->row;
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		base->err = sq_fault(sc(base->tx->conn), rc, r->stmt->sql);
+	return r->row;
+}
+
+static int64_t sq_i64(struct rows *base, int col)
+{
+	return sqlite3_column_int64(((struct srows *)base)->stmt->s, col);
+}
+
+static struct str sq_bytes(struct rows *base, int col, bool text)
+{
+	sqlite3_stmt *s = ((struct srows *)base)->stmt->s;
+	if (sqlite3_column_type(s, col) == SQLITE_NULL)
+		return STR_NULL;
+	const void *p = text ? (const void *)sqlite3_column_text(s, col) : sqlite3_column_blob(s, col);
+	/* A blob of no bytes reads as a NULL pointer, which would say "absent". */
+	return p ? str_n(p, (size_t)sqlite3_column_bytes(s, col)) : STR("");
+}
+
+static bool sq_is_null(struct rows *base, int col)
+{
+	return sqlite3_column_type(((struct srows *)base)->stmt->s, col) == SQLITE_NULL;
+}
+
+static int sq_close(struct rows *base)
+{
+	struct srows *r = (struct srows *)base;
+	/* "insert ... returning" counts when it ran to its end, deferred checks included. */
+	if (!sqlite3_stmt_readonly(r->stmt->s))
+		while (sq_next(base))
+			;
+	int err = base->err;
+	stmt_put(r->stmt);
+	free(r);
+	return err;
+}
+
+static int sq_many(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, size_t n, db_row_fn *row,
+		   void *arg)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct rows *r;
+		int err = tx_query(tx, sql, args ? args + i * n_args : NULL, n_args, &r);
+		if (err)
+			return err;
+		while (!err && rows_next(r))
+			err = row ? row(arg, i, r) : 0;
+		int end = rows_close(&r);
+		if (err || end)
+			return err ? err : end;
+	}
+	return 0;
+}
+
+static int sq_plain(struct sconn *c, const char *sql)
+{
+	int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
+	return rc ? sq_fault(c, rc, sql) : 0;
+}
+
+static int sq_script(struct tx *tx, const char *sql)
+{
+	return sq_plain(sc(tx->conn), sql);
+}
+
+/* ---- transactions ---- */
+
+static int sq_word(struct conn *base, const char *sql)
+{
+	struct sconn *c = sc(base);
+	struct stmt *s;
+	int err = stmt_get(c, sql, &s);
+	if (err)
+		return err;
+	int rc = sqlite3_step(s->s);
+	if (rc != SQLITE_DONE)
+		err = sq_fault(c, rc, sql);
+	stmt_put(s);
+	return err;
+}
+
+static int sq_begin_read(struct conn *c)
+{
+	int err = sq_word(c, "begin");
+	c->in_tx = !err;
+	return err;
+}
+
+static int sq_begin_write(struct conn *c, int64_t tenant_id)
+{
+	(void)tenant_id; /* the file has one writer */
+	int err = sq_word(c, "begin immediate");
+	c->in_tx = !err;
+	return err;
+}
+
+static void sq_rollback(struct conn *c)
+{
+	if (!sqlite3_get_autocommit(sc(c)->db) && sq_word(c, "rollback"))
+		c->dead = true;
+	c->in_tx = false;
+}
+
+static int sq_commit(struct conn *c)
+{
+	int err = sq_word(c, "commit");
+	if (err)
+		sq_rollback(c);
+	c->in_tx = false;
+	if (!err && c->db->failed)
+		return E_READ_ONLY; /* a checkpoint's sync failed meanwhile */
+	return err;
+}
+
+static int sq_savepoint(struct conn *c)
+{
+	return sq_word(c, "savepoint s");
+}
+
+static int sq_release(struct conn *c)
+{
+	return sq_word(c, "release s");
+}
+
+static int sq_undo(struct conn *c)
+{
+	int err = sq_word(c, "rollback to s");
+	return err ? err : sq_word(c, "release s");
+}
+
+/* ---- connections ---- */
+
+static int on_wal(void *arg, sqlite3 *handle, const char *name, int pages)
+{
+	struct engine *e = arg;
+	(void)handle, (void)name;
+	atomic_store(&e->wal_pages, pages);
+	atomic_fetch_add(&e->commits, 1);
+	if (pages > CHECKPOINT_PAGES)
+		pthread_cond_signal(&e->wake);
+	return SQLITE_OK;
+}
+
+static void sq_disconnect(struct conn *base)
+{
+	struct sconn *c = sc(base);
+	stmts_flush(c);
+	map_fini(&c->stmts);
+	must(sqlite3_close(c->db) == SQLITE_OK);
+	arena_fini(&base->arena);
+	free(c);
+}
+
+static int sq_setup(struct sconn *c, bool query_only)
+{
+	char sql[300];
+	sqlite3_busy_timeout(c->db, DB_BUSY_MS);
+	sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	snprintf(sql, sizeof sql,
+		 "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on;"
+		 "pragma trusted_schema = off; pragma temp_store = memory; pragma mmap_size = 0;"
+		 "pragma cache_size = -%d; pragma query_only = %d;",
+		 c->base.role == DB_WRITER ? WRITER_CACHE_KIB : READER_CACHE_KIB, query_only);
+	return sq_plain(c, sql);
+}
+
+static int sq_connect(struct db *db, enum db_role role, int64_t timeout_us, struct conn **out, char why[400])
+{
+	struct engine *e = db->engine;
+	(void)timeout_us;
+	*out = NULL;
+	struct sconn *c = calloc(1, sizeof *c);
+	must(c != NULL);
+	c->base = (struct conn){.db = db, .role = role};
+	arena_init(&c->base.arena);
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+	int rc = sqlite3_open_v2(e->path, &c->db, flags, e->vfs);
+	int err = rc ? sq_fault(c, rc, "open") : sq_setup(c, role == DB_READER);
+	if (err) {
+		snprintf(why, 400, "%.200s: %.190s", e->path, c->base.why);
+		sq_disconnect(&c->base);
+		return err;
+	}
+	if (role == DB_WRITER && e->running)
+		sqlite3_wal_hook(c->db, on_wal, e);
+	*out = &c->base;
+	return 0;
+}
+
+static bool sq_alive(struct conn *c)
+{
+	return !c->dead;
+}
+
+static int sq_ping(struct conn *c, int64_t timeout_us)
+{
+	sqlite3_busy_timeout(sc(c)->db, (int)(timeout_us / 1000));
+	int err = sq_plain(sc(c), "select 1 from sqlite_master limit 1");
+	sqlite3_busy_timeout(sc(c)->db, DB_BUSY_MS);
+	return err;
+}
+
+/* ---- the engine ---- */
+
+static void checkpoint(struct engine *e, struct sconn *c, bool truncate)
+{
+	int log = 0, done = 0;
+	/* PASSIVE first: it copies while others write, so that TRUNCATE, which stops them, is short. */
+	int rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
+	if (rc == SQLITE_OK && truncate)
+		rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &done);
+	if (rc == SQLITE_OK && truncate)
+		atomic_store(&e->wal_pages, 0);
+	if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY)
+		sq_fault(c, rc, "checkpoint");
+}
+
+static void *checkpoint_main(void *arg)
+{
+	struct db *db = arg;
+	struct engine *e = db->engine;
+	struct conn *c = NULL;
+	unsigned seen = 0, idle = 0;
+	pthread_setname_np(pthread_self(), "db-checkpoint");
+	pthread_mutex_lock(&e->lock);
+	while (!e->stop) {
+		db_cond_wait(&e->wake, &e->lock, CHECKPOINT_US);
+		unsigned commits = atomic_load(&e->commits);
+		int pages = atomic_load(&e->wal_pages);
+		idle = commits == seen ? idle + 1 : 0;
+		bool empty = pages > 0 && idle >= IDLE_ROUNDS;
+		if (e->stop || db->failed || !(empty || (pages > CHECKPOINT_PAGES && commits != seen)))
+			continue;
+		seen = commits;
+		pthread_mutex_unlock(&e->lock);
+		char why[400];
+		if (c || sq_connect(db, DB_WRITER, 0, &c, why) == 0) {
+			sqlite3_busy_timeout(sc(c)->db, 100);
+			checkpoint(e, sc(c), empty || pages > TRUNCATE_PAGES);
+		}
+		pthread_mutex_lock(&e->lock);
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (c)
+		sq_disconnect(c);
+	return NULL;
+}
+
+/* Makes the file with the right mode and its directory entry durable, which SQLite leaves to its first journal. */
+static int file_create(const char *path, char **why)
+{
+	AUTO_FD int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	AUTO_FREE char *copy = strdup(path);
+	must(copy != NULL);
+	AUTO_FD int dir = fd < 0 ? -1 : open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && dir >= 0 && fsync(dir) == 0)
+		return 0;
+	db_why(why, "The database file %s cannot be opened: %s.", path, strerror(errno));
+	return E_DB;
+}
+
+static int sq_start(struct db *db, char **why)
+{
+	struct engine *e = calloc(1, sizeof *e);
+	must(e != NULL);
+	db->engine = e;
+	pthread_mutex_init(&e->lock, NULL);
+	db_cond_init(&e->wake);
+	e->path = strdup(db->url + strlen("sqlite:"));
+	must(e->path != NULL);
+	char *vfs = strstr(e->path, "?vfs=");
+	if (vfs) {
+		*vfs = 0;
+		e->vfs = vfs + strlen("?vfs=");
+	}
+	int err = e->vfs ? 0 : file_create(e->path, why);
+	if (err || db->inline_writes)
+		return err;
+	err = db_thread(&e->thread, checkpoint_main, db);
+	e->running = !err;
+	return err;
+}
+
+static void sq_stop(struct db *db)
+{
+	struct engine *e = db->engine;
+	if (e->running) {
+		pthread_mutex_lock(&e->lock);
+		e->stop = true;
+		pthread_cond_signal(&e->wake);
+		pthread_mutex_unlock(&e->lock);
+		pthread_join(e->thread, NULL);
+	}
+	pthread_mutex_destroy(&e->lock);
+	pthread_cond_destroy(&e->wake);
+	free(e->path);
+	free(e);
+	db->engine = NULL;
+}
+
+static void sq_listen(struct db *db)
+{
+	(void)db;
+}
+
+static void sq_notify(struct db *db, int64_t tenant_id)
+{
+	if (db->on_notice)
+		db->on_notice(db->notice_arg, tenant_id);
+}
+
+const struct db_driver db_driver_sqlite = {
+    .name = "sqlite",
+    .max_writers = 1,
+    .start = sq_start,
+    .stop = sq_stop,
+    .connect = sq_connect,
+    .disconnect = sq_disconnect,
+    .alive = sq_alive,
+    .ping = sq_ping,
+    .begin_read = sq_begin_read,
+    .begin_write = sq_begin_write,
+    .commit = sq_commit,
+    .rollback = sq_rollback,
+    .savepoint = sq_savepoint,
+    .release = sq_release,
+    .undo = sq_undo,
+    .exec = sq_exec,
+    .query = sq_query,
+    .many = sq_many,
+    .script = sq_script,
+    .next = sq_next,
+    .i64 = sq_i64,
+    .bytes = sq_bytes,
+    .is_null = sq_is_null,
+    .close = sq_close,
+    .listen = sq_listen,
+    .notify = sq_notify,
+};
