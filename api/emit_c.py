@@ -228,6 +228,8 @@ def reader(api, s):
     o.append('\t\tseen |= UINT64_C(1) << field;\n\t\tstruct loc at = {up, k, 0};\n\t\tswitch (field) {\n')
     for i, f in enumerate(s.fields):
         o.append(f'\t\tcase {i}: {{\n')
+        if f.present:
+            o.append(f'\t\t\tout->given_{f.name} = true;\n')
         if f.kind == 'array':
             o.append(take_items(s, f, i))
         else:
@@ -378,12 +380,12 @@ def args(api, op):
                   else f'request_query(req, ctx->arena, {c_str(f.name)})')
         text = take_text(f, 'in', f'&rules_args_{op.name}[{i}]', f.name, source)
         o.append(text.replace('{&up, ', '{&loc_' + f.source + ', ').replace('(&c, &up, ', f'(&c, &loc_{f.source}, '))
-    if op.body and op.kind == 'typed':
+    if op.body:
         mark = '' if op.body_required else '\t\tin->has_body = true;\n'
         o.append(f'\tAUTO_JSON *doc = NULL;\n\tif (take_body(&c, req->body, {str(op.body_required).lower()}, &doc) '
                  f'&& take_object(&c, &loc_body, NULL, doc)) {{\n{mark}'
                  f'\t\tin_{op.body}(&c, &loc_body, doc, &in->body);\n\t}}\n')
-    if not op.fields and not (op.body and op.kind == 'typed'):
+    if not op.fields and not op.body:
         o.append('\t(void)req;\n')
     o.append('\treturn check_end(&c);\n}\n\n')
     return ''.join(o)

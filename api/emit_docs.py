@@ -147,7 +147,7 @@ def operation(api, op):
 
 def reference(api):
     info = api.doc['info']
-    o = [f'# {info["title"]} {info["version"]}\n\n<!-- Generated from api/*.yaml; run api/generate.py --docs docs. -->\n\n'
+    o = [f'# {info["title"]} {info["version"]}\n\n<!-- Generated from the yaml files in api/; run api/generate.py --docs docs. -->\n\n'
          f'{info["description"].strip()}\n\nA star marks what is required.\n\n']
     for tag in api.doc['tags']:
         o.append(f'## {tag["name"]}\n\n{" ".join(tag["description"].split())}\n\n')

@@ -62,6 +62,7 @@ class Field:
         self.aliases = schema.get('x-aliases', [])
         self.must = required and not self.nullable
         self.item = None
+        self.present = bool(schema.get('x-present'))
         self.kind = self._kind(schema)
         if name in RESERVED or (name and not re.fullmatch(r'[a-z][a-z0-9_]*', name)):
             raise Fault(f'{where}: {name} cannot be a field of a C struct')
@@ -112,6 +113,8 @@ class Field:
             lines = [f'{self.ctype} *{self.name};{note}']
         else:
             lines = [f'{self.ctype} {self.name};{note}']
+        if self.present:
+            lines.append(f'bool given_{self.name}; /* sent, be it null */')
         return lines + ([f'bool has_{self.name};'] if self.has else [])
 
     def note(self):
