@@ -1,0 +1,549 @@
+#include "reconcile/plan.h"
+
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "base/name.h"
+#include "reconcile/plan_priv.h"
+
+static struct node_facts copy_facts(struct arena *a, const struct node *n)
+{
+	struct node_facts f = n->f;
+	f.name = arena_str(a, f.name);
+	f.local_name = arena_str(a, f.local_name);
+	return f;
+}
+
+/* Phases of a batch that is executed in order. */
+static uint64_t order_of(enum plan_verb verb, const struct item *it, bool temporary)
+{
+	uint64_t phase = 0, depth = 0;
+	const struct node *n = it->r ? it->r : it->l ? it->l : NULL;
+	if (n)
+		depth = (uint64_t)tree_depth(n);
+	switch (verb) {
+	case PLAN_RECORD:
+	case PLAN_FORGET:
+	case PLAN_DETACH:
+		phase = 0;
+		break;
+	case PLAN_MOVE_LOCAL:
+	case PLAN_MOVE_REMOTE:
+		phase = temporary ? 1 : 3;
+		break;
+	case PLAN_MAKE_LOCAL:
+	case PLAN_MAKE_REMOTE:
+		phase = 2;
+		break;
+	case PLAN_FETCH:
+	case PLAN_SEND:
+	case PLAN_SEND_VERSION:
+		phase = 4;
+		break;
+	case PLAN_TRASH_LOCAL:
+	case PLAN_TRASH_REMOTE:
+		phase = 5;
+		depth = UINT32_MAX - depth; /* children first */
+		break;
+	}
+	return phase << 32 | depth;
+}
+
+struct plan_op *plan_emit(struct maker *m, enum plan_verb verb, int case_no, const char *reason, struct item *it)
+{
+	struct plan *p = m->out;
+	if (p->n == p->cap) {
+		p->cap = p->cap ? p->cap * 2 : 64;
+		p->ops = realloc(p->ops, p->cap * sizeof(*p->ops));
+		must(p->ops != NULL);
+	}
+	struct plan_op *op = &p->ops[p->n++];
+	const struct node *n = it->r ? it->r : it->l ? it->l : it->s;
+	*op = (struct plan_op){.verb = verb, .case_no = case_no, .reason = reason, .id = n->f.id, .kind = n->f.kind};
+	op->has_remote = it->r != NULL;
+	op->has_local = it->l != NULL;
+	op->has_synced = it->s != NULL;
+	if (it->r)
+		op->remote = copy_facts(m->a, it->r);
+	if (it->l)
+		op->local = copy_facts(m->a, it->l);
+	if (it->s)
+		op->synced = copy_facts(m->a, it->s);
+	if (verb == PLAN_MOVE_LOCAL || verb == PLAN_MOVE_REMOTE)
+		it->busy = true;
+	return op;
+}
+
+/* ---- items: one per id ---- */
+
+static void collect(struct maker *m)
+{
+	size_t max = m->remote->count + m->local->count + m->synced->count + 3;
+	m->items = calloc(max, sizeof(*m->items));
+	must(m->items != NULL);
+	struct tree *trees[] = {m->remote, m->local, m->synced};
+	uint64_t key;
+	void *value;
+	for (int t = 0; t < 3; t++)
+		for (size_t i = 0; map_next(&trees[t]->by_id, &i, &key, &value);)
+			((struct node *)value)->mark = NULL;
+	for (int t = 0; t < 3; t++) {
+		for (size_t i = 0; map_next(&trees[t]->by_id, &i, &key, &value);) {
+			struct node *n = value;
+			if (n->mark)
+				continue;
+			struct item *it = arena_new(m->a, struct item);
+			it->id = n->f.id;
+			it->r = tree_get(m->remote, it->id);
+			it->l = tree_get(m->local, it->id);
+			it->s = tree_get(m->synced, it->id);
+			if (it->r)
+				it->r->mark = it;
+			if (it->l)
+				it->l->mark = it;
+			if (it->s)
+				it->s->mark = it;
+			m->items[m->n++] = it;
+		}
+	}
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct item *x = *(struct item *const *)a, *y = *(struct item *const *)b;
+	return (x->id > y->id) - (x->id < y->id);
+}
+
+/* What both sides made alike is one thing: folders by name, files by name and bytes. Parents before children. */
+static void pair_up(struct maker *m)
+{
+	for (struct node *l = m->local->root; l; l = tree_walk(m->local->root, l)) {
+		struct item *mine = item_of(l);
+		if (mine->r || mine->s || !l->up)
+			continue;
+		struct node *up = item_of(l->up)->r;
+		struct node *r = up ? tree_child_by_key(m->remote, up->f.id, l->key) : NULL;
+		while (r && (item_of(r)->l || !node_same_content(&r->f, &l->f)))
+			r = tree_twin(r);
+		if (!r)
+			continue;
+		struct node *exact = tree_child_exact(m->local, l->f.parent, r->f.name);
+		if (exact && exact != l && !item_of(exact)->s && !item_of(exact)->r && node_same_content(&exact->f, &r->f))
+			continue; /* of twins, the one that bears the very name */
+		struct item *theirs = item_of(r);
+		theirs->l = l;
+		theirs->pair = true;
+		l->mark = theirs;
+		mine->l = NULL; /* an empty item needs nothing */
+	}
+}
+
+/* ---- places ---- */
+
+static int64_t mapped_local_parent(const struct item *it)
+{
+	const struct item *up = item_of(it->l->up);
+	return up->r ? up->r->f.id : up->l->f.id;
+}
+
+static void decide_place(struct item *it)
+{
+	if (!it->r || !it->l || !it->r->up)
+		return;
+	const struct node_facts *r = &it->r->f, *l = &it->l->f;
+	int64_t local_parent = mapped_local_parent(it);
+	bool same_parent = r->parent == local_parent;
+	if (it->pair) {
+		it->place = PLACE_SAME;
+		return;
+	}
+	if (!it->s) {
+		it->place = same_parent && str_eq(it->r->key, it->l->key) ? PLACE_SAME : PLACE_REMOTE;
+		return;
+	}
+	const struct node_facts *s = &it->s->f;
+	bool local_temp = plan_is_temp(l->name, it->id), remote_temp = plan_is_temp(r->name, it->id);
+	bool local_moved = local_parent != s->parent || !str_eq(l->name, node_local_name(s));
+	bool remote_moved = r->parent != s->parent || !str_eq(r->name, s->name);
+	if ((same_parent && str_eq(r->name, l->name)) || (!local_moved && !remote_moved))
+		it->place = PLACE_SAME;
+	else if (local_temp)
+		it->place = PLACE_REMOTE;
+	else if (local_moved && (!remote_moved || remote_temp))
+		it->place = PLACE_LOCAL;
+	else
+		it->place = PLACE_REMOTE;
+}
+
+static struct item *final_parent(const struct item *it)
+{
+	const struct node *n = it->r && it->place != PLACE_LOCAL ? it->r : it->l;
+	return n && n->up ? item_of(n->up) : NULL;
+}
+
+/* Case 13. Remote places alone form a tree, so every ring holds a node that was moved locally. */
+static bool undo_ring(struct item *ring)
+{
+	bool undone = false;
+	struct item *at = ring;
+	do {
+		if (at->place == PLACE_LOCAL) {
+			at->place = PLACE_REMOTE;
+			at->cycle = undone = true;
+		}
+		at = final_parent(at);
+	} while (at && at != ring);
+	return undone;
+}
+
+static void break_cycles(struct maker *m)
+{
+	uint64_t stamp = 0;
+	for (bool again = true; again;) {
+		again = false;
+		uint64_t first = stamp + 1;
+		for (size_t i = 0; i < m->n; i++) {
+			stamp++;
+			struct item *at = m->items[i];
+			while (at && at->stamp < first) {
+				at->stamp = stamp;
+				at = final_parent(at);
+			}
+			if (at && at->stamp == stamp) {
+				must(undo_ring(at));
+				again = true;
+				break;
+			}
+		}
+	}
+}
+
+/* ---- existence ---- */
+
+static bool edited(const struct node *n, const struct node *s)
+{
+	return !node_same_content(&n->f, &s->f);
+}
+
+bool item_going(const struct item *it)
+{
+	const struct node *n = it->r ? it->r : it->l;
+	if (!n || !it->s || (it->r && it->l) || !n->up)
+		return false;
+	return n->f.kind == NODE_FOLDER ? !it->keep && !it->wait : !edited(n, it->s);
+}
+
+static void mark_up(struct item *at, bool remote_side, bool keep)
+{
+	while (at && (remote_side ? at->r && !at->l : at->l && !at->r)) {
+		if (at->keep || (!keep && at->wait))
+			return;
+		if (keep)
+			at->keep = true;
+		else
+			at->wait = true;
+		const struct node *n = remote_side ? at->r : at->l;
+		at = n->up ? item_of(n->up) : NULL;
+	}
+}
+
+/* Which folders, deleted on the other side, must stay (15) or wait until something has moved out. */
+static void spread_survival(struct maker *m)
+{
+	for (size_t i = 0; i < m->n; i++) {
+		struct item *it = m->items[i];
+		if (it->r && it->l) {
+			if (it->place == PLACE_LOCAL) {
+				mark_up(item_of(it->r->up), true, false);
+				mark_up(item_of(it->l->up), false, true);
+			} else if (it->place == PLACE_REMOTE) {
+				mark_up(item_of(it->r->up), true, true);
+				mark_up(item_of(it->l->up), false, false);
+			}
+		} else if (it->r && it->r->up && (!it->s || edited(it->r, it->s))) {
+			mark_up(item_of(it->r->up), true, true);
+		} else if (it->l && it->l->up && (!it->s || edited(it->l, it->s))) {
+			mark_up(item_of(it->l->up), false, true);
+		}
+	}
+}
+
+/* ---- operations ---- */
+
+static void conflict(struct maker *m, struct item *it)
+{
+	enum resolve_strategy strategy = m->options->strategy;
+	if (strategy == RESOLVE_NONE || strategy == RESOLVE_KEEP_BOTH) {
+		if (it->busy)
+			return;
+		struct str name = plan_copy_name(m, it, it->l->f.name);
+		struct plan_op *op = plan_emit(m, PLAN_DETACH, 5, "edited on both sides", it);
+		op->name = name;
+		it->busy = true;
+		return;
+	}
+	struct plan_op *op = plan_emit(m, PLAN_SEND_VERSION, 5, "edited on both sides", it);
+	op->base_version_id = it->s ? it->s->f.version_id : 0;
+	op->strategy = strategy;
+}
+
+/* Returns true when the contents agree. */
+static bool content(struct maker *m, struct item *it)
+{
+	if (it->r->f.kind == NODE_FOLDER || node_same_content(&it->r->f, &it->l->f))
+		return true;
+	if (!it->s || (edited(it->r, it->s) && edited(it->l, it->s))) {
+		conflict(m, it);
+	} else if (edited(it->r, it->s)) {
+		struct plan_op *op = plan_emit(m, PLAN_FETCH, 2, "edited remotely", it);
+		op->parent = it->l->f.parent;
+		op->name = op->local.name;
+	} else {
+		struct plan_op *op = plan_emit(m, PLAN_SEND_VERSION, 3, "edited locally", it);
+		op->base_version_id = it->r->f.version_id; /* the bytes are those of synced, whatever their number */
+	}
+	return false;
+}
+
+static void record(struct maker *m, struct item *it, bool same_content)
+{
+	const struct node_facts *r = &it->r->f, *s = it->s ? &it->s->f : NULL;
+	bool same_place = it->place == PLACE_SAME;
+	bool place = !s || s->parent != r->parent || !str_eq(s->name, r->name) ||
+	             !str_eq(node_local_name(s), it->l->f.name);
+	bool bytes = r->kind == NODE_FILE && (!s || s->version_id != r->version_id || edited(it->r, it->s));
+	place = place && same_place;
+	bytes = bytes && same_content;
+	if (!(place || bytes || it->pair) || ((!s || it->pair) && !(same_place && same_content)))
+		return;
+	struct plan_op *op = plan_emit(m, PLAN_RECORD, 4, "the same on both sides", it);
+	op->record_place = place;
+	op->record_content = bytes;
+	op->name = op->remote.name;
+	op->parent = r->parent;
+	if (!str_eq(it->l->f.name, r->name))
+		op->other_name = op->local.name;
+}
+
+static void move_local(struct maker *m, struct item *it)
+{
+	struct item *target = item_of(it->r->up);
+	struct str name = it->r->f.name;
+	if (it->busy)
+		return;
+	if (!target->l || tree_is_below(target->l, it->l) || !plan_local_slot(m, it, target, &name)) {
+		m->out->waiting++;
+		return;
+	}
+	if (it->busy)
+		return;
+	int case_no = it->cycle ? 13 : plan_is_temp(it->l->f.name, it->id) ? 12 : 10;
+	const char *reason = it->cycle ? "moves form a cycle: the remote place stands" : "moved remotely";
+	if (!it->cycle && it->s && it->l->f.parent != it->s->f.parent)
+		case_no = 11;
+	struct plan_op *op = plan_emit(m, PLAN_MOVE_LOCAL, case_no, reason, it);
+	op->parent = target->l->f.id;
+	op->name = arena_str(m->a, name);
+	op->final = true;
+	if (!str_eq(name, it->r->f.name))
+		op->other_name = op->remote.name;
+}
+
+static void move_remote(struct maker *m, struct item *it)
+{
+	struct item *target = item_of(it->l->up);
+	struct str name = it->l->f.name;
+	if (it->busy)
+		return;
+	if (!target->r || tree_is_below(target->r, it->r) || !plan_remote_slot(m, it, target, &name)) {
+		m->out->waiting++;
+		return;
+	}
+	if (it->busy)
+		return;
+	bool stays = it->r->f.parent == target->r->f.id && str_eq(name, it->r->f.name);
+	struct plan_op *op = plan_emit(m, stays ? PLAN_RECORD : PLAN_MOVE_REMOTE, 10, "moved locally", it);
+	op->parent = target->r->f.id;
+	op->name = arena_str(m->a, name);
+	op->final = op->record_place = true;
+	if (!str_eq(name, it->l->f.name))
+		op->other_name = op->local.name;
+}
+
+static void bring_down(struct maker *m, struct item *it, int case_no, const char *reason)
+{
+	struct item *target = item_of(it->r->up);
+	struct str name = it->r->f.name;
+	if (!target->l || !plan_local_slot(m, it, target, &name)) {
+		m->out->waiting++;
+		return;
+	}
+	bool folder = it->r->f.kind == NODE_FOLDER;
+	struct plan_op *op = plan_emit(m, folder ? PLAN_MAKE_LOCAL : PLAN_FETCH, case_no, reason, it);
+	op->parent = target->l->f.id;
+	op->name = arena_str(m->a, name);
+	if (!str_eq(name, it->r->f.name))
+		op->other_name = op->remote.name;
+}
+
+static void bring_up(struct maker *m, struct item *it)
+{
+	struct item *target = item_of(it->l->up);
+	struct str name = it->l->f.name;
+	if (!target->r || it->busy || !plan_remote_slot(m, it, target, &name)) {
+		m->out->waiting++;
+		return;
+	}
+	bool folder = it->l->f.kind == NODE_FOLDER;
+	struct plan_op *op = plan_emit(m, folder ? PLAN_MAKE_REMOTE : PLAN_SEND, 3, "new locally", it);
+	op->parent = target->r->f.id;
+	op->name = arena_str(m->a, name);
+	if (!str_eq(name, it->l->f.name))
+		op->other_name = op->local.name;
+}
+
+static void remote_only(struct maker *m, struct item *it)
+{
+	bool folder = it->r->f.kind == NODE_FOLDER;
+	if (!it->s) {
+		bring_down(m, it, 2, "new remotely");
+	} else if (folder && it->keep) {
+		bring_down(m, it, 15, "deleted locally, but something in it was changed remotely");
+	} else if (folder && it->wait) {
+		m->out->waiting++;
+	} else if (!folder && edited(it->r, it->s)) {
+		bring_down(m, it, 8, "deleted locally, edited remotely");
+	} else {
+		struct item *up = item_of(it->r->up);
+		if (!up->l && item_going(up))
+			return; /* goes with its folder */
+		plan_emit(m, PLAN_TRASH_REMOTE, 9, "deleted locally", it);
+	}
+}
+
+static void detach(struct maker *m, struct item *it, int case_no, const char *reason)
+{
+	struct plan_op *op = plan_emit(m, PLAN_DETACH, case_no, reason, it);
+	if (!it->s || !plan_is_temp(it->l->f.name, it->id))
+		return;
+	struct str name = arena_str(m->a, node_local_name(&it->s->f));
+	if (tree_child_by_key(m->local, it->l->f.parent, name_key(m->a, name)))
+		name = plan_copy_name(m, it, name);
+	m->out->ops[m->out->n - 1].name = name;
+	(void)op;
+}
+
+static void local_only(struct maker *m, struct item *it)
+{
+	struct item *up = item_of(it->l->up);
+	if (!it->s) {
+		bring_up(m, it);
+	} else if (it->l->f.kind == NODE_FOLDER && it->keep) {
+		detach(m, it, 15, "deleted remotely, but something in it was changed locally");
+	} else if (it->l->f.kind == NODE_FOLDER && it->wait) {
+		m->out->waiting++;
+	} else if (it->l->f.kind == NODE_FILE && edited(it->l, it->s)) {
+		bool in_place = up->r && up->r->f.id == it->s->f.parent && str_eq(it->l->f.name, node_local_name(&it->s->f));
+		if (in_place && plan_remote_free(m, up, it->s->f.name)) {
+			struct plan_op *op = plan_emit(m, PLAN_SEND_VERSION, 7, "deleted remotely, edited locally", it);
+			op->restore = true;
+			op->base_version_id = it->s->f.version_id;
+			op->strategy = RESOLVE_KEEP_BOTH;
+		} else {
+			detach(m, it, up->r ? 7 : 15, "deleted remotely, edited locally");
+		}
+	} else {
+		plan_emit(m, PLAN_TRASH_LOCAL, 6, "deleted remotely", it);
+	}
+}
+
+static void both(struct maker *m, struct item *it)
+{
+	if (it->r->f.kind != it->l->f.kind) {
+		detach(m, it, 12, "one side has a file, the other a folder");
+		return;
+	}
+	bool same_content = content(m, it);
+	if (it->place == PLACE_REMOTE)
+		move_local(m, it);
+	else if (it->place == PLACE_LOCAL)
+		move_remote(m, it);
+	record(m, it, same_content);
+}
+
+static int by_order(const void *a, const void *b)
+{
+	const struct plan_op *x = a, *y = b;
+	if (x->order != y->order)
+		return x->order < y->order ? -1 : 1;
+	if (x->id != y->id)
+		return x->id < y->id ? -1 : 1;
+	return (x->verb > y->verb) - (x->verb < y->verb);
+}
+
+static void finish(struct maker *m)
+{
+	struct plan *p = m->out;
+	for (size_t i = 0; i < p->n; i++) {
+		struct plan_op *op = &p->ops[i];
+		struct node *n = tree_get(m->remote, op->id);
+		n = n ? n : tree_get(m->local, op->id);
+		n = n ? n : tree_get(m->synced, op->id);
+		bool moves = op->verb == PLAN_MOVE_LOCAL || op->verb == PLAN_MOVE_REMOTE;
+		op->order = order_of(op->verb, item_of(n), moves && !op->final);
+	}
+	if (p->n)
+		qsort(p->ops, p->n, sizeof(*p->ops), by_order);
+}
+
+void plan_make(struct tree *remote, struct tree *local, struct tree *synced, const struct plan_options *options,
+               struct plan *out)
+{
+	*out = (struct plan){0};
+	arena_init(&out->arena);
+	struct maker m = {.remote = remote, .local = local, .synced = synced, .options = options, .out = out,
+	                  .a = &out->arena};
+	collect(&m);
+	qsort(m.items, m.n, sizeof(*m.items), by_id);
+	pair_up(&m);
+	for (size_t i = 0; i < m.n; i++)
+		decide_place(m.items[i]);
+	break_cycles(&m);
+	spread_survival(&m);
+	for (size_t i = 0; i < m.n; i++) {
+		struct item *it = m.items[i];
+		size_t before = out->n + out->waiting;
+		if (it->id == TREE_ROOT)
+			continue;
+		if (it->r && it->l)
+			both(&m, it);
+		else if (it->r)
+			remote_only(&m, it);
+		else if (it->l)
+			local_only(&m, it);
+		else if (it->s)
+			plan_emit(&m, PLAN_FORGET, 14, "deleted on both sides", it);
+		out->in_step += before == out->n + out->waiting;
+	}
+	finish(&m);
+	smap_fini(&m.claims);
+	free(m.items);
+}
+
+void plan_fini(struct plan *p)
+{
+	free(p->ops);
+	arena_fini(&p->arena);
+	*p = (struct plan){0};
+}
+
+const char *plan_verb_name(enum plan_verb v)
+{
+	static const char *const names[] = {
+	    [PLAN_RECORD] = "record",           [PLAN_FORGET] = "forget",           [PLAN_MAKE_LOCAL] = "make_local",
+	    [PLAN_FETCH] = "fetch",             [PLAN_MOVE_LOCAL] = "move_local",   [PLAN_TRASH_LOCAL] = "trash_local",
+	    [PLAN_DETACH] = "detach",           [PLAN_MAKE_REMOTE] = "make_remote", [PLAN_SEND] = "send",
+	    [PLAN_SEND_VERSION] = "send_version", [PLAN_MOVE_REMOTE] = "move_remote", [PLAN_TRASH_REMOTE] = "trash_remote",
+	};
+	return (size_t)v < sizeof(names) / sizeof(names[0]) ? names[v] : "";
+}
