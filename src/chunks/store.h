@@ -4,6 +4,7 @@
  * append to a pack if the tenant does not have the chunk). ingest_finish makes every byte durable (I2) and yields a
  * content; content_commit, inside the write transaction that creates the version, adds the new chunks to the index
  * and turns the content into a recipe.
+ * Small writes of a tenant share one open pack and its flush; what exceeds 4 MiB gets a pack of its own.
  * Out: a reader serves any window of a recipe; every chunk it touches is verified (D17), rot is E_CORRUPT.
  *
  * A recipe (D12) is a blob: version byte, then (zigzag varint: chunk id minus the previous id, varint: length) per
@@ -42,10 +43,13 @@ struct content {
 	size_t n_chunks;
 	size_t n_new_chunks; /* not in the index when they were fed */
 	int64_t new_bytes;   /* stored for them */
-	struct content_chunk *chunks; /* store_priv.h */
+	struct content_chunk *chunks; /* store_priv.h; about 100 bytes each */
 };
 
-/* tenant_key: 32 bytes, keys the chunker. size_hint: expected bytes, -1 unknown (above 4 MiB gets a pack of its own). */
+/* An ingest may move between threads, one at a time. It holds a slab of 512 KiB and a record of each chunk.
+ * Chunks that it found in the index must not be collected before its content_commit: a collector has to spare what an
+ * ingest that began before it may have seen.
+ * tenant_key: 32 bytes, keys the chunker. E_READ_ONLY. size_hint: expected bytes, -1 unknown (above 4 MiB gets a pack of its own). */
 int ingest_begin(struct store *s, int64_t tenant_id, const uint8_t tenant_key[32], int64_t size_hint, struct ingest **out);
 /* E_NO_SPACE, E_IO, E_READ_ONLY: the ingest is dead; abort it. */
 int ingest_feed(struct ingest *in, const void *p, size_t n);
@@ -54,14 +58,18 @@ int ingest_finish(struct ingest *in, struct content **out);
 void ingest_abort(struct ingest *in);
 void content_free(struct content *c);
 
-/* In a write transaction: indexes the new chunks and appends the recipe to *recipe. Repeatable. */
+/* In a write transaction: indexes the new chunks and appends the recipe to *recipe (so an op that is run again starts
+ * by clearing it). Repeatable. Of two ingests that stored the same chunk, the second to commit uses the first's. */
 int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe);
 
 /* Opens a reader over a recipe (copied). tx resolves chunk places; it is not kept. size_bytes must match the recipe
  * (else E_CORRUPT). */
 int content_open(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, int64_t size_bytes,
                  struct content_reader **out);
-/* Reads up to n bytes at offset; *got < n only at the end. Thread-compatible: one caller at a time. */
+/* Reads up to n bytes at offset; *got < n only at the end. Thread-compatible: one caller at a time. After an error
+ * (E_CORRUPT, E_IO, E_DB) *got is 0 and out holds nothing that may be shown. Places of later chunks are looked up with
+ * db_read, so this is not called inside a transaction on the same thread. Whole chunks are cheapest: windows of 256 KiB
+ * or more, read in order. */
 int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, size_t *got);
 void content_close(struct content_reader *r);
 

@@ -1,0 +1,176 @@
+#include "chunks/index.h"
+
+#include "base/must.h"
+#include "chunks/store.h"
+
+/* size_bytes: stored bytes that rows of chunks point to; the rest of the file is heads, tables and garbage. */
+const char *const store_schema_sql =
+    "create table packs ("
+    "id bigint primary key, tenant_id bigint not null, size_bytes bigint not null, state smallint not null, "
+    "created_at bigint not null);\n"
+    "create table chunks ("
+    "id bigint primary key, tenant_id bigint not null, hash bytea not null, pack_id bigint not null, "
+    "offset_bytes bigint not null, stored_len bigint not null, raw_len bigint not null, codec smallint not null, "
+    "xxh bigint not null);\n"
+    "create unique index chunks_by_hash on chunks (tenant_id, hash);\n";
+
+enum { PACK_LIVE = 1 };
+
+
+static int find_row(void *arg, size_t call, struct rows *r)
+{
+	((int64_t *)arg)[call] = rows_i64(r, 0);
+	return E_OK;
+}
+
+int index_find(struct tx *tx, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+{
+	struct dbv args[INDEX_BATCH * 2];
+	must(n <= INDEX_BATCH);
+	for (size_t i = 0; i < n; i++) {
+		ids[i] = 0;
+		args[2 * i] = V_I(tenant_id);
+		args[2 * i + 1] = V_B(str_n(hashes[i].b, 32));
+	}
+	return tx_many(tx, "select id from chunks where tenant_id = $1 and hash = $2", args, 2, n, find_row, ids);
+}
+
+/* Counts the bytes of the rows that were really added to their packs. */
+static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
+                     const int64_t *ids)
+{
+	struct dbv args[INDEX_BATCH * 5];
+	size_t calls = 0;
+	for (size_t i = 0; i < n;) {
+		int64_t pack_id = rows[i].place.pack_id, bytes = 0;
+		for (; i < n && rows[i].place.pack_id == pack_id; i++)
+			bytes += ids[i] == rows[i].id ? rows[i].place.stored_len : 0;
+		if (bytes == 0)
+			continue;
+		struct dbv *a = args + 5 * calls++;
+		a[0] = V_I(pack_id);
+		a[1] = V_I(tenant_id);
+		a[2] = V_I(bytes);
+		a[3] = V_I(PACK_LIVE);
+		a[4] = V_I(now_us);
+	}
+	return calls == 0 ? E_OK
+	                  : tx_many(tx,
+	                            "insert into packs (id, tenant_id, size_bytes, state, created_at) "
+	                            "values ($1, $2, $3, $4, $5) "
+	                            "on conflict (id) do update set size_bytes = packs.size_bytes + excluded.size_bytes",
+	                            args, 5, calls, NULL, NULL);
+}
+
+/* Those that another ingest added first keep its row; our bytes are garbage for the collector. */
+static int find_first(struct tx *tx, int64_t tenant_id, const struct chunk_row *rows, size_t n, int64_t *ids)
+{
+	struct sha256 hashes[INDEX_BATCH];
+	int64_t found[INDEX_BATCH];
+	size_t where[INDEX_BATCH], missing = 0;
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] == 0) {
+			where[missing] = i;
+			hashes[missing++] = rows[i].hash;
+		}
+	if (missing == 0)
+		return E_OK;
+	int err = index_find(tx, tenant_id, hashes, missing, found);
+	for (size_t i = 0; err == E_OK && i < missing; i++) {
+		ids[where[i]] = found[i];
+		if (found[i] == 0)
+			err = E_INTERNAL; /* the id belongs to another chunk: ids are made once */
+	}
+	return err;
+}
+
+int index_add(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n, int64_t *ids)
+{
+	struct dbv args[INDEX_BATCH * 9];
+	must(n <= INDEX_BATCH);
+	if (n == 0)
+		return E_OK;
+	for (size_t i = 0; i < n; i++) {
+		const struct chunk_place *p = &rows[i].place;
+		struct dbv *a = args + 9 * i;
+		ids[i] = 0;
+		a[0] = V_I(rows[i].id);
+		a[1] = V_I(tenant_id);
+		a[2] = V_B(str_n(rows[i].hash.b, 32));
+		a[3] = V_I(p->pack_id);
+		a[4] = V_I(p->offset);
+		a[5] = V_I(p->stored_len);
+		a[6] = V_I(p->raw_len);
+		a[7] = V_I(p->codec);
+		a[8] = V_I(p->xxh);
+	}
+	int err = tx_many(tx,
+	                  "insert into chunks (id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh) "
+	                  "values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing returning id",
+	                  args, 9, n, find_row, ids);
+	if (err == E_OK)
+		err = add_packs(tx, tenant_id, now_us, rows, n, ids);
+	return err != E_OK ? err : find_first(tx, tenant_id, rows, n, ids);
+}
+
+static int place_row(void *arg, size_t call, struct rows *r)
+{
+	int64_t stored = rows_i64(r, 2), raw = rows_i64(r, 3), codec = rows_i64(r, 4);
+	/* What does not fit its field is no chunk that we wrote; the zero in pack_id says so. */
+	if (stored <= 0 || stored > UINT32_MAX || raw <= 0 || raw > UINT32_MAX || codec < 0 || codec > UINT8_MAX)
+		return E_OK;
+	((struct chunk_place *)arg)[call] = (struct chunk_place){
+	    .pack_id = rows_i64(r, 0),
+	    .offset = rows_i64(r, 1),
+	    .stored_len = (uint32_t)stored,
+	    .raw_len = (uint32_t)raw,
+	    .codec = (uint8_t)codec,
+	    .xxh = (uint64_t)rows_i64(r, 5),
+	};
+	return E_OK;
+}
+
+static void id_args(struct dbv *args, int64_t tenant_id, const int64_t *ids, size_t n)
+{
+	must(n <= INDEX_BATCH);
+	for (size_t i = 0; i < n; i++) {
+		args[2 * i] = V_I(ids[i]);
+		args[2 * i + 1] = V_I(tenant_id);
+	}
+}
+
+int index_place(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct chunk_place *places)
+{
+	struct dbv args[INDEX_BATCH * 2];
+	id_args(args, tenant_id, ids, n);
+	memset(places, 0, n * sizeof *places);
+	return tx_many(tx,
+	               "select pack_id, offset_bytes, stored_len, raw_len, codec, xxh from chunks "
+	               "where id = $1 and tenant_id = $2",
+	               args, 2, n, place_row, places);
+}
+
+struct hashes_found {
+	struct sha256 *hashes;
+	size_t n;
+};
+
+static int hash_row(void *arg, size_t call, struct rows *r)
+{
+	struct hashes_found *h = arg;
+	struct str blob = rows_blob(r, 0);
+	if (blob.n != 32)
+		return E_CORRUPT;
+	memcpy(h->hashes[call].b, blob.p, 32);
+	h->n++;
+	return E_OK;
+}
+
+int index_hashes(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct sha256 *hashes)
+{
+	struct dbv args[INDEX_BATCH * 2];
+	struct hashes_found found = {.hashes = hashes};
+	id_args(args, tenant_id, ids, n);
+	int err = tx_many(tx, "select hash from chunks where id = $1 and tenant_id = $2", args, 2, n, hash_row, &found);
+	return err != E_OK || found.n == n ? err : E_CORRUPT;
+}
