@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "drive/principal.h"
+#include "drive/share.h"
 
 const char *apply_status_name(enum apply_status s)
 {
@@ -10,6 +11,8 @@ const char *apply_status_name(enum apply_status s)
 		return "applied";
 	case APPLY_DUPLICATE:
 		return "duplicate";
+	case APPLY_NOOP:
+		return "noop";
 	case APPLY_RENAMED:
 		return "renamed";
 	case APPLY_CONFLICT:
@@ -83,7 +86,7 @@ static int stored_read(struct apply_step *s, bool *hit)
 	                       DB_ARGS(V_I(s->batch->device.id), V_T(s->c->op_id)), &r, hit);
 	if (!err && *hit) {
 		struct apply_result *x = s->r;
-		x->status = (enum apply_status)rows_i64(r, 0);
+		x->status = rows_i64(r, 0) == APPLY_CONFLICT ? APPLY_CONFLICT : APPLY_DUPLICATE;
 		x->type = (enum change_type)rows_i64(r, 1);
 		x->resource = (struct rid){(enum id_kind)rows_i64(r, 2), rows_i64(r, 3)};
 		x->version_id = rows_i64(r, 4);
@@ -220,11 +223,11 @@ static int step_run(struct apply_batch *b, struct dtx *t, size_t i)
 
 static int batch_begin(struct dtx *t, struct apply_batch *b)
 {
-	struct node root;
+	struct share share;
 	int64_t head;
 	int err = device_load(t, b->in->device_id, &b->device);
 	if (!err)
-		err = node_load_root(t, b->in->share_id, RIGHT_READ, &root);
+		err = share_load(t, b->in->share_id, RIGHT_WRITE, &share);
 	if (!err)
 		err = drive_head(t, &head);
 	/* in a later transaction the head is the one that this request's own changes moved */

@@ -10,17 +10,18 @@
  * is therefore limited to LIMIT_APPLY_PER_TX changes (E_INVALID above).
  *
  *   change            node             outcome
- *   created file      there            duplicate: the upload made it already
+ *   any               op_id known      duplicate: the stored result
+ *   created file      there            noop: the upload made it already
  *   created folder    name is free     made
- *                     a folder there   duplicate, with that folder's id: two clients made the same folder
+ *                     a folder there   noop, with that folder's id: two clients made the same folder
  *                     a file there     E_NAME_CONFLICT; KEEP_BOTH: made under a free name, renamed
- *   updated           version is head  duplicate
+ *   updated           version is head  noop
  *                     version staged   resolve(): promoted, or kept as a version (resolve.h)
- *                     version in the history, made after the base      duplicate: it took effect once already
+ *                     version in the history, made after the base      noop: it took effect once already
  *                     version in the history, otherwise                resolve(): its content becomes the head again
- *   moved, renamed    the same place   duplicate
+ *   moved, renamed    the same place   noop
  *                     name taken       E_NAME_CONFLICT; KEEP_BOTH: a free name, renamed
- *   deleted           in the trash     duplicate
+ *   deleted           in the trash     noop
  *                     file             into the trash; resolve() decides when base_version_id is stale
  *                     folder           into the trash, one row; with base_cursor only what nobody else changed since
  *                                      (apply_folder.c), then a conflict is recorded
@@ -53,13 +54,14 @@ struct apply_in {
 
 enum apply_status {
 	APPLY_APPLIED = 1, /* as asked */
-	APPLY_DUPLICATE,   /* was so already; nothing written */
+	APPLY_DUPLICATE,   /* done by an earlier request with the same op_id; its result */
+	APPLY_NOOP,        /* was so already; nothing written */
 	APPLY_RENAMED,     /* done, under another name */
-	APPLY_CONFLICT,    /* the server's side stands, or stands in part: see the conflict */
+	APPLY_CONFLICT,    /* the server's side stands, or stands in part: see the conflict (repeated for a known op_id) */
 	APPLY_FAILED,      /* err and detail say why; nothing of this change was done */
 };
 
-const char *apply_status_name(enum apply_status s); /* "applied", "duplicate", "renamed", "conflict", "failed" */
+const char *apply_status_name(enum apply_status s); /* "applied", "duplicate" ... */
 
 struct apply_result {
 	size_t index;

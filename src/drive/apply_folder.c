@@ -51,6 +51,15 @@ static int foreign_load(struct apply_step *s)
 	return rows_close(&r);
 }
 
+int apply_foreign_has(struct apply_step *s, int64_t node_id, bool *yes)
+{
+	int err = foreign_load(s);
+	*yes = map_get(&s->batch->foreign.ids, (uint64_t)node_id) != NULL;
+	if (!err && s->batch->foreign.too_many)
+		err = ctx_fail(s->t->ctx, E_CURSOR_INVALID, "base_cursor lies too far back to delete by it; pull first.");
+	return err;
+}
+
 /* Walks up from a changed node. When it lies below the folder, the way to it is marked in keep. */
 static int keep_way(struct apply_step *s, const struct node *folder, int64_t id, struct map *keep)
 {
@@ -91,9 +100,8 @@ static int keep_find(struct apply_step *s, const struct node *folder, struct map
 {
 	uint64_t id;
 	void *value;
-	int err = foreign_load(s);
-	if (!err && s->batch->foreign.too_many)
-		err = ctx_fail(s->t->ctx, E_CURSOR_INVALID, "base_cursor lies too far back to delete a folder; pull first.");
+	bool itself;
+	int err = apply_foreign_has(s, folder->id, &itself);
 	for (size_t i = 0; !err && map_next(&s->batch->foreign.ids, &i, &id, &value);)
 		err = keep_way(s, folder, (int64_t)id, keep);
 	return err;
@@ -176,7 +184,7 @@ int apply_folder_deleted(struct apply_step *s)
 	if (err)
 		return err;
 	if (n.in_trash) {
-		apply_says(s, APPLY_DUPLICATE, &n);
+		apply_says(s, APPLY_NOOP, &n);
 		return 0;
 	}
 	if (!n.parent_id)

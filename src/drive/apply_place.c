@@ -59,7 +59,7 @@ int apply_folder_created(struct apply_step *s)
 	if (s->c->resource.n) { /* made by POST /folders before */
 		int found = apply_node(s, RIGHT_READ, &n);
 		if (!found)
-			apply_says(s, APPLY_DUPLICATE, &n);
+			apply_says(s, APPLY_NOOP, &n);
 		return found;
 	}
 	int err = place_find(s, NULL, &p);
@@ -70,7 +70,7 @@ int apply_folder_created(struct apply_step *s)
 	if (err)
 		return err;
 	if (n.id && n.kind == NODE_FOLDER) {
-		apply_says(s, APPLY_DUPLICATE, &n);
+		apply_says(s, APPLY_NOOP, &n);
 		return 0;
 	}
 	if (n.id) {
@@ -104,7 +104,7 @@ int apply_placed(struct apply_step *s)
 		return err;
 	bool same_folder = p.folder.id == n.parent_id;
 	if (same_folder && str_eq(p.name, n.name)) {
-		apply_says(s, APPLY_DUPLICATE, &n);
+		apply_says(s, APPLY_NOOP, &n);
 		return 0;
 	}
 	err = access_verdict(ctx, n.rights, same_folder ? RIGHT_WRITE : RIGHT_DELETE, node_rid(&n));

@@ -41,6 +41,10 @@ void apply_says(struct apply_step *s, enum apply_status status, const struct nod
 int apply_conflict(struct apply_step *s, const struct node *n, enum conflict_type type, int64_t local_version_id,
                    int64_t server_version_id, int64_t copy_id, bool open);
 
+/* Whether someone else changed the node after base_cursor (which must be named). E_CURSOR_INVALID when it lies too far
+ * back to tell. */
+int apply_foreign_has(struct apply_step *s, int64_t node_id, bool *yes);
+
 int apply_file_created(struct apply_step *s);
 int apply_file_updated(struct apply_step *s);
 int apply_file_deleted(struct apply_step *s);

@@ -11,12 +11,13 @@
 
 enum conflict_type {
 	CONFLICT_EDIT_EDIT = 1, /* two edits of one file */
-	CONFLICT_EDIT_DELETE,   /* an edit came for a file that is in the trash */
 	CONFLICT_DELETE_EDIT,   /* a delete came for a file that was edited since */
+	CONFLICT_EDIT_DELETE,   /* an edit came for a file that is in the trash */
 	CONFLICT_FOLDER_DELETE, /* a delete came for a folder in which something changed since (D5) */
 };
 
-const char *conflict_type_name(enum conflict_type type); /* "edit_edit" ... */
+/* "content", "delete_edit" (of a folder too), "edit_delete": the words of the API. */
+const char *conflict_type_name(enum conflict_type type);
 
 struct conflict {
 	int64_t id, tenant_id, share_id, user_id;
@@ -35,6 +36,7 @@ struct conflict_list_in {
 	int64_t share_id;     /* 0: all that the caller may read */
 	struct str device_id; /* STR_NULL: any; else one of the caller's */
 	bool include_resolved;
+	int64_t limit, offset; /* limit 0: CONFLICT_LIST_MAX, which is also the most */
 };
 
 struct conflict_list {
@@ -50,12 +52,12 @@ int conflict_load(struct dtx *t, int64_t id, struct conflict *out);
 
 enum { CONFLICT_LIST_MAX = 1000 };
 
-/* At most CONFLICT_LIST_MAX. A device_id that is not the caller's gives E_NOT_FOUND. */
+/* A device_id that is not the caller's gives E_NOT_FOUND. */
 int drive_conflict_list(struct ctx *ctx, const struct conflict_list_in *in, struct conflict_list *out);
 /* Carries out a strategy on the stored versions. The same again: success, nothing written. E_CONFLICT: settled by
  * another, or the file was edited since it was recorded. E_INVALID: MANUAL settles nothing. */
 int drive_conflict_resolve(struct ctx *ctx, int64_t id, enum resolve_strategy how, struct conflict *out);
-/* Conflicts recorded by this process since it started, for /metrics. */
-int64_t conflict_recorded_total(void);
+/* Conflicts of a type recorded by this process since it started, for /metrics; never goes back. */
+int64_t conflict_recorded(enum conflict_type type);
 
 #endif

@@ -2,22 +2,22 @@
 
 #include "drive/change.h"
 #include "drive/device.h"
-#include "drive/node.h"
+#include "drive/share.h"
 
 struct cursor_op {
 	struct str device_id;
 	int64_t share_id;
-	struct str position;
+	int64_t position;
 	bool missing;
 	struct sync_state *out;
 };
 
 static int cursor_begin(struct dtx *t, struct cursor_op *op, struct device *d)
 {
-	struct node root;
+	struct share share;
 	*op->out = (struct sync_state){0};
 	int err = device_load(t, op->device_id, d);
-	return err ? err : node_load_root(t, op->share_id, RIGHT_READ, &root);
+	return err ? err : share_load(t, op->share_id, RIGHT_READ, &share);
 }
 
 static int cursor_find(struct dtx *t, int64_t device, struct cursor_op *op, bool *found)
@@ -98,27 +98,25 @@ static int set_op(struct dtx *t, void *arg)
 	struct cursor_op *op = arg;
 	struct device d;
 	bool found;
-	int64_t position, head;
+	int64_t head;
 	int err = cursor_begin(t, op, &d);
 	if (!err)
 		err = drive_head(t, &head);
 	if (err)
 		return err;
-	if (!str_to_i64(op->position, &position) || position < 0)
-		return ctx_fail(t->ctx, E_CURSOR_INVALID, "The position is not a cursor.");
-	if (position > head)
-		return ctx_fail(t->ctx, E_CURSOR_INVALID, "The position lies beyond the end of the log.");
+	if (op->position < 0 || op->position > head)
+		return ctx_fail(t->ctx, E_CURSOR_INVALID, "The position is not in the log.");
 	int64_t now = clock_now(t->ctx->clock);
 	/* never backwards: a late request of the same device must not undo a newer one (D1) */
 	err = tx_exec(t->tx,
 	              "insert into device_cursors (device, share_id, position, last_sync_at) values ($1, $2, $3, $4)"
 	              " on conflict (device, share_id) do update set position = excluded.position,"
 	              " last_sync_at = excluded.last_sync_at where device_cursors.position <= excluded.position",
-	              DB_ARGS(V_I(d.id), V_I(op->share_id), V_I(position), V_I(now)), NULL);
+	              DB_ARGS(V_I(d.id), V_I(op->share_id), V_I(op->position), V_I(now)), NULL);
 	return err ? err : cursor_find(t, d.id, op, &found);
 }
 
-int drive_sync_cursor_set(struct ctx *ctx, struct str device_id, int64_t share_id, struct str position,
+int drive_sync_cursor_set(struct ctx *ctx, struct str device_id, int64_t share_id, int64_t position,
                           struct sync_state *out)
 {
 	struct cursor_op op = {.device_id = device_id, .share_id = share_id, .position = position, .out = out};

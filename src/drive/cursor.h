@@ -16,9 +16,9 @@ struct sync_state {
 
 /* Makes the cursor at the head when there is none. E_NOT_FOUND: device or share. */
 int drive_sync_status(struct ctx *ctx, struct str device_id, int64_t share_id, struct sync_state *out);
-/* Moves it forward; an older position is accepted and changes nothing. E_CURSOR_INVALID: malformed, or beyond the
- * head. out->pending_changes and has_conflicts are not filled. */
-int drive_sync_cursor_set(struct ctx *ctx, struct str device_id, int64_t share_id, struct str position,
+/* Moves it forward; an older position is accepted and changes nothing. E_CURSOR_INVALID: negative, or beyond
+ * the head. out->pending_changes and has_conflicts are not filled. */
+int drive_sync_cursor_set(struct ctx *ctx, struct str device_id, int64_t share_id, int64_t position,
                           struct sync_state *out);
 
 #endif

@@ -4,18 +4,18 @@
 #include "drive/principal.h"
 
 static const char *const platforms[] = {
-    [PLATFORM_WINDOWS] = "windows", [PLATFORM_MACOS] = "macos", [PLATFORM_LINUX] = "linux", [PLATFORM_IOS] = "ios",
-    [PLATFORM_ANDROID] = "android", [PLATFORM_WEB] = "web",     [PLATFORM_CLI] = "cli",
+    [DEVICE_WINDOWS] = "windows", [DEVICE_MACOS] = "macos", [DEVICE_LINUX] = "linux", [DEVICE_IOS] = "ios",
+    [DEVICE_ANDROID] = "android", [DEVICE_WEB] = "web",     [DEVICE_CLI] = "cli",
 };
 
 const char *device_platform_name(enum device_platform p)
 {
-	return p >= PLATFORM_WINDOWS && p <= PLATFORM_CLI ? platforms[p] : "";
+	return p >= DEVICE_WINDOWS && p <= DEVICE_CLI ? platforms[p] : "";
 }
 
 bool device_platform_parse(struct str s, enum device_platform *out)
 {
-	for (int i = PLATFORM_WINDOWS; i <= PLATFORM_CLI; i++) {
+	for (int i = DEVICE_WINDOWS; i <= DEVICE_CLI; i++) {
 		if (str_eq(s, str_c(platforms[i]))) {
 			*out = (enum device_platform)i;
 			return true;
@@ -59,7 +59,7 @@ static void device_row(struct rows *r, struct arena *a, struct device *d)
 	    .last_seen_at = rows_i64(r, 9),
 	};
 	if (!device_platform_parse(rows_text(r, 5), &d->platform))
-		d->platform = PLATFORM_CLI;
+		d->platform = DEVICE_CLI;
 }
 
 static int device_unknown(struct ctx *ctx, struct str device_id)

@@ -9,13 +9,13 @@
 #include "drive/drive.h"
 
 enum device_platform {
-	PLATFORM_WINDOWS = 1,
-	PLATFORM_MACOS,
-	PLATFORM_LINUX,
-	PLATFORM_IOS,
-	PLATFORM_ANDROID,
-	PLATFORM_WEB,
-	PLATFORM_CLI,
+	DEVICE_WINDOWS = 1,
+	DEVICE_MACOS,
+	DEVICE_LINUX,
+	DEVICE_IOS,
+	DEVICE_ANDROID,
+	DEVICE_WEB,
+	DEVICE_CLI,
 };
 
 const char *device_platform_name(enum device_platform p);

@@ -2,7 +2,10 @@
 
 #include "base/json.h"
 #include "drive/device.h"
-#include "drive/node.h"
+#include "drive/share.h"
+
+/* A share that went back to the default keeps its row, so that the sockets can be told; nothing else sees it. */
+enum { SYNC_OFF, SYNC_ON, SYNC_DEFAULT };
 
 /* ---- folder lists: JSON arrays of wire ids in the database ---- */
 
@@ -46,7 +49,8 @@ static int list_read(struct dtx *t, int64_t device, struct preference_list *out)
 	struct arena *a = t->ctx->arena;
 	int64_t count;
 	AUTO_ROWS *r = NULL;
-	int err = tx_i64(t->tx, "select count(*) from device_preferences where device = $1", DB_ARGS(V_I(device)), 0, &count);
+	int err = tx_i64(t->tx, "select count(*) from device_preferences where device = $1 and sync_enabled <> $2",
+	                 DB_ARGS(V_I(device), V_I(SYNC_DEFAULT)), 0, &count);
 	if (err)
 		return err;
 	if (count > PREFERENCE_LIST_MAX)
@@ -54,14 +58,14 @@ static int list_read(struct dtx *t, int64_t device, struct preference_list *out)
 	*out = (struct preference_list){.items = arena_many(a, (size_t)count, struct preference)};
 	err = tx_query(t->tx,
 	               "select share_id, sync_enabled, selected_folders, excluded_folders, updated_at from device_preferences"
-	               " where device = $1 order by share_id limit $2",
-	               DB_ARGS(V_I(device), V_I(count)), &r);
+	               " where device = $1 and sync_enabled <> $3 order by share_id limit $2",
+	               DB_ARGS(V_I(device), V_I(count), V_I(SYNC_DEFAULT)), &r);
 	if (err)
 		return err;
 	while (out->n < (size_t)count && rows_next(r)) {
 		struct preference *p = &out->items[out->n++];
 		p->share_id = rows_i64(r, 0);
-		p->sync_enabled = rows_i64(r, 1) != 0;
+		p->sync_enabled = rows_i64(r, 1) == SYNC_ON;
 		folders_parse(a, rows_text(r, 2), &p->has_selected, &p->selected, &p->n_selected);
 		folders_parse(a, rows_text(r, 3), &p->has_excluded, &p->excluded, &p->n_excluded);
 		p->updated_at = rows_i64(r, 4);
@@ -94,14 +98,15 @@ struct put_op {
 	struct str device_id;
 	const struct preference *items;
 	size_t n;
+	bool replace;
 	struct preference_list *out;
 };
 
 static int put_one(struct dtx *t, int64_t device, const struct preference *p, int64_t now)
 {
-	struct node root;
+	struct share share;
 	struct arena *a = t->ctx->arena;
-	int err = node_load_root(t, p->share_id, RIGHT_READ, &root);
+	int err = share_load(t, p->share_id, RIGHT_READ, &share);
 	if (err)
 		return err;
 	return tx_exec(t->tx,
@@ -109,7 +114,7 @@ static int put_one(struct dtx *t, int64_t device, const struct preference *p, in
 	               " updated_at) values ($1, $2, $3, $4, $5, $6) on conflict (device, share_id) do update set"
 	               " sync_enabled = excluded.sync_enabled, selected_folders = excluded.selected_folders,"
 	               " excluded_folders = excluded.excluded_folders, updated_at = excluded.updated_at",
-	               DB_ARGS(V_I(device), V_I(p->share_id), V_I(p->sync_enabled),
+	               DB_ARGS(V_I(device), V_I(p->share_id), V_I(p->sync_enabled ? SYNC_ON : SYNC_OFF),
 	                       V_T(folders_text(a, p->has_selected, p->selected, p->n_selected)),
 	                       V_T(folders_text(a, p->has_excluded, p->excluded, p->n_excluded)), V_I(now)),
 	               NULL);
@@ -121,15 +126,20 @@ static int put_op(struct dtx *t, void *arg)
 	struct device d;
 	int64_t now = clock_now(t->ctx->clock);
 	int err = device_load(t, op->device_id, &d);
+	if (!err && op->replace)
+		err = tx_exec(t->tx,
+		              "update device_preferences set sync_enabled = $2, selected_folders = null, excluded_folders = null,"
+		              " updated_at = $3 where device = $1 and sync_enabled <> $2",
+		              DB_ARGS(V_I(d.id), V_I(SYNC_DEFAULT), V_I(now)), NULL);
 	for (size_t i = 0; !err && i < op->n; i++)
 		err = put_one(t, d.id, &op->items[i], now);
-	if (!err && op->out)
+	if (!err)
 		err = list_read(t, d.id, op->out);
 	return err;
 }
 
 int drive_preference_put(struct ctx *ctx, struct str device_id, const struct preference *items, size_t n,
-                         struct preference_list *out)
+                         bool replace, struct preference_list *out)
 {
 	if (n > PREFERENCE_LIST_MAX)
 		return ctx_invalid(ctx, "body", STR("preferences"), "too_long", "At most %d preferences.", PREFERENCE_LIST_MAX);
@@ -137,7 +147,7 @@ int drive_preference_put(struct ctx *ctx, struct str device_id, const struct pre
 		if (items[i].n_selected > PREFERENCE_FOLDERS_MAX || items[i].n_excluded > PREFERENCE_FOLDERS_MAX)
 			return ctx_invalid(ctx, "body", STR("selected_folders"), "too_long", "At most %d folders in a list.",
 			                   PREFERENCE_FOLDERS_MAX);
-	struct put_op op = {device_id, items, n, out};
+	struct put_op op = {device_id, items, n, replace, out};
 	int err = drive_write(ctx, put_op, &op);
 	if (err)
 		return err;

@@ -27,12 +27,13 @@ struct preference_notice {
 enum { PREFERENCE_FOLDERS_MAX = 10000, PREFERENCE_LIST_MAX = 10000 };
 
 int drive_preference_list(struct ctx *ctx, struct str device_id, struct preference_list *out);
-/* Stores items for the device, all or none; *out is the list of all afterwards (NULL: not wanted). Each share must be
+/* Stores items for the device, all or none; replace: shares that are not named return to the default (to sync it whole).
+ * *out is the list of all afterwards. Each share must be
  * readable (E_NOT_FOUND); whether the folders exist is not asked, since they may come and go later. E_INVALID above
  * PREFERENCE_FOLDERS_MAX folders in a list. */
 int drive_preference_put(struct ctx *ctx, struct str device_id, const struct preference *items, size_t n,
-                         struct preference_list *out);
-/* What changed in the tenant after since_us, oldest first, at most max: a hint for sockets. In a read. */
+                         bool replace, struct preference_list *out);
+/* What was set in the tenant after since_us, oldest first, at most max: a hint for sockets. In a read. */
 int preference_changed(struct dtx *t, int64_t since_us, size_t max, struct preference_notice **out, size_t *n);
 
 #endif
