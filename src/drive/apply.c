@@ -165,18 +165,17 @@ static int step_dispatch(struct apply_step *s)
 	return ctx_fail(s->t->ctx, E_INVALID, "The change_type is not known.");
 }
 
-static int step_part(struct tx *tx, void *arg)
+static int step_part(struct dtx *t, void *arg)
 {
 	struct apply_step *s = arg;
-	(void)tx;
 	bool hit = false;
 	int err = s->c->op_id.n ? stored_take(s, &hit) : 0;
 	if (err || hit)
 		return err;
-	size_t before = s->t->n_changes;
+	size_t before = t->n_changes;
 	err = step_dispatch(s);
-	if (!err && s->t->n_changes > before)
-		s->r->seq = s->t->seq;
+	if (!err && t->n_changes > before)
+		s->r->seq = t->seq;
 	return err || !s->c->op_id.n ? err : stored_write(s);
 }
 
@@ -200,15 +199,10 @@ static int step_run(struct apply_batch *b, struct dtx *t, size_t i)
 	struct apply_result *r = &b->out->results[i];
 	struct apply_step s = {.batch = b, .t = t, .c = &b->in->changes[i], .r = r};
 	const struct apply_result fresh = {.index = i, .op_id = s.c->op_id, .type = s.c->type, .resource = s.c->resource};
-	struct dtx before = *t;
 	*r = fresh;
-	int err = tx_nested(t->tx, step_part, &s);
+	int err = drive_nested(t, step_part, &s);
 	if (!err)
 		return 0;
-	/* the savepoint took back the rows; this takes back what waits for the log */
-	*t = before;
-	if (t->last)
-		t->last->next = NULL;
 	if (step_is_fault(err) || step_refuses(b->in, err))
 		return err;
 	*r = fresh;

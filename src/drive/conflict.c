@@ -7,31 +7,22 @@
 
 static _Atomic int64_t recorded[CONFLICT_FOLDER_DELETE + 1];
 
+static const char *const type_names[] = {
+    [CONFLICT_EDIT_EDIT] = "edit_edit",
+    [CONFLICT_EDIT_DELETE] = "edit_delete",
+    [CONFLICT_DELETE_EDIT] = "delete_edit",
+    [CONFLICT_FOLDER_DELETE] = "folder_delete",
+};
+
 const char *conflict_type_name(enum conflict_type type)
 {
-	switch (type) {
-	case CONFLICT_EDIT_EDIT:
-		return "content";
-	case CONFLICT_DELETE_EDIT:
-	case CONFLICT_FOLDER_DELETE:
-		return "delete_edit";
-	case CONFLICT_EDIT_DELETE:
-		return "edit_delete";
-	}
-	return "";
+	return type >= CONFLICT_EDIT_EDIT && type <= CONFLICT_FOLDER_DELETE ? type_names[type] : "";
 }
 
 int64_t conflict_recorded(enum conflict_type type)
 {
 	return type >= CONFLICT_EDIT_EDIT && type <= CONFLICT_FOLDER_DELETE ? atomic_load(&recorded[type]) : 0;
 }
-
-static const char *const stored_types[] = {
-    [CONFLICT_EDIT_EDIT] = "content",
-    [CONFLICT_DELETE_EDIT] = "delete_edit",
-    [CONFLICT_EDIT_DELETE] = "edit_delete",
-    [CONFLICT_FOLDER_DELETE] = "folder_delete",
-};
 
 int conflict_record(struct dtx *t, struct conflict *c, bool open)
 {
@@ -51,7 +42,7 @@ int conflict_record(struct dtx *t, struct conflict *c, bool open)
 	               " resolution, resolved_at, resolved_by, created_at)"
 	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
 	               DB_ARGS(V_I(c->id), V_I(c->tenant_id), V_I(c->share_id), V_T(c->device_id), V_I(c->user_id),
-	                       V_I(c->resource.kind), V_I(c->resource.n), V_T(str_c(stored_types[c->type])), V_T(c->path),
+	                       V_I(c->resource.kind), V_I(c->resource.n), V_T(str_c(type_names[c->type])), V_T(c->path),
 	                       V_I(c->base_version_id), V_I(c->local_version_id), V_I(c->server_version_id), V_I(c->copy_id),
 	                       V_I(c->strategy), V_I(c->resolution), V_ID(c->resolved_at), V_I(c->resolved_by), V_I(now)),
 	               NULL);
@@ -86,7 +77,7 @@ static void conflict_row(struct rows *r, struct arena *a, struct conflict *c)
 	    .created_at = rows_i64(r, 17),
 	};
 	for (int i = CONFLICT_EDIT_EDIT; i <= CONFLICT_FOLDER_DELETE; i++)
-		if (str_eq(type, str_c(stored_types[i])))
+		if (str_eq(type, str_c(type_names[i])))
 			c->type = (enum conflict_type)i;
 }
 

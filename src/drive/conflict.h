@@ -11,13 +11,12 @@
 
 enum conflict_type {
 	CONFLICT_EDIT_EDIT = 1, /* two edits of one file */
-	CONFLICT_DELETE_EDIT,   /* a delete came for a file that was edited since */
 	CONFLICT_EDIT_DELETE,   /* an edit came for a file that is in the trash */
+	CONFLICT_DELETE_EDIT,   /* a delete came for a file that was edited since */
 	CONFLICT_FOLDER_DELETE, /* a delete came for a folder in which something changed since (D5) */
 };
 
-/* "content", "delete_edit" (of a folder too), "edit_delete": the words of the API. */
-const char *conflict_type_name(enum conflict_type type);
+const char *conflict_type_name(enum conflict_type type); /* "edit_edit" ... */
 
 struct conflict {
 	int64_t id, tenant_id, share_id, user_id;
