@@ -230,9 +230,9 @@ class World:
                 if node['id'] in nodes:
                     wrong.append(f'twice in the snapshot: {node}')
                 nodes[node['id']] = node
-            if not page.get('next_page_token'):
+            if not page.get('page_token'):
                 break
-            token = '&page_token=' + page['next_page_token']
+            token = '&page_token=' + page['page_token']
         for writer in writers:
             for file, (version, digest, count, *maybe) in writer.files.items():
                 node = nodes.get(file)
