@@ -63,6 +63,7 @@ struct exchange {
 	bool authenticated;
 
 	struct body_sink *sink;
+	struct buf plain; /* the inflated body */
 	struct http_header in[REQUEST_HEADERS_MAX];
 	size_t n_in;
 	struct rng_seeded ids;

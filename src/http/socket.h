@@ -41,13 +41,16 @@ void socket_close(struct socket_session *s, uint16_t code);
 /* ---- for the server ---- */
 
 struct reactor;
+struct http;
+struct request;
+
+/* Checks the headers of an upgrade (RFC 6455, 4.2.1) and computes Sec-WebSocket-Accept. */
+bool socket_handshake(const struct request *req, char accept[32]);
 
 struct reactor_config {
 	struct hub *hub;          /* open sessions are indexed here */
+	struct http *http;        /* gives the callbacks their ctx */
 	struct lane *lane;        /* callbacks run here */
-	const struct clock *clock;
-	struct rng *rng;
-	struct drive *drive;
 	int ping_ms, silence_ms;  /* 0: 30,000 and 90,000 */
 };
 

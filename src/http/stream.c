@@ -1,0 +1,272 @@
+/* Bodies that pass through slab by slab. The network thread and one job at a time share two slabs under the flight's
+ * lock: in, the network fills and the job feeds the sink; out, the job fills from the source and the network sends. Who
+ * finds the other behind waits: the network by suspending its connection, the job by ending (it is submitted again).
+ * So no worker ever waits for a socket, and a slow disk stops the client by backpressure. */
+#include "base/must.h"
+#include "http/server_priv.h"
+
+/* ---- in ---- */
+
+static void finish_stream(struct flight *f)
+{
+	if (!f->x->finished)
+		exchange_end(f->x);
+	else
+		f->close_after = f->received > SMALL_BODY;
+	flight_respond(f);
+}
+
+static void feed_one(struct flight *f, struct slab *slab)
+{
+	if (!f->x->finished && !f->x->sink)
+		exchange_open(f->x); /* small bodies come here unopened */
+	if (!f->x->finished)
+		exchange_feed(f->x, slab->p, slab->n);
+}
+
+static void feed_job(void *arg)
+{
+	struct flight *f = arg;
+	pthread_mutex_lock(&f->lock);
+	while (f->slab[f->reader].full) {
+		struct slab *slab = &f->slab[f->reader];
+		pthread_mutex_unlock(&f->lock);
+		feed_one(f, slab);
+		pthread_mutex_lock(&f->lock);
+		f->failed = f->x->finished;
+		slab->full = false;
+		slab->n = 0;
+		f->reader ^= 1;
+		if (f->waiting && !f->ended) {
+			f->waiting = false;
+			flight_resume(f);
+		}
+	}
+	f->working = false;
+	bool ended = f->ended;
+	if (ended)
+		f->waiting = false;
+	pthread_mutex_unlock(&f->lock);
+	if (ended) {
+		if (!f->x->finished && !f->x->sink)
+			exchange_open(f->x);
+		finish_stream(f);
+		flight_resume(f);
+	}
+	flight_unref(f);
+}
+
+/* With the lock held. False: the lane refused. */
+static bool start_feed(struct flight *f)
+{
+	if (f->working)
+		return true;
+	f->working = true;
+	flight_ref(f);
+	struct lane *lane = f->server->config.bulk;
+	bool first = !f->x->sink && !f->failed; /* opened ones were admitted before */
+	if ((first ? lane_submit : lane_continue)(lane, feed_job, f) == E_OK)
+		return true;
+	f->working = false;
+	atomic_fetch_sub(&f->refs, 1); /* never the last */
+	return false;
+}
+
+enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
+{
+	struct exchange *x = f->x;
+	pthread_mutex_lock(&f->lock);
+	while (*n && !f->failed) {
+		struct slab *slab = &f->slab[f->writer];
+		if (slab->full) {
+			f->waiting = flight_suspend(f);
+			pthread_mutex_unlock(&f->lock);
+			return f->waiting ? MHD_YES : MHD_NO;
+		}
+		if (!slab->p)
+			slab_get(f->server, slab, x->content_length >= 0 && x->content_length < SLAB ? (size_t)x->content_length : SLAB);
+		size_t take = slab->cap - slab->n < *n ? slab->cap - slab->n : *n;
+		if (x->body_max && (uint64_t)f->received + take > x->body_max) {
+			pthread_mutex_unlock(&f->lock);
+			return MHD_NO;
+		}
+		memcpy(slab->p + slab->n, data, take);
+		slab->n += take;
+		data += take;
+		*n -= take;
+		if (slab->n < slab->cap || (x->content_length >= 0 && x->content_length <= SMALL_BODY))
+			continue;
+		slab->full = true;
+		f->writer ^= 1;
+		if (!start_feed(f)) {
+			pthread_mutex_unlock(&f->lock);
+			return MHD_NO;
+		}
+	}
+	bool failed = f->failed;
+	pthread_mutex_unlock(&f->lock);
+	if (failed) { /* the reply is made: read on for a while, so that the client sees it */
+		if (f->received > DRAIN_MAX && x->content_length > 2 * (int64_t)DRAIN_MAX)
+			return MHD_NO;
+		*n = 0;
+	}
+	return MHD_YES;
+}
+
+enum MHD_Result stream_ended(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
+	f->state = FLIGHT_RUNNING;
+	if (!flight_suspend(f)) {
+		pthread_mutex_unlock(&f->lock);
+		return MHD_NO;
+	}
+	struct slab *slab = &f->slab[f->writer];
+	if (slab->n && !slab->full)
+		slab->full = true;
+	f->ended = f->waiting = true;
+	bool started = start_feed(f);
+	if (!started)
+		f->waiting = false;
+	pthread_mutex_unlock(&f->lock);
+	if (!started) {
+		if (!f->x->finished)
+			exchange_fail(f->x, E_BUSY);
+		flight_respond(f);
+		flight_resume(f);
+	}
+	return MHD_YES;
+}
+
+/* ---- out ---- */
+
+/* With the lock held: is there a slab to fill? */
+static bool can_fill(const struct flight *f)
+{
+	return !f->slab[f->writer].full && !f->eof && !f->failed && !f->detached;
+}
+
+static void fill_one(struct flight *f, struct slab *slab)
+{
+	struct body_source *src = f->x->reply.source;
+	int64_t left = src->length >= 0 ? src->length - f->fill_at : SLAB;
+	if (!slab->p && left > 0)
+		slab_get(f->server, slab, left < SLAB ? (size_t)left : SLAB);
+	slab->n = slab->at = 0;
+	bool failed = false, eof = left <= 0;
+	while (!eof && slab->n < slab->cap) {
+		size_t got = 0, want = slab->cap - slab->n;
+		if ((int64_t)want > left)
+			want = (size_t)left;
+		if (src->fill(src, f->fill_at, slab->p + slab->n, want, &got)) {
+			failed = true;
+			break;
+		}
+		must(got <= want);
+		slab->n += got;
+		f->fill_at += (int64_t)got;
+		if (src->length >= 0) {
+			left -= (int64_t)got;
+			failed = got == 0 && left > 0; /* shorter than promised */
+			eof = left == 0 || failed;
+		} else {
+			eof = got == 0;
+		}
+	}
+	pthread_mutex_lock(&f->lock);
+	f->failed = failed;
+	f->eof = eof;
+	if (slab->n) {
+		slab->full = true;
+		f->writer ^= 1;
+	}
+}
+
+static void fill_job(void *arg)
+{
+	struct flight *f = arg;
+	pthread_mutex_lock(&f->lock);
+	while (can_fill(f)) {
+		pthread_mutex_unlock(&f->lock);
+		fill_one(f, &f->slab[f->writer]); /* only this job moves writer; returns with the lock */
+		if (f->waiting) {
+			f->waiting = false;
+			flight_resume(f);
+		}
+	}
+	f->working = false;
+	pthread_mutex_unlock(&f->lock);
+	flight_unref(f);
+}
+
+/* With the lock held. */
+static bool start_fill(struct flight *f)
+{
+	if (f->working || !can_fill(f))
+		return true;
+	f->working = true;
+	flight_ref(f);
+	if (lane_continue(f->server->config.bulk, fill_job, f) == E_OK)
+		return true;
+	f->working = false;
+	atomic_fetch_sub(&f->refs, 1); /* never the last */
+	return false;
+}
+
+static ssize_t read_locked(struct flight *f, char *out, size_t max)
+{
+	struct slab *slab = &f->slab[f->reader];
+	if (slab->full) {
+		size_t n = slab->n - slab->at < max ? slab->n - slab->at : max;
+		memcpy(out, slab->p + slab->at, n);
+		slab->at += n;
+		f->sent += (int64_t)n;
+		if (slab->at == slab->n) {
+			slab->full = false;
+			f->reader ^= 1;
+			if (!start_fill(f))
+				f->failed = true;
+		}
+		return (ssize_t)n;
+	}
+	if (f->failed)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	if (f->eof)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	if (!start_fill(f) || !flight_suspend(f))
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	f->waiting = true;
+	return 0;
+}
+
+static ssize_t on_read(void *cls, uint64_t position, char *out, size_t max)
+{
+	struct flight *f = cls;
+	pthread_mutex_lock(&f->lock);
+	must((int64_t)position == f->sent);
+	ssize_t n = read_locked(f, out, max);
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
+
+static void on_response_free(void *cls)
+{
+	struct flight *f = cls;
+	pthread_mutex_lock(&f->lock);
+	f->detached = true;
+	pthread_mutex_unlock(&f->lock);
+	flight_unref(f);
+}
+
+struct MHD_Response *stream_response(struct flight *f)
+{
+	/* an upload's slabs are empty by now and serve again */
+	f->reader = f->writer = 0;
+	f->failed = f->ended = false;
+	slab_put(f->server, &f->slab[0]);
+	slab_put(f->server, &f->slab[1]);
+	int64_t length = f->x->reply.source->length;
+	flight_ref(f);
+	return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN, 64 << 10, on_read, f,
+	                                         on_response_free);
+}

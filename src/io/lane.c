@@ -1,0 +1,145 @@
+#include "io/lane.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "base/must.h"
+
+struct work {
+	lane_fn *fn;
+	void *arg;
+};
+
+/* A ring under one lock. A submitter signals only when a worker sleeps that nobody is waking yet, so a burst costs one
+ * futex call a sleeping worker at most, and none while all are busy. */
+struct lane {
+	pthread_mutex_t lock;
+	pthread_cond_t ready;
+	struct work *ring;
+	size_t head, count, cap; /* cap is a power of two */
+	size_t queue_max;
+	int idle, waking;        /* sleeping workers; those of them that were signalled */
+	int n_threads;
+	bool stopping;
+	pthread_t threads[];
+};
+
+static void grow(struct lane *lane)
+{
+	size_t cap = lane->cap * 2;
+	struct work *ring = calloc(cap, sizeof *ring);
+	must(ring != NULL);
+	for (size_t i = 0; i < lane->count; i++)
+		ring[i] = lane->ring[(lane->head + i) & (lane->cap - 1)];
+	free(lane->ring);
+	lane->ring = ring;
+	lane->cap = cap;
+	lane->head = 0;
+}
+
+static void *worker(void *arg)
+{
+	struct lane *lane = arg;
+	pthread_mutex_lock(&lane->lock);
+	for (;;) {
+		while (lane->count == 0 && !lane->stopping) {
+			lane->idle++;
+			pthread_cond_wait(&lane->ready, &lane->lock);
+			lane->idle--;
+			if (lane->waking > 0)
+				lane->waking--;
+		}
+		if (lane->count == 0)
+			break;
+		struct work w = lane->ring[lane->head];
+		lane->head = (lane->head + 1) & (lane->cap - 1);
+		lane->count--;
+		pthread_mutex_unlock(&lane->lock);
+		w.fn(w.arg);
+		pthread_mutex_lock(&lane->lock);
+	}
+	pthread_mutex_unlock(&lane->lock);
+	return NULL;
+}
+
+struct lane *lane_new(const char *name, int threads, size_t queue_max)
+{
+	must(threads >= 0 && threads <= 1024);
+	struct lane *lane = calloc(1, sizeof *lane + (size_t)threads * sizeof lane->threads[0]);
+	must(lane != NULL);
+	pthread_mutex_init(&lane->lock, NULL);
+	pthread_cond_init(&lane->ready, NULL);
+	lane->cap = 64;
+	lane->ring = calloc(lane->cap, sizeof *lane->ring);
+	must(lane->ring != NULL);
+	lane->queue_max = queue_max;
+	lane->n_threads = threads;
+	for (int i = 0; i < threads; i++) {
+		must(pthread_create(&lane->threads[i], NULL, worker, lane) == 0);
+		char label[16] = "";
+		for (int j = 0; j < 15 && name && name[j]; j++)
+			label[j] = name[j];
+		pthread_setname_np(lane->threads[i], label);
+	}
+	return lane;
+}
+
+static int submit(struct lane *lane, lane_fn *fn, void *arg, bool bounded)
+{
+	if (lane->n_threads == 0) {
+		fn(arg);
+		return E_OK;
+	}
+	pthread_mutex_lock(&lane->lock);
+	if (lane->stopping || (bounded && lane->count >= lane->queue_max)) {
+		pthread_mutex_unlock(&lane->lock);
+		return E_BUSY;
+	}
+	if (lane->count == lane->cap)
+		grow(lane);
+	lane->ring[(lane->head + lane->count) & (lane->cap - 1)] = (struct work){fn, arg};
+	lane->count++;
+	bool wake = lane->idle > lane->waking && (size_t)lane->waking < lane->count;
+	if (wake)
+		lane->waking++;
+	pthread_mutex_unlock(&lane->lock);
+	if (wake)
+		pthread_cond_signal(&lane->ready);
+	return E_OK;
+}
+
+int lane_submit(struct lane *lane, lane_fn *fn, void *arg)
+{
+	return submit(lane, fn, arg, true);
+}
+
+int lane_continue(struct lane *lane, lane_fn *fn, void *arg)
+{
+	return submit(lane, fn, arg, false);
+}
+
+size_t lane_queued(struct lane *lane)
+{
+	pthread_mutex_lock(&lane->lock);
+	size_t n = lane->count;
+	pthread_mutex_unlock(&lane->lock);
+	return n;
+}
+
+void lane_free(struct lane *lane)
+{
+	if (!lane)
+		return;
+	pthread_mutex_lock(&lane->lock);
+	lane->stopping = true;
+	pthread_cond_broadcast(&lane->ready);
+	pthread_mutex_unlock(&lane->lock);
+	for (int i = 0; i < lane->n_threads; i++)
+		pthread_join(lane->threads[i], NULL);
+	pthread_cond_destroy(&lane->ready);
+	pthread_mutex_destroy(&lane->lock);
+	free(lane->ring);
+	free(lane);
+}
