@@ -548,12 +548,7 @@ int db_open(const struct db_config *config, struct db **out, char **why)
 	struct db *db = calloc(1, sizeof *db);
 	must(db != NULL);
 	bool sqlite = strncmp(config->url, "sqlite:", 7) == 0;
-	if (!sqlite) {
-		db_why(why, "The database URL must start with sqlite:");
-		free(db);
-		return E_DB;
-	}
-	db->driver = &db_driver_sqlite;
+	db->driver = sqlite ? &db_driver_sqlite : &db_driver_postgres;
 	db->url = strdup(config->url);
 	must(db->url != NULL);
 	db->clock = config->clock ? config->clock : &clock_system;
