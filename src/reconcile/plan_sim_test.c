@@ -24,7 +24,7 @@ struct world {
 	size_t n_trash;
 	bool stored[STORE_MAX]; /* contents the server ever held */
 	int64_t next_id, next_local, next_version, next_content;
-	int64_t seen_version; /* base_cursor of the view: versions and moves draw from one counter */
+	int64_t seq, seen_seq; /* the server's change log, and base_cursor of the view; a node's mtime_us is its last entry */
 	struct arena arena;
 	struct plan_options options;
 	bool verbose;
@@ -106,6 +106,7 @@ static struct node_facts facts_of(struct world *w, const struct node *n)
 
 static void server_store(struct world *w, struct node_facts *f)
 {
+	f->mtime_us = ++w->seq;
 	f->version_id = ++w->next_version;
 	if (f->kind == NODE_FILE)
 		w->stored[content_of(f)] = true;
@@ -148,8 +149,8 @@ static void user_moves(struct world *w, struct tree *t)
 		f.name = some_name(w);
 	if (tree_is_below(tree_get(t, f.parent), n) || !name_free(w, t, f.parent, f.name, f.id))
 		return;
-	if (t == &w->server && f.kind == NODE_FOLDER)
-		f.version_id = ++w->next_version;
+	if (t == &w->server)
+		f.mtime_us = ++w->seq;
 	must(tree_put(t, &f));
 }
 
@@ -180,6 +181,8 @@ static void user_swaps(struct world *w, struct tree *t)
 	na.name = fb.name;
 	nb.parent = fa.parent;
 	nb.name = fa.name;
+	if (t == &w->server)
+		na.mtime_us = nb.mtime_us = ++w->seq;
 	must(tree_put(t, &nb) && tree_put(t, &na));
 }
 
@@ -358,6 +361,7 @@ static void do_send_version(struct world *w, const struct plan_op *op)
 	w->stored[content_of(&op->local)] = true;
 	f.checksum = op->local.checksum;
 	f.version_id = ++w->next_version;
+	f.mtime_us = ++w->seq;
 	if (o.head == RESOLVE_HEAD_INCOMING)
 		must(tree_put(&w->server, &f));
 	if (below(w, 8) == 0)
@@ -377,8 +381,7 @@ static void do_move_remote(struct world *w, const struct plan_op *op)
 	struct node_facts f = facts_of(w, r);
 	f.parent = op->parent;
 	f.name = op->name;
-	if (f.kind == NODE_FOLDER)
-		f.version_id = ++w->next_version;
+	f.mtime_us = ++w->seq;
 	must(tree_put(&w->server, &f));
 	struct node *s = tree_get(&w->synced, op->id);
 	if (below(w, 8) == 0 || !s)
@@ -395,7 +398,7 @@ static void do_trash_remote(struct world *w, const struct plan_op *op)
 	if (!r || r->f.version_id != op->remote.version_id)
 		return;
 	for (struct node *n = r; n; n = tree_walk(r, n))
-		if (n->f.version_id > w->seen_version)
+		if (n->f.mtime_us > w->seen_seq)
 			return;
 	server_trash(w, r);
 	tree_remove(&w->synced, op->id);
@@ -499,14 +502,16 @@ static bool in_step(struct world *w)
 	return true;
 }
 
-/* Contents that one side holds and that are not what was agreed: they must be live in the end. */
+/* Contents that one side holds and that are not what was agreed: they must be live in the end, but for
+ * local ones the server has had already (a lost reply): somebody may have edited on top of them there. */
 static void edits(struct world *w, bool *must_live)
 {
 	struct tree *sides[] = {&w->server, &w->disk};
 	for (int i = 0; i < 2; i++) {
 		for (struct node *n = sides[i]->root; n; n = tree_walk(sides[i]->root, n)) {
 			struct node *s = tree_get(&w->synced, n->f.id);
-			if (n->f.kind == NODE_FILE && (!s || !node_same_content(&s->f, &n->f)))
+			bool known = i == 1 && n->f.kind == NODE_FILE && w->stored[content_of(&n->f)];
+			if (n->f.kind == NODE_FILE && !known && (!s || !node_same_content(&s->f, &n->f)))
 				must_live[content_of(&n->f)] = true;
 		}
 	}
@@ -549,7 +554,7 @@ static bool run(uint64_t seed, bool verbose)
 		for (int round = 0; round < ROUNDS_MAX && !ok; round++) {
 			tree_copy(w, &w->view_remote, &w->server);
 			tree_copy(w, &w->view_local, &w->disk);
-			w->seen_version = w->next_version;
+			w->seen_seq = w->seq;
 			struct plan p;
 			plan_make(&w->view_remote, &w->view_local, &w->synced, &w->options, &p);
 			if (verbose && phase) {
