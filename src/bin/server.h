@@ -1,0 +1,99 @@
+/* server: what the subcommands of scaidrived share: arguments, settings, an opened data folder. */
+#ifndef SD_BIN_SERVER_H
+#define SD_BIN_SERVER_H
+
+#include <stdio.h>
+
+#include "base/ctx.h"
+#include "drive/drive.h"
+#include "drive/tenant.h"
+#include "drive/token.h"
+#include "io/config.h"
+#include "io/disk.h"
+
+/* ---- arguments ---- */
+
+struct option_spec {
+	const char *name;    /* without "--" */
+	const char *value;   /* how help calls the value; NULL: a flag */
+	const char *meaning;
+	const char *key;     /* a setting; NULL: look it up with arg() */
+};
+
+enum { ARGS_MAX = 64 };
+
+struct args {
+	const struct command *command;
+	struct {
+		const struct option_spec *spec;
+		const char *value; /* "" for a flag */
+	} items[ARGS_MAX];
+	int n;
+	struct config config; /* all sources applied */
+};
+
+typedef int command_fn(struct args *args);
+
+struct command {
+	const char *name;    /* "serve", "user add" */
+	const char *summary;
+	const struct option_spec *options; /* ends with a NULL name; the common ones come on top */
+	command_fn *run;     /* an exit code */
+};
+
+/* The last value of an option, or NULL. A flag that is set gives "". */
+const char *arg(const struct args *args, const char *name);
+/* The same as a str; absent: STR_NULL. */
+struct str arg_str(const struct args *args, const char *name);
+/* A secret: --NAME, the first line of standard input with --NAME-stdin, or the variable. NULL: none. The result is heap. */
+char *arg_secret(const struct args *args, const char *name, const char *variable);
+/* Prints a sentence to stderr and returns the exit code 2. */
+int usage_fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+extern const struct command cmd_serve, cmd_init, cmd_token, cmd_user_add, cmd_user_list, cmd_user_password,
+    cmd_user_suspend, cmd_user_activate, cmd_tenant_add, cmd_tenant_list, cmd_keys_rotate, cmd_config, cmd_migrate,
+    cmd_version;
+
+/* ---- an opened data folder ---- */
+
+enum runtime_flags {
+	RUNTIME_SERVE = 1, /* take the lock, start the database's threads, open the chunk store */
+};
+
+struct runtime {
+	const struct config *config;
+	char *data, *database_url;
+	int lock_fd;
+	struct db *db;
+	struct disk *disk;
+	struct store *store;
+	struct idgen ids;
+	struct drive drive;
+	struct tokens *tokens;
+	struct arena arena; /* of ctx, for the main thread */
+	struct ctx ctx;
+	struct node_lease *lease;
+};
+
+/* Makes the folder, takes the lock, opens and migrates the database, opens store and keys. On a fault it prints a sentence
+ * to stderr, cleans up and returns an exit code; else 0. */
+int runtime_open(const struct config *config, unsigned flags, struct runtime *out);
+void runtime_close(struct runtime *rt);
+/* Prints ctx's sentence for err; returns the exit code 1. */
+int runtime_fault(const struct runtime *rt, int err);
+
+/* Logs as JSON lines to the configured file or stderr. 0, or an exit code. */
+int server_log_start(const struct config *config);
+/* Opens the file anew, after it was moved away. */
+void server_log_reopen(void);
+
+struct str server_openapi(void);
+
+/* ---- node numbers (base/id.h) ---- */
+
+/* A number of our own among those who share the database, renewed by a thread of its own. When it is lost, lost() is
+ * called once. E_BUSY when all are taken. */
+int node_lease_take(struct drive *drive, void (*lost)(void), struct node_lease **out, int64_t *number);
+void node_lease_drop(struct node_lease *lease);
+
+#endif

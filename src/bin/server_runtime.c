@@ -1,0 +1,195 @@
+/* Opening a data folder: lock, database, chunk store, keys. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "bin/server.h"
+#include "drive/schema.h"
+
+static int make_folder(const char *path)
+{
+	struct stat st;
+	char *part = strdup(path);
+	must(part);
+	/* mkdir -p; only the last folder is ours to close to others */
+	for (char *p = part + 1; *p; p++)
+		if (*p == '/') {
+			*p = 0;
+			if (mkdir(part, 0755) != 0 && errno != EEXIST)
+				break;
+			*p = '/';
+		}
+	free(part);
+	if (mkdir(path, 0700) != 0 && errno != EEXIST)
+		return usage_fault("%s: the data folder cannot be made: %s", path, strerror(errno)), 1;
+	if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+		return usage_fault("%s: is not a folder", path), 1;
+	if (st.st_uid == geteuid() && (st.st_mode & 077) && chmod(path, 0700) != 0)
+		return usage_fault("%s: others may enter the data folder, and that cannot be changed: %s", path, strerror(errno)), 1;
+	return 0;
+}
+
+static int take_lock(struct runtime *rt)
+{
+	char path[4096], pid[32] = "";
+	if ((size_t)snprintf(path, sizeof path, "%s/lock", rt->data) >= sizeof path)
+		return usage_fault("%s: the path is too long", rt->data), 1;
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return usage_fault("%s: cannot be opened: %s", path, strerror(errno)), 1;
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
+		pid[n > 0 ? n : 0] = 0;
+		close(fd);
+		return usage_fault("%s is in use by another scaidrived (process %.*s). Stop it first, or name another folder with"
+		                   " --data.", rt->data, (int)strcspn(pid, "\n"), pid), 1;
+	}
+	int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
+	if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
+		log_warn("the process number could not be noted in the lock", LOG_C("path", path));
+	rt->lock_fd = fd;
+	return 0;
+}
+
+static int open_database(struct runtime *rt, bool serve)
+{
+	char *why = NULL;
+	const char *url = config_text(rt->config, CFG_DATABASE_URL);
+	if (*url)
+		rt->database_url = strdup(url);
+	else if (asprintf(&rt->database_url, "sqlite:%s/scaidrive.db", rt->data) < 0)
+		rt->database_url = NULL;
+	must(rt->database_url);
+	struct db_config c = {
+	    .url = rt->database_url,
+	    .readers = (int)config_int(rt->config, CFG_DATABASE_READERS),
+	    .inline_writes = !serve,
+	    .clock = &clock_system,
+	};
+	int err = db_open(&c, &rt->db, &why);
+	if (!err)
+		err = db_migrate(rt->db, schema_migrations, schema_n_migrations, &why);
+	if (err)
+		usage_fault("the database cannot be used: %s", why ? why : err_info(err)->sentence);
+	free(why);
+	return err ? 1 : 0;
+}
+
+static int open_store(struct runtime *rt)
+{
+	char path[4096];
+	if ((size_t)snprintf(path, sizeof path, "%s/packs", rt->data) >= sizeof path)
+		return usage_fault("%s: the path is too long", rt->data), 1;
+	if (mkdir(path, 0700) != 0 && errno != EEXIST)
+		return usage_fault("%s: cannot be made: %s", path, strerror(errno)), 1;
+	int err = disk_posix_open(path, &rt->disk);
+	if (!err)
+		err = store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store);
+	if (err)
+		return usage_fault("%s: the chunk store cannot be opened: %s", path, err_info(err)->sentence), 1;
+	return 0;
+}
+
+static void lease_lost(void)
+{
+	/* Ids could repeat from here on: stop, and let the supervisor start us with another number. */
+	log_error("the lease of this node's number is lost; stopping");
+	kill(getpid(), SIGTERM);
+}
+
+/* Ids of two processes must differ: the embedded server is number 0, tools beside it draw one, and servers that share a
+ * database lease one each. */
+static int choose_number(struct runtime *rt, bool serve)
+{
+	int64_t number = 0;
+	if (!serve)
+		number = 512 + (int64_t)rng_below(&rng_system, 512);
+	else if (strcmp(db_engine(rt->db), "sqlite") != 0 && node_lease_take(&rt->drive, lease_lost, &rt->lease, &number))
+		return usage_fault("no node number could be leased from the database"), 1;
+	idgen_init(&rt->ids, &clock_system, number);
+	return 0;
+}
+
+static int open_all(struct runtime *rt, bool serve)
+{
+	int code = make_folder(rt->data);
+	if (!code && serve)
+		code = take_lock(rt);
+	if (!code)
+		code = open_database(rt, serve);
+	if (code)
+		return code;
+	rt->drive = (struct drive){
+	    .db = rt->db,
+	    .ids = &rt->ids,
+	    .clock = &clock_system,
+	    .rng = &rng_system,
+	    .file_max_bytes = config_int(rt->config, CFG_LIMITS_FILE_MAX_BYTES),
+	};
+	rt->ctx.drive = &rt->drive;
+	code = choose_number(rt, serve);
+	if (!code && serve)
+		code = open_store(rt);
+	if (code)
+		return code;
+	rt->drive.store = rt->store;
+	struct tokens_config t = {
+	    .drive = &rt->drive,
+	    .issuer = config_text(rt->config, CFG_AUTH_ISSUER),
+	    .ttl_s = config_int(rt->config, CFG_AUTH_TOKEN_TTL),
+	    .login = {config_int(rt->config, CFG_AUTH_LOGIN_ATTEMPTS), config_int(rt->config, CFG_AUTH_LOGIN_WINDOW)},
+	};
+	int err = tokens_open(&rt->ctx, &t, &rt->tokens);
+	if (err)
+		return runtime_fault(rt, err);
+	rt->drive.tokens = rt->tokens;
+	return 0;
+}
+
+int runtime_open(const struct config *config, unsigned flags, struct runtime *out)
+{
+	*out = (struct runtime){.config = config, .lock_fd = -1};
+	umask(077);
+	arena_init(&out->arena);
+	ctx_init(&out->ctx, &out->arena, &clock_system, &rng_system);
+	out->data = strdup(config_text(config, CFG_DATA));
+	must(out->data);
+	for (size_t n = strlen(out->data); n > 1 && out->data[n - 1] == '/';)
+		out->data[--n] = 0;
+	int code = open_all(out, flags & RUNTIME_SERVE);
+	if (code)
+		runtime_close(out);
+	return code;
+}
+
+void runtime_close(struct runtime *rt)
+{
+	tokens_close(rt->tokens);
+	if (rt->store)
+		store_close(rt->store);
+	if (rt->lease)
+		node_lease_drop(rt->lease);
+	if (rt->db)
+		db_close(rt->db);
+	if (rt->disk)
+		disk_free(rt->disk);
+	if (rt->lock_fd >= 0)
+		close(rt->lock_fd);
+	if (rt->database_url)
+		explicit_bzero(rt->database_url, strlen(rt->database_url));
+	free(rt->database_url);
+	free(rt->data);
+	arena_fini(&rt->arena);
+	*rt = (struct runtime){.lock_fd = -1};
+}
+
+int runtime_fault(const struct runtime *rt, int err)
+{
+	struct str s = ctx_detail(&rt->ctx, err);
+	return usage_fault("%.*s", STR_ARG(s)), 1;
+}
