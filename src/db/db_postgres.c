@@ -244,11 +244,12 @@ static void batch_read(struct pconn *c, struct batch *b, bool began, struct pstm
 /* Sends the batch, with the read's BEGIN and the preparation when those are due, in one round trip. */
 static int batch_run(struct pconn *c, struct batch *b)
 {
-	uint64_t key = stmt_key(b->sql, b->args, b->n_args);
+	const struct dbv *model = b->args ? b->args + b->first * b->n_args : NULL;
+	uint64_t key = stmt_key(b->sql, model, b->n_args);
 	struct pstmt *s = map_get(&c->stmts, key), *fresh = NULL;
 	bool began = c->begin_waits, sent = PQenterPipelineMode(c->pg), prepared = false;
-	if (!stmt_is(s, b->sql, b->args, b->n_args))
-		s = fresh = stmt_new(c, b->sql, b->args, b->n_args);
+	if (!stmt_is(s, b->sql, model, b->n_args))
+		s = fresh = stmt_new(c, b->sql, model, b->n_args);
 	if (sent && began)
 		sent = PQsendQueryParams(c->pg, "begin isolation level repeatable read read only", 0, NULL, NULL, NULL,
 					 NULL, 1);
