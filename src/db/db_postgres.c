@@ -20,6 +20,7 @@
 #define OID_BYTEA 17
 #define OID_TEXT 25
 #define ADVISORY_CLASS 0x5ca1 /* the first key of our advisory locks: tenant rows that do not exist yet */
+#define PARAMS_MAX 64
 #define MANY_BATCH 128        /* statements in one pipeline; bounds the answers held in memory */
 
 struct pstmt {
@@ -163,6 +164,51 @@ static struct pstmt *stmt_new(struct pconn *c, const char *sql, const struct dbv
 	return s;
 }
 
+/* A NULL argument takes its type from where it stands, and "$2 is null" gives it none. As this statement is only used
+ * while the argument is NULL, that test can be answered here. types gets text for what then stands nowhere. */
+static void answer_nulls(struct buf *out, const char *sql, Oid *types, size_t n)
+{
+	bool quoted = false, used[PARAMS_MAX] = {false};
+	must(n <= PARAMS_MAX);
+	for (const char *p = sql; *p;) {
+		quoted ^= *p == '\'';
+		char *end = NULL;
+		unsigned long at = !quoted && *p == '$' ? strtoul(p + 1, &end, 10) : 0;
+		if (at < 1 || at > n) {
+			buf_char(out, *p++);
+			continue;
+		}
+		struct str rest = str_c(end);
+		bool null = types[at - 1] == 0 && str_starts(rest, STR(" is null"));
+		bool not_null = types[at - 1] == 0 && str_starts(rest, STR(" is not null"));
+		if (null || not_null) {
+			buf_str(out, null ? STR("true") : STR("false"));
+			end += null ? STR(" is null").n : STR(" is not null").n;
+		} else {
+			used[at - 1] = true;
+			buf_put(out, p, (size_t)(end - p));
+		}
+		p = end;
+	}
+	buf_char(out, 0);
+	for (size_t i = 0; i < n; i++)
+		if (!used[i] && !types[i])
+			types[i] = OID_TEXT;
+}
+
+static bool send_prepare(struct pconn *c, const struct pstmt *s)
+{
+	struct arena *a = &c->base.arena;
+	Oid *types = arena_many(a, s->n + 1, Oid);
+	for (size_t i = 0; i < s->n; i++)
+		types[i] = s->types[i];
+	struct buf text = {0};
+	answer_nulls(&text, s->text, types, s->n);
+	bool sent = PQsendPrepare(c->pg, s->name, text.p, (int)s->n, types);
+	buf_fini(&text);
+	return sent;
+}
+
 static bool send_run(struct pconn *c, const struct pstmt *s, const struct dbv *args, size_t n)
 {
 	struct arena *a = &c->base.arena;
@@ -254,7 +300,7 @@ static int batch_run(struct pconn *c, struct batch *b)
 		sent = PQsendQueryParams(c->pg, "begin isolation level repeatable read read only", 0, NULL, NULL, NULL,
 					 NULL, 1);
 	if (sent && fresh)
-		sent = PQsendPrepare(c->pg, s->name, s->text, (int)s->n, s->types);
+		sent = send_prepare(c, s);
 	for (size_t i = 0; sent && i < b->n; i++)
 		sent = send_run(c, s, b->args ? b->args + (b->first + i) * b->n_args : NULL, b->n_args);
 	if (sent && PQpipelineSync(c->pg)) {
