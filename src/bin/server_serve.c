@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "bin/server.h"
+#include "features/sync/sync.h"
 #include "http/auth.h"
 #include "http/facts.h"
 #include "http/hub.h"
@@ -148,6 +149,7 @@ static int start_http(struct serving *s)
 	s->meta = lane_new("meta", (int)config_int(c, CFG_LANES_META), LIMIT_LANE_QUEUE);
 	s->bulk = lane_new("bulk", (int)config_int(c, CFG_LANES_BULK), LIMIT_LANE_QUEUE);
 	register_metrics(s);
+	sync_metrics(s->metrics);
 	struct http_config h = {
 	    .routes = api_routes,
 	    .n_routes = api_n_routes,

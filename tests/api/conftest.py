@@ -1,0 +1,96 @@
+"""Fixtures for black-box tests of the real server.
+
+One server for the whole session and engine (SCAIDRIVE_TEST_DB = sqlite | postgresql), with these people:
+  admin  administrator of the tenant "default"        alice, bob   ordinary users
+  eve    ordinary user, member of nothing             other        administrator of the tenant "other"
+Every test makes its own share (fixture `share`, owned by alice), so tests do not meet. For settings, restarts and
+kill -9: `private_server(settings={...})`.
+"""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from support import PASSWORD, Cluster, Server  # noqa: E402
+
+PEOPLE = ('alice', 'bob', 'eve')
+
+
+def populate(server):
+    server.init()
+    for person in PEOPLE:
+        server.add_user(f'{person}@example.com', name=person.capitalize())
+    server.add_tenant('other', 'admin@other.example')
+    return server
+
+
+@pytest.fixture(scope='session')
+def server():
+    s = populate(Server()).start()
+    yield s
+    s.close()
+
+
+@pytest.fixture
+def private_server():
+    """A function: private_server(settings=None, people=True, start=True, **more) -> Server, closed after the test."""
+    made = []
+
+    def make(settings=None, people=True, start=True, **more):
+        s = Server(settings, **more)
+        made.append(s)
+        populate(s) if people else s.init()
+        return s.start() if start else s
+
+    yield make
+    for s in made:
+        s.close()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cluster_end():
+    yield
+    Cluster.shut()
+
+
+def person(name, email):
+    @pytest.fixture(scope='session', name=name)
+    def fixture(server):
+        return server.client(email)
+    return fixture
+
+
+admin = person('admin', 'admin@example.com')
+alice = person('alice', 'alice@example.com')
+bob = person('bob', 'bob@example.com')
+eve = person('eve', 'eve@example.com')
+other = person('other', 'admin@other.example')
+
+
+@pytest.fixture(scope='session')
+def anonymous(server):
+    return server.client()
+
+
+@pytest.fixture
+def share(alice):
+    """A fresh share owned by alice."""
+    return alice.make_share()
+
+
+@pytest.fixture
+def shared(alice, bob, share):
+    """A fresh share of alice's in which bob is a contributor."""
+    alice.add_member(share['id'], bob.me()['id'], 'contributor')
+    return share
+
+
+@pytest.fixture(scope='session')
+def engine():
+    return os.environ.get('SCAIDRIVE_TEST_DB', 'sqlite')
+
+
+@pytest.fixture(scope='session')
+def password():
+    return PASSWORD
