@@ -216,15 +216,18 @@ static void conn_drop(struct conn *c)
 
 static int pool_take(struct db *db, int64_t timeout_us, struct conn **out)
 {
+	/* Real time, as in db_cond_wait. */
+	int64_t end_us = clock_mono(&clock_system) + timeout_us;
 	*out = NULL;
 	pthread_mutex_lock(&db->pool_lock);
-	while (db->n_idle == 0 && db->n_open >= db->max_readers && !db->stopping)
-		if (!db_cond_wait(&db->pool_wake, &db->pool_lock, timeout_us)) {
-			if (db->n_idle > 0)
-				break;
+	while (db->n_idle == 0 && db->n_open >= db->max_readers && !db->stopping) {
+		int64_t left_us = end_us - clock_mono(&clock_system);
+		if (left_us <= 0) {
 			pthread_mutex_unlock(&db->pool_lock);
 			return E_BUSY;
 		}
+		db_cond_wait(&db->pool_wake, &db->pool_lock, left_us);
+	}
 	if (db->stopping) {
 		pthread_mutex_unlock(&db->pool_lock);
 		return E_SHUTDOWN;

@@ -489,14 +489,15 @@ static void *checkpoint_main(void *arg)
 	struct db *db = arg;
 	struct engine *e = db->engine;
 	struct conn *c = NULL;
-	unsigned seen = 0, idle = 0;
+	unsigned seen = 0, last = 0, idle = 0; /* commits at the last checkpoint, at the last round */
 	pthread_setname_np(pthread_self(), "db-checkpoint");
 	pthread_mutex_lock(&e->lock);
 	while (!e->stop) {
 		db_cond_wait(&e->wake, &e->lock, CHECKPOINT_US);
 		unsigned commits = atomic_load(&e->commits);
 		int pages = atomic_load(&e->wal_pages);
-		idle = commits == seen ? idle + 1 : 0;
+		idle = commits == last ? idle + 1 : 0;
+		last = commits;
 		bool empty = pages > 0 && idle >= IDLE_ROUNDS;
 		if (e->stop || db->failed || !(empty || (pages > CHECKPOINT_PAGES && commits != seen)))
 			continue;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "base/err.h"
 #include "base/must.h"
@@ -684,6 +685,81 @@ static void test_kill(void **state)
 	}
 }
 
+/* A VFS whose syncs and writes can be made to fail. The database and its log have method tables of their own. */
+static sqlite3_vfs *real_vfs, bad_vfs;
+static struct {
+	const sqlite3_io_methods *real;
+	sqlite3_io_methods bad;
+} io[2];
+static atomic_bool no_sync, no_room;
+
+static const sqlite3_io_methods *real_io(sqlite3_file *f)
+{
+	return io[f->pMethods == &io[1].bad].real;
+}
+
+static int bad_sync(sqlite3_file *f, int flags)
+{
+	return no_sync ? SQLITE_IOERR_FSYNC : real_io(f)->xSync(f, flags);
+}
+
+static int bad_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
+{
+	return no_room ? SQLITE_FULL : real_io(f)->xWrite(f, p, n, at);
+}
+
+static int bad_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *out)
+{
+	int rc = real_vfs->xOpen(vfs, name, f, flags, out);
+	int which = (flags & SQLITE_OPEN_WAL) != 0;
+	if (rc != SQLITE_OK || !(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB)))
+		return rc;
+	if (!io[which].real) {
+		io[which].bad = *f->pMethods;
+		io[which].bad.xSync = bad_sync;
+		io[which].bad.xWrite = bad_write;
+		io[which].real = f->pMethods;
+	}
+	f->pMethods = &io[which].bad;
+	return rc;
+}
+
+static void test_bad_disk(void **state)
+{
+	(void)state;
+	char plain[300];
+	if (pg)
+		return;
+	db_close(db);
+	real_vfs = sqlite3_vfs_find(NULL);
+	bad_vfs = *real_vfs;
+	bad_vfs.zName = "bad";
+	bad_vfs.xOpen = bad_open;
+	bad_vfs.pNext = NULL;
+	assert_int_equal(sqlite3_vfs_register(&bad_vfs, 0), SQLITE_OK);
+	snprintf(plain, sizeof plain, "%s", url);
+	snprintf(url, sizeof url, "%.280s?vfs=bad", plain);
+	open_db(false);
+	assert_int_equal(insert(1, 1), 0);
+	no_room = true;
+	assert_int_equal(insert(1, 2), E_NO_SPACE);
+	no_room = false;
+	assert_int_equal(insert(1, 3), 0);
+	assert_int_equal(one("select count(*) from t"), 2);
+	no_sync = true;
+	assert_int_equal(insert(1, 4), E_DB);
+	no_sync = false;
+	/* The disk works again, but what it lost is unknown: no more writes, reads go on. */
+	assert_int_equal(insert(1, 5), E_READ_ONLY);
+	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);
+	assert_int_equal(one("select count(*) from t where id in (2, 4, 5)"), 0);
+	db_close(db);
+	sqlite3_vfs_unregister(&bad_vfs);
+	snprintf(url, sizeof url, "%s", plain);
+	open_db(false);
+	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);
+}
+
 static int kill_sessions_op(struct tx *tx, void *arg)
 {
 	(void)arg;
@@ -730,6 +806,7 @@ static int run_all(const char *name)
 	    cmocka_unit_test(test_open_fails),
 	    CASE(test_notices),
 	    CASE(test_reconnect),
+	    CASE(test_bad_disk),
 	    CASE(test_kill),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
