@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "drive/principal.h"
+#include "drive/tail.h"
 
 static const char *const platforms[] = {
     [DEVICE_WINDOWS] = "windows", [DEVICE_MACOS] = "macos", [DEVICE_LINUX] = "linux", [DEVICE_IOS] = "ios",
@@ -244,7 +245,10 @@ static int delete_op(struct dtx *t, void *arg)
 
 int drive_device_delete(struct ctx *ctx, struct str device_id)
 {
-	return drive_write(ctx, delete_op, &device_id);
+	int err = drive_write(ctx, delete_op, &device_id);
+	if (!err) /* its socket is to be closed */
+		tail_nudge(ctx->drive, ctx->tenant_id);
+	return err;
 }
 
 static int heartbeat_op(struct dtx *t, void *arg)

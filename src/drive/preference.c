@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "drive/device.h"
 #include "drive/share.h"
+#include "drive/tail.h"
 
 /* A share that went back to the default keeps its row, so that the sockets can be told; nothing else sees it. */
 enum { SYNC_OFF, SYNC_ON, SYNC_DEFAULT };
@@ -149,13 +150,9 @@ int drive_preference_put(struct ctx *ctx, struct str device_id, const struct pre
 			                   PREFERENCE_FOLDERS_MAX);
 	struct put_op op = {device_id, items, n, replace, out};
 	int err = drive_write(ctx, put_op, &op);
-	if (err)
-		return err;
-	/* no entry in the log tells of it, so whoever listens is told here */
-	for (size_t i = 0; i < ctx->drive->n_listeners; i++)
-		ctx->drive->listeners[i].fn(ctx->drive->listeners[i].arg, ctx->tenant_id);
-	db_notify(ctx->drive->db, ctx->tenant_id);
-	return 0;
+	if (!err)
+		tail_nudge(ctx->drive, ctx->tenant_id);
+	return err;
 }
 
 int preference_changed(struct dtx *t, int64_t since_us, size_t max, struct preference_notice **out, size_t *n)

@@ -93,6 +93,7 @@ static const char first[] =
     "create table device_preferences (device bigint not null, share_id bigint not null, sync_enabled smallint not null,"
     " selected_folders text, excluded_folders text, updated_at bigint not null,"
     " primary key (device, share_id)) /*clustered*/;\n"
+    "create index device_preferences_age on device_preferences (updated_at);\n"
 
     "create table conflicts (id bigint primary key, tenant_id bigint not null, share_id bigint not null,"
     " device_id text, user_id bigint not null, resource_kind smallint not null, resource_id bigint not null,"

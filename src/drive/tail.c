@@ -50,3 +50,10 @@ int tail_readable(struct dtx *t, const struct principal *who, int64_t share_id, 
 	*yes = !err && (rights & RIGHT_READ);
 	return err;
 }
+
+void tail_nudge(struct drive *d, int64_t tenant_id)
+{
+	for (size_t i = 0; i < d->n_listeners; i++)
+		d->listeners[i].fn(d->listeners[i].arg, tenant_id);
+	db_notify(d->db, tenant_id);
+}
