@@ -29,6 +29,20 @@ unsigned role_rights(enum role role);
 /* The rights of t's principal in a share, by role alone; *role may be NULL. No rights: 0, never an error. */
 int access_share(struct dtx *t, int64_t share_id, unsigned *rights, enum role *role);
 
+/* What a role gives the caller, after its token's scopes; an administrator of the tenant has all. */
+unsigned access_rights(const struct ctx *ctx, enum role role);
+/* The shares in which the principal itself has a role, ascending by id, deleted ones too; also for administrators. */
+struct access_entry {
+	int64_t share_id;
+	enum role role;
+	bool deleted;
+};
+int access_shares(struct dtx *t, struct access_entry **out, size_t *n);
+/* An administrator of the tenant, with a token that may act as one. */
+bool access_is_admin(const struct ctx *ctx);
+/* Forgets what the transaction remembers about rights; after memberships were changed in it. */
+void access_forget(struct dtx *t);
+
 /* The verdict on a resource that is there: 0; E_NOT_FOUND without READ (worded as for an unknown id);
  * E_FORBIDDEN with READ but not all of want ("Permission denied: WRITE on fil_..."). */
 int access_verdict(struct ctx *ctx, unsigned have, unsigned want, struct rid what);

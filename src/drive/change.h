@@ -24,8 +24,9 @@ struct change {
 	struct str old_path, new_path; /* share-rooted, or STR_NULL */
 	int64_t version_id;
 	struct str device_id;
-	struct str metadata; /* JSON object (D2): parent_id (null: the share's root), name, size, mime_type, checksum_sha256, version,
-	                        mtime (ISO 8601 with a fraction), executable, device_id, and subtree / reason where they apply */
+	struct str metadata;  /* JSON object (D2): parent_id (null: the share's root), name, size, mime_type, checksum_sha256,
+	                       * version, mtime (ISO 8601 with a fraction), executable, device_id; subtree, reason where they apply */
+	struct str ancestors; /* as stored; not read in pages */
 };
 
 /* Takes the next number, fills it into *seq (may be NULL) and queues the entry; metadata is made from the node as it is

@@ -50,10 +50,12 @@ struct file_versions {
 	size_t n;
 	int64_t total;
 };
-/* limit 0: LIMIT_PAGE_LIST... up to 1000 */
+enum { FILE_VERSIONS_MAX = 1000 };
+/* limit 0: FILE_VERSIONS_MAX, which is the most. */
 int drive_file_versions(struct ctx *ctx, int64_t id, bool include_deleted, int64_t limit, int64_t offset,
                         struct file_versions *out);
-/* WRITE. out->version is the new head; in_number's content. */
+/* WRITE. out->version is the head afterwards: that number's content as a new version, or the head itself when it has
+ * those bytes already (VERSION_UNCHANGED). */
 int drive_file_version_restore(struct ctx *ctx, int64_t id, int64_t number, struct version_result *out);
 
 /* Content for reading; the reader is the caller's to close (file_content_close). */

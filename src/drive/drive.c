@@ -1,0 +1,172 @@
+#include "drive/drive.h"
+
+#include "base/limits.h"
+#include "base/must.h"
+#include "drive/access.h"
+#include "drive/change.h"
+#include "drive/principal.h"
+
+struct run {
+	struct ctx *ctx;
+	drive_op_fn *op;
+	void *arg;
+	struct dtx t; /* as the last run left it */
+};
+
+void dtx_init(struct dtx *t, struct tx *tx, struct ctx *ctx)
+{
+	*t = (struct dtx){.tx = tx, .ctx = ctx, .drive = ctx->drive};
+}
+
+static int run_read(struct tx *tx, void *arg)
+{
+	struct run *run = arg;
+	ctx_clear(run->ctx);
+	dtx_init(&run->t, tx, run->ctx);
+	return run->op(&run->t, run->arg);
+}
+
+static int run_write(struct tx *tx, void *arg)
+{
+	struct run *run = arg;
+	ctx_clear(run->ctx); /* of a run before, which was rolled back */
+	dtx_init(&run->t, tx, run->ctx);
+	int err = run->op(&run->t, run->arg);
+	return err ? err : change_flush(&run->t);
+}
+
+int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg)
+{
+	struct run run = {.ctx = ctx, .op = op, .arg = arg};
+	int err = db_read(ctx->drive->db, run_read, &run);
+	if (!err)
+		ctx_clear(ctx);
+	return err;
+}
+
+int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg)
+{
+	struct run run = {.ctx = ctx, .op = op, .arg = arg};
+	struct drive *d = ctx->drive;
+	int err = db_write(d->db, ctx->tenant_id, run_write, &run);
+	if (err)
+		return err;
+	ctx_clear(ctx);
+	if (run.t.n_changes) {
+		for (size_t i = 0; i < d->n_listeners; i++)
+			d->listeners[i].fn(d->listeners[i].arg, ctx->tenant_id);
+		db_notify(d->db, ctx->tenant_id);
+	}
+	for (size_t k = 0; k < run.t.n_access; k++)
+		for (size_t i = 0; i < d->n_access_listeners; i++)
+			d->access_listeners[i].fn(d->access_listeners[i].arg, ctx->tenant_id,
+			                          run.t.access[k].share_id, run.t.access[k].who);
+	return 0;
+}
+
+struct nested {
+	struct dtx *t;
+	drive_op_fn *part;
+	void *arg;
+};
+
+static int run_nested(struct tx *tx, void *arg)
+{
+	struct nested *n = arg;
+	must(n->t->tx == tx);
+	return n->part(n->t, n->arg);
+}
+
+int drive_nested(struct dtx *t, drive_op_fn *part, void *arg)
+{
+	struct dtx before = *t;
+	struct nested n = {t, part, arg};
+	int err = tx_nested(t->tx, run_nested, &n);
+	if (err) {
+		*t = before;
+		if (t->last)
+			t->last->next = NULL;
+		access_forget(t);
+	}
+	return err;
+}
+
+void drive_listen(struct drive *d, drive_listener_fn *fn, void *arg)
+{
+	must(d->n_listeners < sizeof d->listeners / sizeof *d->listeners);
+	d->listeners[d->n_listeners].fn = fn;
+	d->listeners[d->n_listeners++].arg = arg;
+}
+
+void drive_listen_access(struct drive *d, drive_access_fn *fn, void *arg)
+{
+	must(d->n_access_listeners < sizeof d->access_listeners / sizeof *d->access_listeners);
+	d->access_listeners[d->n_access_listeners].fn = fn;
+	d->access_listeners[d->n_access_listeners++].arg = arg;
+}
+
+void drive_access_changed(struct dtx *t, int64_t share_id, struct rid who)
+{
+	access_forget(t);
+	if (t->n_access == DTX_ACCESS_MAX) { /* too many to name: everyone, anywhere */
+		t->n_access = 1;
+		share_id = 0;
+		who = (struct rid){0};
+		t->access[0].share_id = 0;
+		t->access[0].who = who;
+		return;
+	}
+	t->access[t->n_access].share_id = share_id;
+	t->access[t->n_access++].who = who;
+}
+
+int drive_head(struct dtx *t, int64_t *seq)
+{
+	int err = 0;
+	if (!t->seq)
+		err = tx_i64(t->tx, "select seq from tenants where id = $1", DB_ARGS(V_I(t->ctx->tenant_id)), 0, &t->seq);
+	*seq = t->seq;
+	return err;
+}
+
+/* ---- requests sent twice (D4) ---- */
+
+int idempotency_find(struct dtx *t, const struct sha256 *request_hash, struct rid *hit)
+{
+	struct ctx *ctx = t->ctx;
+	*hit = (struct rid){0};
+	if (!ctx->idempotency_key.n || !ctx->who)
+		return 0;
+	AUTO_ROWS *r = NULL;
+	bool found;
+	int64_t oldest = clock_now(ctx->clock) - MILLIS_US(LIMIT_OP_RESULT_MS);
+	int err = tx_query_row(t->tx,
+	                       "select operation, request_hash, resource_kind, resource_id from idempotency"
+	                       " where user_id = $1 and key = $2 and created_at > $3",
+	                       DB_ARGS(V_I(ctx->who->user_id), V_T(ctx->idempotency_key), V_I(oldest)), &r, &found);
+	if (err || !found)
+		return err;
+	struct str hash = rows_blob(r, 1);
+	struct str operation = ctx->operation.p ? ctx->operation : STR("");
+	if (!str_eq(rows_text(r, 0), operation) || hash.n != 32 || memcmp(hash.p, request_hash->b, 32) != 0)
+		return E_IDEMPOTENCY;
+	*hit = (struct rid){(enum id_kind)rows_i64(r, 2), rows_i64(r, 3)};
+	return 0;
+}
+
+int idempotency_store(struct dtx *t, const struct sha256 *request_hash, struct rid made)
+{
+	struct ctx *ctx = t->ctx;
+	if (!ctx->idempotency_key.n || !ctx->who)
+		return 0;
+	return tx_exec(t->tx,
+	               "insert into idempotency (user_id, key, operation, request_hash, resource_kind, resource_id,"
+	               " created_at) values ($1, $2, $3, $4, $5, $6, $7) on conflict (user_id, key) do update set"
+	               " operation = excluded.operation, request_hash = excluded.request_hash,"
+	               " resource_kind = excluded.resource_kind, resource_id = excluded.resource_id,"
+	               " created_at = excluded.created_at",
+	               DB_ARGS(V_I(ctx->who->user_id), V_T(ctx->idempotency_key),
+	                       V_T(ctx->operation.p ? ctx->operation : STR("")), V_B(str_n(request_hash->b, 32)),
+	                       V_I(made.kind), V_I(made.n), V_I(clock_now(ctx->clock))),
+	               NULL);
+}

@@ -1,0 +1,404 @@
+#include "drive/file.h"
+
+#include "base/limits.h"
+#include "base/name.h"
+#include "drive/node_priv.h"
+#include "drive/version_priv.h"
+
+/* ---- what has the caller asked for before (D4) ---- */
+
+static void hash_i64(struct buf *b, int64_t v)
+{
+	buf_varint(b, zigzag(v));
+}
+
+static void hash_str(struct buf *b, struct str s)
+{
+	hash_i64(b, s.p ? (int64_t)s.n : -1);
+	buf_str(b, s);
+}
+
+static struct sha256 put_hash(const struct version_put *in)
+{
+	struct buf b = {0};
+	hash_i64(&b, in->share_id);
+	hash_i64(&b, in->folder_id);
+	hash_i64(&b, in->replace_file_id);
+	hash_i64(&b, in->base_version_id);
+	hash_i64(&b, in->strategy);
+	hash_i64(&b, in->staged);
+	hash_str(&b, in->name);
+	hash_str(&b, in->mime_type);
+	buf_put(&b, in->content->sha256.b, sizeof in->content->sha256.b);
+	struct sha256 h = sha256_of(b.p, b.n);
+	buf_fini(&b);
+	return h;
+}
+
+/* ---- put ---- */
+
+struct put {
+	const struct version_put *in;
+	int64_t size_bytes;
+	struct version_result *out;
+};
+
+/* The version that the first request made; a file's first version when the key stands for a new file. */
+static int repeat(struct dtx *t, const struct version_put *in, struct rid hit, struct version_result *out)
+{
+	*out = (struct version_result){.fate = VERSION_HEAD};
+	int64_t node_id = in->replace_file_id;
+	int err = node_id ? 0
+	                  : tx_i64(t->tx, "select node_id from versions where id = $1", DB_ARGS(V_I(hit.n)), 0, &node_id);
+	if (!err)
+		err = node_load(t, node_id, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, &out->node);
+	if (!err)
+		err = version_load(t, &out->node, hit.n, &out->version);
+	if (!err && !out->version.number)
+		out->fate = VERSION_STAGED;
+	else if (!err && out->version.id != out->node.version_id)
+		out->fate = VERSION_KEPT;
+	return err;
+}
+
+static int put_op(struct dtx *t, void *arg)
+{
+	struct put *p = arg;
+	struct sha256 hash = {0};
+	struct rid hit = {0};
+	int err = 0;
+	if (t->ctx->idempotency_key.n) {
+		hash = put_hash(p->in);
+		err = idempotency_find(t, &hash, &hit);
+	}
+	if (!err && hit.n)
+		return repeat(t, p->in, hit, p->out);
+	if (!err)
+		err = version_commit(t, p->in, p->out);
+	if (!err)
+		err = idempotency_store(t, &hash, (struct rid){ID_VERSION, p->out->version.id});
+	return err;
+}
+
+int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out)
+{
+	struct put p = {in, 0, out};
+	return drive_write(ctx, put_op, &p);
+}
+
+static int fits(struct dtx *t, int64_t share_id, int64_t size_bytes)
+{
+	AUTO_ROWS *r = NULL;
+	bool found;
+	int err = tx_query_row(t->tx, "select quota_bytes, used_bytes from shares where id = $1", DB_ARGS(V_I(share_id)), &r,
+	                       &found);
+	if (err || !found || rows_is_null(r, 0) || size_bytes <= 0)
+		return err;
+	return size_bytes > rows_i64(r, 0) - rows_i64(r, 1)
+	           ? ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded")
+	           : 0;
+}
+
+static int put_check_op(struct dtx *t, void *arg)
+{
+	struct put *p = arg;
+	const struct version_put *in = p->in;
+	struct node n;
+	if (in->replace_file_id) {
+		unsigned trash = in->strategy != RESOLVE_NONE || in->staged ? NODE_WITH_TRASH : 0;
+		int err = node_load(t, in->replace_file_id, NODE_FILE, RIGHT_WRITE | trash, &n);
+		return err ? err : fits(t, n.share_id, p->size_bytes);
+	}
+	int err = node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &n);
+	if (!err && in->name.p)
+		err = node_name_check(t->ctx, in->name);
+	if (!err && in->name.p)
+		err = node_place_check(t, &n, in->name, NODE_FILE);
+	if (!err && in->name.p && !t->ctx->idempotency_key.n)
+		err = node_name_free(t, n.id, name_key(t->ctx->arena, in->name), in->name, 0);
+	return err ? err : fits(t, n.share_id, p->size_bytes);
+}
+
+int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes)
+{
+	struct put p = {in, size_bytes, NULL};
+	return drive_read(ctx, put_check_op, &p);
+}
+
+static int chunk_key_op(struct dtx *t, void *arg)
+{
+	AUTO_ROWS *r = NULL;
+	bool found;
+	int err = tx_query_row(t->tx, "select chunk_key from tenants where id = $1", DB_ARGS(V_I(t->ctx->tenant_id)), &r,
+	                       &found);
+	if (err)
+		return err;
+	struct str key = found ? rows_blob(r, 0) : STR_NULL;
+	if (key.n != 32)
+		return E_CORRUPT;
+	memcpy(arg, key.p, 32);
+	return 0;
+}
+
+int drive_chunk_key(struct ctx *ctx, uint8_t key[32])
+{
+	return drive_read(ctx, chunk_key_op, key);
+}
+
+/* ---- get, patch, delete ---- */
+
+struct get {
+	int64_t id;
+	unsigned want;
+	struct node *out;
+};
+
+static int get_op(struct dtx *t, void *arg)
+{
+	struct get *g = arg;
+	return node_load(t, g->id, NODE_FILE, g->want, g->out);
+}
+
+int drive_file_get(struct ctx *ctx, int64_t id, bool include_deleted, struct node *out)
+{
+	struct get g = {id, RIGHT_READ | (include_deleted ? NODE_WITH_TRASH : 0), out};
+	return drive_read(ctx, get_op, &g);
+}
+
+struct patch {
+	const struct file_patch *in;
+	struct node *out;
+};
+
+static int patch_op(struct dtx *t, void *arg)
+{
+	const struct file_patch *in = ((struct patch *)arg)->in;
+	struct node *n = ((struct patch *)arg)->out;
+	int err = node_load(t, in->id, NODE_FILE, RIGHT_WRITE | (in->restore ? NODE_WITH_TRASH : 0), n);
+	if (!err && in->restore)
+		err = node_restore(t, n, in->device_id);
+	if (!err && in->name.p)
+		err = node_rename(t, n, in->name, in->device_id);
+	if (err)
+		return err;
+	bool differs = false;
+	if (in->has_mtime && (!n->has_mtime || n->mtime_us != in->mtime_us)) {
+		differs = n->has_mtime = true;
+		n->mtime_us = in->mtime_us;
+	}
+	if (in->has_executable && n->executable != in->executable) {
+		differs = true;
+		n->executable = in->executable;
+	}
+	if (in->mime_type.n && !str_eq(in->mime_type, n->mime_type)) {
+		differs = true;
+		n->mime_type = in->mime_type;
+	}
+	return differs ? node_touch(t, n, in->device_id) : 0;
+}
+
+int drive_file_patch(struct ctx *ctx, const struct file_patch *in, struct node *out)
+{
+	struct patch p = {in, out};
+	return drive_write(ctx, patch_op, &p);
+}
+
+static int delete_op(struct dtx *t, void *arg)
+{
+	const struct node_delete *in = arg;
+	struct node n;
+	int err = node_load(t, in->id, NODE_FILE, RIGHT_DELETE | (in->permanent ? NODE_WITH_TRASH : 0), &n);
+	if (err)
+		return err;
+	return in->permanent ? node_purge(t, &n, in->device_id) : node_trash(t, &n, in->device_id);
+}
+
+int drive_file_delete(struct ctx *ctx, const struct node_delete *in)
+{
+	return drive_write(ctx, delete_op, (void *)in);
+}
+
+/* ---- copy, move ---- */
+
+struct place {
+	const struct node_place *in;
+	struct node *out;
+};
+
+static int no_target(struct ctx *ctx, const struct node_place *in)
+{
+	if (in->target_folder_id || in->target_share_id)
+		return 0;
+	return ctx_invalid(ctx, "body", STR("target_folder_id"), "missing", "target_folder_id or target_share_id is required");
+}
+
+static struct sha256 place_hash(const struct node_place *in)
+{
+	struct buf b = {0};
+	hash_i64(&b, in->id);
+	hash_i64(&b, in->target_folder_id);
+	hash_i64(&b, in->target_share_id);
+	hash_str(&b, in->name);
+	struct sha256 h = sha256_of(b.p, b.n);
+	buf_fini(&b);
+	return h;
+}
+
+static int copy_op(struct dtx *t, void *arg)
+{
+	const struct node_place *in = ((struct place *)arg)->in;
+	struct node source, folder, *out = ((struct place *)arg)->out;
+	struct sha256 hash = place_hash(in);
+	struct rid hit;
+	int err = idempotency_find(t, &hash, &hit);
+	if (!err && hit.n)
+		return node_load(t, hit.n, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, out);
+	if (!err)
+		err = node_load(t, in->id, NODE_FILE, RIGHT_READ, &source);
+	if (!err)
+		err = node_load_folder(t, in->target_share_id, in->target_folder_id, RIGHT_CREATE, &folder);
+	struct version v;
+	if (!err)
+		err = version_load(t, &source, source.version_id, &v);
+	if (err)
+		return err;
+	v.has_mtime = source.has_mtime; /* attributes may have changed since the version was made */
+	v.mtime_us = source.mtime_us;
+	v.executable = source.executable;
+	v.mime_type = source.mime_type;
+	struct str name = in->name.p ? in->name : source.name;
+	if (!in->name.p && folder.id == source.parent_id)
+		err = node_free_name(t, folder.id, name, &name);
+	if (!err)
+		err = version_copy(t, &source, &v, &folder, name, in->device_id, out);
+	return err ? err : idempotency_store(t, &hash, node_rid(out));
+}
+
+int drive_file_copy(struct ctx *ctx, const struct node_place *in, struct node *out)
+{
+	struct place p = {in, out};
+	int err = no_target(ctx, in);
+	return err ? err : drive_write(ctx, copy_op, &p);
+}
+
+static int move_op(struct dtx *t, void *arg)
+{
+	const struct node_place *in = ((struct place *)arg)->in;
+	struct node folder, *n = ((struct place *)arg)->out;
+	int err = node_load(t, in->id, NODE_FILE, RIGHT_READ, n);
+	if (!err)
+		err = node_load_folder(t, in->target_share_id, in->target_folder_id, RIGHT_READ, &folder);
+	if (err)
+		return err;
+	bool stays = folder.id == n->parent_id;
+	err = access_verdict(t->ctx, n->rights, stays ? RIGHT_WRITE : RIGHT_DELETE, node_rid(n));
+	if (!err && !stays)
+		err = access_verdict(t->ctx, folder.rights, RIGHT_CREATE, node_rid(&folder));
+	return err ? err : node_move(t, n, &folder, in->name, in->device_id);
+}
+
+int drive_file_move(struct ctx *ctx, const struct node_place *in, struct node *out)
+{
+	struct place p = {in, out};
+	int err = no_target(ctx, in);
+	return err ? err : drive_write(ctx, move_op, &p);
+}
+
+/* ---- versions and content ---- */
+
+struct list {
+	int64_t id, limit, offset;
+	unsigned want;
+	struct file_versions *out;
+};
+
+static int versions_op(struct dtx *t, void *arg)
+{
+	struct list *l = arg;
+	struct node n;
+	*l->out = (struct file_versions){0};
+	int err = node_load(t, l->id, NODE_FILE, l->want, &n);
+	if (!err)
+		err = tx_i64(t->tx, "select count(*) from versions where node_id = $1 and number > 0", DB_ARGS(V_I(n.id)), 0,
+		             &l->out->total);
+	AUTO_ROWS *r = NULL;
+	if (!err)
+		err = tx_query(t->tx,
+		               "select " VERSION_COLUMNS " from versions where node_id = $1 and number > 0"
+		               " order by number desc limit $2 offset $3",
+		               DB_ARGS(V_I(n.id), V_I(l->limit), V_I(l->offset)), &r);
+	if (err)
+		return err;
+	l->out->items = arena_many(t->ctx->arena, (size_t)(l->out->total < l->limit ? l->out->total : l->limit), struct version);
+	while (!err && (int64_t)l->out->n < l->limit && rows_next(r))
+		err = version_from_row(t->ctx->arena, r, &l->out->items[l->out->n++]);
+	int closed = rows_close(&r);
+	return err ? err : closed;
+}
+
+int drive_file_versions(struct ctx *ctx, int64_t id, bool include_deleted, int64_t limit, int64_t offset,
+                        struct file_versions *out)
+{
+	struct list l = {id, limit, offset, RIGHT_READ | (include_deleted ? NODE_WITH_TRASH : 0), out};
+	if (limit < 1 || limit > FILE_VERSIONS_MAX)
+		l.limit = FILE_VERSIONS_MAX;
+	if (offset < 0)
+		l.offset = 0;
+	return drive_read(ctx, versions_op, &l);
+}
+
+struct restore {
+	int64_t id, number;
+	struct version_result *out;
+};
+
+static int version_restore_op(struct dtx *t, void *arg)
+{
+	struct restore *r = arg;
+	struct node n;
+	int err = node_load(t, r->id, NODE_FILE, RIGHT_WRITE, &n);
+	return err ? err : version_restore(t, &n, r->number, STR_NULL, r->out);
+}
+
+int drive_file_version_restore(struct ctx *ctx, int64_t id, int64_t number, struct version_result *out)
+{
+	struct restore r = {id, number, out};
+	return drive_write(ctx, version_restore_op, &r);
+}
+
+struct open {
+	int64_t id, number;
+	unsigned want;
+	struct file_content *out;
+};
+
+static int open_op(struct dtx *t, void *arg)
+{
+	struct open *o = arg;
+	struct file_content *c = o->out;
+	*c = (struct file_content){0};
+	int err = node_load(t, o->id, NODE_FILE, o->want, &c->node);
+	if (!err)
+		err = o->number ? version_load_number(t, &c->node, o->number, &c->version)
+		                : version_load(t, &c->node, c->node.version_id, &c->version);
+	if (!err)
+		err = content_open(t->tx, t->drive->store, t->ctx->tenant_id, c->version.recipe, c->version.size_bytes,
+		                   &c->reader);
+	return err;
+}
+
+int file_content_open(struct ctx *ctx, int64_t id, int64_t number, bool include_deleted, struct file_content *out)
+{
+	struct open o = {id, number, RIGHT_READ | (include_deleted ? NODE_WITH_TRASH : 0), out};
+	int err = drive_read(ctx, open_op, &o);
+	if (err)
+		file_content_close(out);
+	return err;
+}
+
+void file_content_close(struct file_content *c)
+{
+	if (c->reader)
+		content_close(c->reader);
+	c->reader = NULL;
+}
