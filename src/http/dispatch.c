@@ -150,6 +150,18 @@ static void name_request(struct exchange *x)
 	x->ctx.request_id = str_n(x->request_id, 4 + 16);
 }
 
+/* A name with a blank ("Content-Length : 2") is another header to us and the same one to others. */
+static bool plain_header(const struct http_header *h)
+{
+	for (size_t i = 0; i < h->name.n; i++)
+		if ((uint8_t)h->name.p[i] <= 0x20 || (uint8_t)h->name.p[i] >= 0x7f)
+			return false;
+	for (size_t i = 0; i < h->value.n; i++)
+		if (((uint8_t)h->value.p[i] < 0x20 && h->value.p[i] != '\t') || h->value.p[i] == 0x7f)
+			return false;
+	return h->name.n > 0;
+}
+
 /* Two readers of one stream must never disagree about where a message ends (request smuggling), so every doubt is
  * refused: RFC 9112, 6.3. */
 static int read_framing(struct exchange *x)
@@ -159,6 +171,8 @@ static int read_framing(struct exchange *x)
 	x->chunked = false;
 	for (size_t i = 0; i < x->n_in; i++) {
 		struct str name = x->in[i].name, value = x->in[i].value;
+		if (!plain_header(&x->in[i]))
+			return ctx_fail(&x->ctx, E_BAD_REQUEST, "A header is malformed.");
 		if (str_ieq(name, STR("content-length"))) {
 			if (have_length || !str_to_i64(value, &x->content_length) || x->content_length < 0)
 				return ctx_fail(&x->ctx, E_BAD_REQUEST, "The Content-Length is malformed.");

@@ -313,10 +313,11 @@ static enum MHD_Result begin(struct flight *f, const char *method)
 	else if (f->step == STEP_SOCKET)
 		check_socket(f, body);
 	if (x->finished) {
-		/* a reply to this first call ends the connection: right for a body that we do not want to read */
+		/* a reply to this first call ends the connection: right for a body that we do not want to read, and
+		 * where it is in doubt where the request ends */
 		f->close_after = body || x->err == E_BAD_REQUEST;
 		flight_respond(f);
-		return body ? send_reply(f) : MHD_YES;
+		return f->close_after ? send_reply(f) : MHD_YES;
 	}
 	f->state = FLIGHT_BODY;
 	f->body_begin_us = x->begin_us;
