@@ -1,6 +1,6 @@
 #include "drive/tail.h"
 
-#include "drive/access.h"
+#include "drive/share.h"
 
 static void tail_row(struct rows *r, struct arena *a, struct change *c)
 {
@@ -40,15 +40,24 @@ int tail_read(struct dtx *t, int64_t position, size_t max, struct tail_page *out
 	return rows_close(&r);
 }
 
+void tail_as(struct dtx *t, const struct principal *who)
+{
+	t->ctx->who = who;
+	access_forget(t);
+}
+
 int tail_readable(struct dtx *t, const struct principal *who, int64_t share_id, bool *yes)
 {
 	const struct principal *before = t->ctx->who;
-	unsigned rights = 0;
-	t->ctx->who = who;
-	int err = access_share(t, share_id, &rights, NULL);
-	t->ctx->who = before;
-	*yes = !err && (rights & RIGHT_READ);
-	return err;
+	struct share share;
+	tail_as(t, who);
+	int err = share_load(t, share_id, RIGHT_READ, &share);
+	tail_as(t, before);
+	*yes = !err;
+	if (err != E_NOT_FOUND && err != E_FORBIDDEN && err != E_GONE)
+		return err;
+	ctx_clear(t->ctx);
+	return 0;
 }
 
 void tail_nudge(struct drive *d, int64_t tenant_id)

@@ -17,6 +17,8 @@ struct tail_page {
 int tail_read(struct dtx *t, int64_t position, size_t max, struct tail_page *out);
 /* Whether who may read a share now. */
 int tail_readable(struct dtx *t, const struct principal *who, int64_t share_id, bool *yes);
+/* From here on the transaction reads with the rights of who (NULL: nobody's). */
+void tail_as(struct dtx *t, const struct principal *who);
 /* After a commit that wrote no entry but matters to sockets (a preference, a device): wakes whoever listens. */
 void tail_nudge(struct drive *d, int64_t tenant_id);
 

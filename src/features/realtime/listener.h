@@ -22,8 +22,7 @@ struct listener {
 	int64_t position;          /* entries above it are news; the fan-out's once open is true */
 	pthread_mutex_t lock;
 	struct map shares;         /* LISTENER_UI: subscribed; under lock */
-	struct map verdicts;       /* share id -> may read or not; the fan-out's alone */
-	int64_t verdicts_at;       /* monotonic */
+	struct map verdicts;       /* share id -> may read or not, and since when that is known; the fan-out's alone */
 };
 
 enum { LISTENER_SHARES_MAX = 1000 };

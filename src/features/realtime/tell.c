@@ -1,4 +1,5 @@
 /* From entries of the log to frames. All reading is done in one snapshot; then, outside it, frames are sent. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/limits.h"
@@ -16,9 +17,21 @@ enum { PAGE = 1000, PAGE_UI = LIMIT_WS_QUEUE_FRAMES / 2, PACE_UI_US = 20000, NOT
 /* A verdict is asked again after this long: memberships end by time, and other nodes change them too. */
 enum { VERDICT_US = 5000000 };
 
-static char yes_mark, no_mark;
-#define VERDICT_YES ((void *)&yes_mark)
-#define VERDICT_NO ((void *)&no_mark)
+/* A verdict and its moment (monotonic) in one word, never NULL. */
+static void *verdict(bool yes, int64_t at_us)
+{
+	return (void *)(((uintptr_t)at_us << 2) | (yes ? 3 : 1));
+}
+
+static bool verdict_yes(const void *v)
+{
+	return ((uintptr_t)v & 2) != 0;
+}
+
+static bool verdict_fresh(const void *v, int64_t now_us)
+{
+	return v && now_us - (int64_t)((uintptr_t)v >> 2) <= VERDICT_US;
+}
 
 /* Something to tell of one share. */
 struct told {
@@ -85,16 +98,12 @@ static int judge(struct dtx *t, struct tell_op *op, struct ear *e, int64_t share
 {
 	struct listener *l = e->listener;
 	bool yes;
-	if (op->now_us - l->verdicts_at > VERDICT_US) {
-		map_fini(&l->verdicts);
-		l->verdicts_at = op->now_us;
-	}
 	*was = map_get(&l->verdicts, (uint64_t)share_id);
-	if (*was && !afresh)
+	if (verdict_fresh(*was, op->now_us) && !afresh)
 		return 0;
 	int err = tail_readable(t, &l->who, share_id, &yes);
 	if (!err)
-		map_put(&l->verdicts, (uint64_t)share_id, yes ? VERDICT_YES : VERDICT_NO);
+		map_put(&l->verdicts, (uint64_t)share_id, verdict(yes, op->now_us));
 	else /* never the old verdict on a fault */
 		map_del(&l->verdicts, (uint64_t)share_id);
 	return err;
@@ -102,7 +111,7 @@ static int judge(struct dtx *t, struct tell_op *op, struct ear *e, int64_t share
 
 static bool may_read(const struct ear *e, int64_t share_id)
 {
-	return map_get(&e->listener->verdicts, (uint64_t)share_id) == VERDICT_YES;
+	return verdict_yes(map_get(&e->listener->verdicts, (uint64_t)share_id));
 }
 
 static bool is_about(const struct access_event *event, const struct principal *who)
@@ -127,7 +136,7 @@ static int take_event(struct dtx *t, struct tell_op *op, const struct access_eve
 		return 0;
 	}
 	int err = judge(t, op, e, event->share_id, true, &was);
-	if (!err && (event->who.n || was == VERDICT_YES || may_read(e, event->share_id)))
+	if (!err && (event->who.n || verdict_yes(was) || may_read(e, event->share_id)))
 		resync_add(op, e, event->share_id);
 	return err;
 }
@@ -156,8 +165,7 @@ static int judge_all(struct dtx *t, struct tell_op *op, int64_t share_id, bool a
 		if (!is_open(e))
 			continue;
 		err = judge(t, op, e, share_id, afresh, &was);
-		void *now = map_get(&e->listener->verdicts, (uint64_t)share_id);
-		if (!err && was && now != was)
+		if (!err && was && may_read(e, share_id) != verdict_yes(was))
 			resync_add(op, e, share_id);
 	}
 	return err;
@@ -232,9 +240,9 @@ static int ui_frame(struct dtx *t, const struct change *c, const struct principa
 		*out = frame_keep(t->ctx->arena, &b);
 		return 0;
 	}
-	t->ctx->who = who;
+	tail_as(t, who);
 	int err = node_load(t, c->resource.n, file ? NODE_FILE : NODE_FOLDER, RIGHT_READ, &n);
-	t->ctx->who = NULL;
+	tail_as(t, NULL);
 	if (!err) {
 		snprintf(name, sizeof name, "%s_%s", noun, c->type == CHANGE_CREATED ? "created" : "updated");
 		frame_begin(&b, name, c->share_id);
@@ -290,9 +298,9 @@ static int take_devices(struct dtx *t, struct tell_op *op)
 		struct device d;
 		if (e->listener->kind != LISTENER_SYNC)
 			continue;
-		t->ctx->who = &e->listener->who;
+		tail_as(t, &e->listener->who);
 		err = device_load(t, e->listener->device_id, &d);
-		t->ctx->who = NULL;
+		tail_as(t, NULL);
 		if (err == E_NOT_FOUND) {
 			ctx_clear(t->ctx);
 			op->gone[op->n_gone++] = e;
