@@ -21,6 +21,7 @@
 #define OID_TEXT 25
 #define ADVISORY_CLASS 0x5ca1 /* the first key of our advisory locks: tenant rows that do not exist yet */
 #define PARAMS_MAX 64
+#define WORDS_MAX 16
 #define MANY_BATCH 128        /* statements in one pipeline; bounds the answers held in memory */
 
 struct pstmt {
@@ -35,8 +36,10 @@ struct pconn {
 	PGconn *pg;
 	struct map stmts;
 	uint64_t names;
-	bool begin_waits; /* the read's BEGIN goes out with its first query */
-	bool end_waits;   /* the answer to the last read's COMMIT was not fetched yet */
+	/* Words (begin, savepoint, release) that go out with the next statement, to save their round trips. */
+	const char *words[WORDS_MAX];
+	size_t n_words;
+	bool end_waits; /* the answer to the last read's end was not fetched yet */
 };
 
 struct prows {
@@ -264,10 +267,10 @@ static bool batch_answer(struct pconn *c, struct batch *b, PGresult *res)
 	return false;
 }
 
-static void batch_read(struct pconn *c, struct batch *b, bool began, struct pstmt *fresh, bool *prepared)
+static void batch_read(struct pconn *c, struct batch *b, struct pstmt *fresh, bool *prepared)
 {
 	PGresult *res;
-	if (began) {
+	for (size_t i = 0; i < c->n_words; i++) {
 		res = pipe_result(c);
 		batch_answer(c, b, res);
 		PQclear(res);
@@ -287,30 +290,29 @@ static void batch_read(struct pconn *c, struct batch *b, bool began, struct pstm
 	PQclear(pipe_result(c)); /* the sync point */
 }
 
-/* Sends the batch, with the read's BEGIN and the preparation when those are due, in one round trip. */
+/* Sends the batch, with the words that wait and the preparation when it is due, in one round trip. */
 static int batch_run(struct pconn *c, struct batch *b)
 {
 	const struct dbv *model = b->args ? b->args + b->first * b->n_args : NULL;
 	uint64_t key = stmt_key(b->sql, model, b->n_args);
 	struct pstmt *s = map_get(&c->stmts, key), *fresh = NULL;
-	bool began = c->begin_waits, sent = PQenterPipelineMode(c->pg), prepared = false;
+	bool sent = PQenterPipelineMode(c->pg), prepared = false;
 	if (!stmt_is(s, b->sql, model, b->n_args))
 		s = fresh = stmt_new(c, b->sql, model, b->n_args);
-	if (sent && began)
-		sent = PQsendQueryParams(c->pg, "begin isolation level repeatable read read only", 0, NULL, NULL, NULL,
-					 NULL, 1);
+	for (size_t i = 0; sent && i < c->n_words; i++)
+		sent = PQsendQueryParams(c->pg, c->words[i], 0, NULL, NULL, NULL, NULL, 1);
 	if (sent && fresh)
 		sent = send_prepare(c, s);
 	for (size_t i = 0; sent && i < b->n; i++)
 		sent = send_run(c, s, b->args ? b->args + (b->first + i) * b->n_args : NULL, b->n_args);
 	if (sent && PQpipelineSync(c->pg)) {
-		c->begin_waits = false;
-		batch_read(c, b, began, fresh, &prepared);
+		batch_read(c, b, fresh, &prepared);
 		PQexitPipelineMode(c->pg);
 	} else {
 		b->err = pg_fault(c, NULL, b->sql);
 		c->base.dead = c->base.rerun = true; /* what was sent is unknown */
 	}
+	c->n_words = 0;
 	if (fresh && prepared) {
 		struct pstmt *old = map_put(&c->stmts, key, fresh);
 		if (old)
@@ -415,9 +417,31 @@ static int pg_many(struct tx *tx, const char *sql, const struct dbv *args, size_
 	return 0;
 }
 
+/* Sends the words that wait. */
+static int words_flush(struct pconn *c)
+{
+	char sql[WORDS_MAX * 64] = "";
+	if (!c->n_words)
+		return 0;
+	for (size_t i = 0, at = 0; i < c->n_words; i++)
+		at += (size_t)snprintf(sql + at, sizeof sql - at, "%s; ", c->words[i]);
+	c->n_words = 0;
+	return pg_plain(c, sql, NULL, NULL);
+}
+
+/* Lets a word of less than 60 bytes wait. */
+static int word_later(struct pconn *c, const char *word)
+{
+	int err = c->n_words == WORDS_MAX ? words_flush(c) : 0;
+	if (!err)
+		c->words[c->n_words++] = word;
+	return err;
+}
+
 static int pg_script(struct tx *tx, const char *sql)
 {
-	return pg_plain(pc(tx->conn), sql, NULL, NULL);
+	int err = words_flush(pc(tx->conn));
+	return err ? err : pg_plain(pc(tx->conn), sql, NULL, NULL);
 }
 
 /* ---- rows ---- */
@@ -533,15 +557,21 @@ static int pg_tidy(struct pconn *c)
 static int pg_begin_read(struct conn *base)
 {
 	int err = pg_tidy(pc(base));
-	pc(base)->begin_waits = base->in_tx = !err;
-	return err;
+	base->in_tx = !err;
+	return err ? err : word_later(pc(base), "begin isolation level repeatable read read only");
 }
 
 static void pg_rollback(struct conn *base)
 {
 	struct pconn *c = pc(base);
-	bool nothing = c->begin_waits || !base->in_tx;
-	c->begin_waits = base->in_tx = false;
+	/* A read that asked nothing has not even begun. */
+	bool nothing = (base->role == DB_READER && c->n_words) || !base->in_tx;
+	base->in_tx = false;
+	if (nothing)
+		c->n_words = 0;
+	/* In inline mode reads run on the writer's connection, where the BEGIN that waits must come first. */
+	if (!nothing && !base->dead && words_flush(c))
+		base->dead = true;
 	if (base->dead || nothing)
 		return;
 	if (base->role == DB_READER)
@@ -587,8 +617,12 @@ static int pg_begin_write(struct conn *base, int64_t tenant_id)
 static int pg_commit(struct conn *base)
 {
 	struct pconn *c = pc(base);
+	int err = words_flush(c);
+	if (err) {
+		pg_rollback(base);
+		return err;
+	}
 	PGresult *res = PQexec(c->pg, "commit");
-	int err = 0;
 	/* COMMIT of a transaction that had failed answers ROLLBACK, and that is no error to PostgreSQL. */
 	if (!res_good(res))
 		err = pg_fault(c, res, "commit");
@@ -605,17 +639,18 @@ static int pg_commit(struct conn *base)
 
 static int pg_savepoint(struct conn *c)
 {
-	return pg_plain(pc(c), "savepoint s", NULL, NULL);
+	return word_later(pc(c), "savepoint s");
 }
 
 static int pg_release(struct conn *c)
 {
-	return pg_plain(pc(c), "release s", NULL, NULL);
+	return word_later(pc(c), "release s");
 }
 
 static int pg_undo(struct conn *c)
 {
-	return pg_plain(pc(c), "rollback to s; release s", NULL, NULL);
+	int err = words_flush(pc(c));
+	return err ? err : pg_plain(pc(c), "rollback to s; release s", NULL, NULL);
 }
 
 /* ---- connections ---- */
