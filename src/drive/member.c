@@ -105,7 +105,7 @@ static int not_last_owner(struct dtx *t, int64_t share_id, struct rid who, struc
 /* who is no longer an owner for good: the share's owner_id follows. */
 static int owner_leaves(struct dtx *t, const struct share *s, struct rid who)
 {
-	struct rid other;
+	struct rid other = {0};
 	int err = not_last_owner(t, s->id, who, &other);
 	if (err || s->owner.kind != who.kind || s->owner.n != who.n)
 		return err;
