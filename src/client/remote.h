@@ -1,0 +1,100 @@
+/* remote: the server's API as the client uses it, over an http_client (the network's seam).
+ *
+ * A bad answer is an error, never an empty list: what is not the JSON object that was asked for, lacks a field that a
+ * decision rests on, or ends early, is E_UPSTREAM. HTTP errors become the E_* of their wire code, else of their status.
+ */
+#ifndef SD_CLIENT_REMOTE_H
+#define SD_CLIENT_REMOTE_H
+
+#include "base/ctx.h"
+#include "io/http_client.h"
+#include "reconcile/tree.h"
+
+struct remote {
+	struct http_client *http;
+	struct str token;     /* bearer; STR_NULL before login */
+	struct str device_id; /* of this device */
+};
+
+/* Server ids are numbers here; kind says which prefix they bear on the wire. */
+struct remote_share {
+	struct str id, name; /* id in wire form */
+};
+
+enum remote_change_kind { CHANGE_PUT, CHANGE_DELETE };
+
+struct remote_change {
+	enum remote_change_kind kind;
+	struct node_facts facts; /* DELETE: id and kind alone */
+	bool subtree;            /* descendants came along without entries of their own */
+};
+
+struct remote_page {
+	struct remote_change *changes;
+	size_t n;
+	int64_t cursor;
+	bool has_more;
+};
+
+/* One metadata change for apply. */
+enum remote_verb { REMOTE_MAKE_FOLDER, REMOTE_MOVE, REMOTE_RENAME, REMOTE_DELETE };
+
+struct remote_edit {
+	enum remote_verb verb;
+	enum node_kind kind;
+	int64_t id;              /* MOVE, RENAME, DELETE */
+	int64_t parent;          /* MAKE_FOLDER, MOVE, RENAME; TREE_ROOT for the share's root */
+	struct str name;         /* the same */
+	int64_t base_version_id; /* DELETE of a file */
+	struct str op_id;
+	/* Filled by remote_apply. */
+	int err;                 /* 0: done */
+	struct str detail;
+	bool in_part;            /* the server's side stands, wholly or in part */
+	int64_t new_id;
+	int64_t new_parent;
+	struct str new_name;     /* STR_NULL: as asked */
+};
+
+struct remote_upload {
+	int64_t replace_id;      /* 0: a new file */
+	int64_t parent;          /* new */
+	struct str name;         /* new */
+	int64_t base_version_id; /* replace */
+	struct str strategy;     /* replace; STR_NULL: none */
+	int64_t size_bytes;
+	struct sha256 checksum;
+	int64_t mtime_us;
+	bool executable;
+	struct http_source *content; /* size_bytes bytes */
+	/* Filled. */
+	struct node_facts stored; /* the file as the server has it now */
+	bool conflict;            /* the upload is not the head */
+	bool is_deleted;
+};
+
+int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str password, struct str *token);
+/* All shares the caller sees. */
+int remote_shares(struct ctx *ctx, struct remote *r, struct remote_share **out, size_t *n);
+int remote_register(struct ctx *ctx, struct remote *r, struct str device_name);
+int remote_heartbeat(struct ctx *ctx, struct remote *r);
+/* Every live node of the share (or below folder_id when it is not TREE_ROOT), in the server's order, and the cursor to
+ * replay from. */
+int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t folder_id, struct node_facts **out,
+                    size_t *n, int64_t *cursor);
+/* E_CURSOR_INVALID: start again from the snapshot. */
+int remote_changes(struct ctx *ctx, struct remote *r, struct str share, int64_t cursor, struct remote_page *out);
+/* Executes up to LIMIT_APPLY_PER_TX edits in order; each gets its own err. An error of the whole call (E_VERSION_STALE:
+ * nothing was applied) is returned. */
+int remote_apply(struct ctx *ctx, struct remote *r, struct str share, int64_t base_cursor, struct remote_edit *edits,
+                 size_t n);
+int remote_upload(struct ctx *ctx, struct remote *r, struct str share, struct remote_upload *up);
+/* Streams the version into sink. E_UPSTREAM when the length is not the expected one. */
+int remote_download(struct ctx *ctx, struct remote *r, int64_t file_id, int64_t version_id, int64_t size_bytes,
+                    struct http_sink *sink);
+/* Tells the server how far this device has come (a courtesy: it shows in status and device lists). */
+int remote_advance(struct ctx *ctx, struct remote *r, struct str share, int64_t position);
+/* The conflicts of this device in a share (STR_NULL: all) as the server's JSON, checked to be a list. */
+int remote_conflicts(struct ctx *ctx, struct remote *r, struct str share, bool include_resolved, struct str *json);
+
+#endif

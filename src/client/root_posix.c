@@ -1,0 +1,613 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/limits.h"
+#include "base/must.h"
+#include "client/root.h"
+
+struct posix_root {
+	struct root face;
+	int fd, own, staging, trash; /* descriptors of the root and of our own folders */
+	int lock;
+	dev_t dev;
+	mode_t umask;
+	char *path;
+	struct str marker;
+	_Atomic unsigned next_stage;
+};
+
+struct root_file {
+	int fd;
+};
+
+struct root_stage {
+	struct posix_root *root;
+	int fd;
+	char name[64];
+};
+
+bool stamp_same_file(const struct disk_stamp *a, const struct disk_stamp *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns;
+}
+
+bool stamp_same(const struct disk_stamp *a, const struct disk_stamp *b)
+{
+	return stamp_same_file(a, b) && a->ctime_ns == b->ctime_ns;
+}
+
+static int fail_errno(struct ctx *ctx, int saved, const char *what, struct str path)
+{
+	char text[128];
+	return ctx_fail(ctx, saved == EEXIST || saved == ENOTEMPTY ? E_CONFLICT : err_from_errno(saved), "%s \"%.*s\": %s",
+	                what, STR_ARG(path), strerror_r(saved, text, sizeof(text)));
+}
+
+/* ---- paths ---- */
+
+/* One component at a time, for kernels and sandboxes without openat2. */
+static int walk_to(const struct posix_root *r, struct str path)
+{
+	int at = fcntl(r->fd, F_DUPFD_CLOEXEC, 3);
+	while (at >= 0 && path.n) {
+		struct str name = str_cut(&path, '/');
+		char buf[NAME_MAX + 1];
+		struct stat st;
+		if (name.n > NAME_MAX || str_eq(name, STR("..")) || str_eq(name, STR("."))) {
+			close(at);
+			errno = EINVAL;
+			return -1;
+		}
+		memcpy(buf, name.p, name.n);
+		buf[name.n] = 0;
+		int next = openat(at, buf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		int saved = errno;
+		close(at);
+		if (next >= 0 && (fstat(next, &st) || st.st_dev != r->dev)) {
+			close(next);
+			next = -1;
+			saved = EXDEV;
+		}
+		errno = saved;
+		at = next;
+	}
+	return at;
+}
+
+/* A folder of the root; -1 and errno. */
+static int open_folder(const struct posix_root *r, struct str path)
+{
+	char buf[LIMIT_PATH_BYTES + 1];
+	if (path.n == 0)
+		return openat(r->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (path.n > LIMIT_PATH_BYTES) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(buf, path.p, path.n);
+	buf[path.n] = 0;
+	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+	                       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+	int fd = (int)syscall(SYS_openat2, r->fd, buf, &how, sizeof(how));
+	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+		return walk_to(r, path);
+	return fd;
+}
+
+/* The folder that holds path, and the last name. */
+static int open_parent(const struct posix_root *r, struct str path, char name[NAME_MAX + 1])
+{
+	ptrdiff_t slash = str_rchr(path, '/');
+	struct str last = str_skip(path, slash < 0 ? 0 : (size_t)slash + 1);
+	if (last.n == 0 || last.n > NAME_MAX || str_eq(last, STR("..")) || str_eq(last, STR("."))) {
+		errno = EINVAL;
+		return -1;
+	}
+	memcpy(name, last.p, last.n);
+	name[last.n] = 0;
+	return open_folder(r, slash < 0 ? STR("") : str_head(path, (size_t)slash));
+}
+
+static int64_t ns_of(struct statx_timestamp t)
+{
+	int64_t ns;
+	if (__builtin_mul_overflow((int64_t)t.tv_sec, INT64_C(1000000000), &ns))
+		return 0;
+	return ns + t.tv_nsec;
+}
+
+static int entry_of(const struct posix_root *r, int at, const char *name, struct root_entry *out)
+{
+	struct statx st;
+	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
+	if (statx(at, name, flags, STATX_BASIC_STATS | STATX_BTIME, &st))
+		return -1;
+	dev_t dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	out->kind = S_ISREG(st.stx_mode) ? ENTRY_FILE : S_ISDIR(st.stx_mode) ? ENTRY_FOLDER : ENTRY_OTHER;
+	if (out->kind == ENTRY_FOLDER && dev != r->dev)
+		out->kind = ENTRY_OTHER;
+	out->executable = out->kind == ENTRY_FILE && (st.stx_mode & S_IXUSR);
+	out->stamp = (struct disk_stamp){.dev = dev,
+	                                 .ino = st.stx_ino,
+	                                 .birth_ns = st.stx_mask & STATX_BTIME ? ns_of(st.stx_btime) : 0,
+	                                 .mtime_ns = ns_of(st.stx_mtime),
+	                                 .ctime_ns = ns_of(st.stx_ctime),
+	                                 .size_bytes = (int64_t)st.stx_size};
+	return 0;
+}
+
+/* ---- reading ---- */
+
+static int posix_list(struct root *face, struct ctx *ctx, struct str path, struct root_entry **out, size_t *n)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	int fd = open_folder(r, path);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		int saved = errno;
+		if (fd >= 0)
+			close(fd);
+		return fail_errno(ctx, saved, "cannot read the folder", path);
+	}
+	size_t cap = 0;
+	struct dirent *d;
+	*out = NULL;
+	*n = 0;
+	while (errno = 0, (d = readdir(dir)) != NULL) {
+		struct root_entry e;
+		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, "..") || (!path.n && !strcmp(d->d_name, ROOT_OWN_NAME)))
+			continue;
+		if (entry_of(r, dirfd(dir), d->d_name, &e)) {
+			if (errno == ENOENT)
+				continue; /* went away meanwhile */
+			break;
+		}
+		e.name = arena_str(ctx->arena, str_c(d->d_name));
+		if (*n == cap) {
+			cap = cap ? cap * 2 : 32;
+			struct root_entry *more = arena_many(ctx->arena, cap, struct root_entry);
+			if (*n)
+				memcpy(more, *out, *n * sizeof(*more));
+			*out = more;
+		}
+		(*out)[(*n)++] = e;
+	}
+	int saved = errno;
+	closedir(dir);
+	return saved ? fail_errno(ctx, saved, "cannot read the folder", path) : 0;
+}
+
+static int posix_stat(struct root *face, struct ctx *ctx, struct str path, struct root_entry *out)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char name[NAME_MAX + 1];
+	AUTO_FD int at = open_parent(r, path, name);
+	if (at < 0 || entry_of(r, at, name, out))
+		return fail_errno(ctx, errno, "cannot look at", path);
+	return 0;
+}
+
+static int posix_open(struct root *face, struct ctx *ctx, struct str path, struct root_file **out,
+                      struct root_entry *entry)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char name[NAME_MAX + 1];
+	AUTO_FD int at = open_parent(r, path, name);
+	/* O_NONBLOCK: a pipe that took the file's place must not hang us. */
+	int fd = at < 0 ? -1 : openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return fail_errno(ctx, errno, "cannot open", path);
+	if (entry_of(r, fd, "", entry) || entry->kind != ENTRY_FILE) {
+		close(fd);
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" is not a file any more", STR_ARG(path));
+	}
+	struct root_file *f = calloc(1, sizeof(*f));
+	must(f != NULL);
+	f->fd = fd;
+	*out = f;
+	return 0;
+}
+
+static int posix_read(struct root_file *f, void *out, size_t cap, size_t *got)
+{
+	ssize_t n;
+	do {
+		n = read(f->fd, out, cap);
+	} while (n < 0 && errno == EINTR);
+	*got = n > 0 ? (size_t)n : 0;
+	return n < 0 ? err_from_errno(errno) : 0;
+}
+
+static int posix_file_stat(struct root_file *f, struct root_entry *entry)
+{
+	struct posix_root none = {0};
+	return entry_of(&none, f->fd, "", entry) ? err_from_errno(errno) : 0;
+}
+
+static void posix_close(struct root_file *f)
+{
+	close(f->fd);
+	free(f);
+}
+
+/* ---- writing ---- */
+
+static int posix_stage(struct root *face, struct ctx *ctx, struct root_stage **out)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	struct root_stage *s = calloc(1, sizeof(*s));
+	must(s != NULL);
+	s->root = r;
+	snprintf(s->name, sizeof(s->name), "new-%d-%u", (int)getpid(), r->next_stage++);
+	s->fd = openat(r->staging, s->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (s->fd < 0) {
+		int saved = errno;
+		free(s);
+		return fail_errno(ctx, saved, "cannot create a file in", STR(ROOT_OWN_NAME "/staging"));
+	}
+	*out = s;
+	return 0;
+}
+
+static int posix_stage_write(struct root_stage *s, const void *p, size_t n)
+{
+	while (n) {
+		ssize_t done = write(s->fd, p, n);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return err_from_errno(errno);
+		p = (const char *)p + done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+static void posix_stage_abort(struct root_stage *s)
+{
+	unlinkat(s->root->staging, s->name, 0);
+	close(s->fd);
+	free(s);
+}
+
+static int stage_finish(struct root_stage *s, int64_t mtime_us, bool executable)
+{
+	int64_t seconds = mtime_us / 1000000, rest = mtime_us % 1000000;
+	if (rest < 0) {
+		rest += 1000000;
+		seconds--;
+	}
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = seconds, .tv_nsec = rest * 1000}};
+	mode_t mode = (executable ? 0777 : 0666) & ~s->root->umask;
+	return fchmod(s->fd, mode) || (mtime_us && futimens(s->fd, times)) || fsync(s->fd) ? -1 : 0;
+}
+
+static int exchange(struct posix_root *r, const char *staged, int at, const char *name)
+{
+	return (int)syscall(SYS_renameat2, r->staging, staged, at, name, RENAME_EXCHANGE);
+}
+
+static int no_replace(int from_at, const char *from, int to_at, const char *to)
+{
+	int rc = (int)syscall(SYS_renameat2, from_at, from, to_at, to, RENAME_NOREPLACE);
+	if (rc == 0 || (errno != EINVAL && errno != ENOSYS))
+		return rc;
+	struct stat st; /* a file system without the flag: link for files, a check for folders */
+	if (fstatat(from_at, from, &st, AT_SYMLINK_NOFOLLOW))
+		return -1;
+	if (S_ISREG(st.st_mode) && linkat(from_at, from, to_at, to, 0) == 0)
+		return unlinkat(from_at, from, 0);
+	if (S_ISREG(st.st_mode) && errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
+		return -1;
+	if (fstatat(to_at, to, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		errno = EEXIST;
+		return -1;
+	}
+	return renameat(from_at, from, to_at, to);
+}
+
+/* Puts the staged file over the one that bears the stamp. After the exchange the displaced file lies in staging and is
+ * looked at once more: what somebody wrote in the last moment goes back where it was. */
+static int replace(struct posix_root *r, struct root_stage *s, int at, const char *name,
+                   const struct disk_stamp *assumed)
+{
+	struct root_entry e;
+	if (entry_of(r, at, name, &e))
+		return errno == ENOENT ? E_CHANGED : err_from_errno(errno);
+	if (e.kind != ENTRY_FILE || !stamp_same(&e.stamp, assumed))
+		return E_CHANGED;
+	if (exchange(r, s->name, at, name) == 0) {
+		if (entry_of(r, r->staging, s->name, &e) || !stamp_same_file(&e.stamp, assumed)) {
+			exchange(r, s->name, at, name);
+			return E_CHANGED;
+		}
+		unlinkat(r->staging, s->name, 0);
+		return 0;
+	}
+	if (errno != EINVAL && errno != ENOSYS)
+		return err_from_errno(errno);
+	return renameat(r->staging, s->name, at, name) ? err_from_errno(errno) : 0;
+}
+
+static int posix_stage_commit(struct root_stage *s, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
+                              int64_t mtime_us, bool executable, struct root_entry *out)
+{
+	struct posix_root *r = s->root;
+	char name[NAME_MAX + 1];
+	AUTO_FD int at = open_parent(r, path, name);
+	int err = 0;
+	if (at < 0 || stage_finish(s, mtime_us, executable))
+		err = fail_errno(ctx, errno, "cannot write", path);
+	else if (assumed)
+		err = replace(r, s, at, name, assumed);
+	else if (no_replace(r->staging, s->name, at, name))
+		err = fail_errno(ctx, errno, "cannot create", path);
+	if (!err && fsync(at))
+		err = fail_errno(ctx, errno, "cannot sync the folder of", path);
+	if (!err && entry_of(r, s->fd, "", out))
+		err = fail_errno(ctx, errno, "cannot look at", path);
+	if (err) {
+		posix_stage_abort(s);
+		return err == E_CHANGED ? ctx_fail(ctx, err, "\"%.*s\" was changed meanwhile", STR_ARG(path)) : err;
+	}
+	close(s->fd);
+	free(s);
+	return 0;
+}
+
+static int posix_make_folder(struct root *face, struct ctx *ctx, struct str path, struct root_entry *out)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char name[NAME_MAX + 1];
+	AUTO_FD int at = open_parent(r, path, name);
+	if (at < 0 || mkdirat(at, name, 0777) || entry_of(r, at, name, out) || fsync(at))
+		return fail_errno(ctx, errno, "cannot create the folder", path);
+	return 0;
+}
+
+static bool same_thing(const struct root_entry *e, const struct disk_stamp *assumed)
+{
+	return e->stamp.dev == assumed->dev && e->stamp.ino == assumed->ino;
+}
+
+static int posix_rename(struct root *face, struct ctx *ctx, struct str from, const struct disk_stamp *assumed,
+                        struct str to, struct root_entry *out)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char old_name[NAME_MAX + 1], new_name[NAME_MAX + 1];
+	AUTO_FD int at = open_parent(r, from, old_name);
+	AUTO_FD int to_at = at < 0 ? -1 : open_parent(r, to, new_name);
+	if (to_at < 0 || entry_of(r, at, old_name, out))
+		return fail_errno(ctx, errno, "cannot move", from);
+	if (!same_thing(out, assumed))
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" was replaced meanwhile", STR_ARG(from));
+	struct root_entry there;
+	bool case_only = face->fold && entry_of(r, to_at, new_name, &there) == 0 && same_thing(&there, assumed);
+	if (case_only ? renameat(at, old_name, to_at, new_name) : no_replace(at, old_name, to_at, new_name))
+		return fail_errno(ctx, errno, "cannot move to", to);
+	if (fsync(to_at) || fsync(at) || entry_of(r, to_at, new_name, out))
+		return fail_errno(ctx, errno, "cannot move to", to);
+	return 0;
+}
+
+/* Folders of the trash are made as needed; deeper ones than the trash can hold are flattened by the caller's label. */
+static int trash_folder(struct posix_root *r, struct str path)
+{
+	int at = fcntl(r->trash, F_DUPFD_CLOEXEC, 3);
+	while (at >= 0 && path.n) {
+		struct str name = str_cut(&path, '/');
+		char buf[NAME_MAX + 1];
+		if (name.n == 0 || name.n > NAME_MAX) {
+			close(at);
+			errno = EINVAL;
+			return -1;
+		}
+		memcpy(buf, name.p, name.n);
+		buf[name.n] = 0;
+		mkdirat(at, buf, 0700);
+		int next = openat(at, buf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), saved = errno;
+		close(at);
+		errno = saved;
+		at = next;
+	}
+	return at;
+}
+
+static int posix_trash(struct root *face, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
+                       struct str label)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char name[NAME_MAX + 1], target[NAME_MAX + 1];
+	struct root_entry e;
+	ptrdiff_t slash = str_rchr(path, '/');
+	struct str folder = slash < 0 ? label : arena_fmt(ctx->arena, "%.*s/%.*s", STR_ARG(label), (int)slash, path.p);
+	AUTO_FD int at = open_parent(r, path, name);
+	if (at < 0 || entry_of(r, at, name, &e))
+		return fail_errno(ctx, errno, "cannot look at", path);
+	if (e.kind != ENTRY_FILE || !stamp_same(&e.stamp, assumed))
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" was changed meanwhile", STR_ARG(path));
+	AUTO_FD int to = trash_folder(r, folder);
+	if (to < 0)
+		return fail_errno(ctx, errno, "cannot make room in the trash for", path);
+	snprintf(target, sizeof(target), "%s", name);
+	for (int attempt = 2; no_replace(at, name, to, target); attempt++) {
+		if (errno != EEXIST || attempt > 10000)
+			return fail_errno(ctx, errno, "cannot move to the trash", path);
+		snprintf(target, sizeof(target), "%.200s~%d", name, attempt);
+	}
+	return fsync(to) || fsync(at) ? fail_errno(ctx, errno, "cannot sync the folder of", path) : 0;
+}
+
+static int posix_remove_folder(struct root *face, struct ctx *ctx, struct str path, const struct disk_stamp *assumed)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char name[NAME_MAX + 1];
+	struct root_entry e;
+	AUTO_FD int at = open_parent(r, path, name);
+	if (at < 0 || entry_of(r, at, name, &e))
+		return fail_errno(ctx, errno, "cannot look at", path);
+	if (e.kind != ENTRY_FOLDER || !same_thing(&e, assumed))
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" was replaced meanwhile", STR_ARG(path));
+	if (unlinkat(at, name, AT_REMOVEDIR) || fsync(at))
+		return fail_errno(ctx, errno, "cannot remove the folder", path);
+	return 0;
+}
+
+/* ---- the root itself ---- */
+
+static int read_marker(const struct posix_root *r, char out[128], size_t *n)
+{
+	AUTO_FD int fd = openat(r->own, "id", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	ssize_t got = read(fd, out, 128);
+	*n = got > 0 ? str_trim(str_n(out, (size_t)got)).n : 0;
+	return got < 0 ? -1 : 0;
+}
+
+static int posix_check(struct root *face, struct ctx *ctx)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	struct stat now, held;
+	char marker[128];
+	size_t n = 0;
+	if (stat(r->path, &now) || fstat(r->fd, &held) || now.st_dev != held.st_dev || now.st_ino != held.st_ino)
+		return ctx_fail(ctx, E_NOT_FOUND, "The synced folder %s is not where it was. Nothing was deleted. Mount it or move it back, then start again.", r->path);
+	if (read_marker(r, marker, &n) || !str_eq(str_n(marker, n), r->marker))
+		return ctx_fail(ctx, E_NOT_FOUND, "The marker %s/%s/id is missing or not ours. Nothing was deleted. Is another disk mounted there? Put the right folder back, or sync into a new one.", r->path, ROOT_OWN_NAME);
+	return 0;
+}
+
+static void posix_free(struct root *face)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	int *fds[] = {&r->fd, &r->own, &r->staging, &r->trash, &r->lock};
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+	free(r->path);
+	free((void *)(uintptr_t)r->marker.p);
+	free(r);
+}
+
+static const struct root_ops posix_ops = {
+    .list = posix_list,
+    .stat = posix_stat,
+    .open = posix_open,
+    .read = posix_read,
+    .file_stat = posix_file_stat,
+    .close = posix_close,
+    .stage = posix_stage,
+    .stage_write = posix_stage_write,
+    .stage_commit = posix_stage_commit,
+    .stage_abort = posix_stage_abort,
+    .make_folder = posix_make_folder,
+    .rename = posix_rename,
+    .trash = posix_trash,
+    .remove_folder = posix_remove_folder,
+    .check = posix_check,
+    .free = posix_free,
+};
+
+static int own_folder(int at, const char *name)
+{
+	if (mkdirat(at, name, 0700) && errno != EEXIST)
+		return -1;
+	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Files that a crash left in staging were never part of the tree. */
+static void sweep_staging(struct posix_root *r)
+{
+	int fd = openat(r->staging, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *d;
+	while (dir && (d = readdir(dir)) != NULL)
+		if (!strncmp(d->d_name, "new-", 4))
+			unlinkat(r->staging, d->d_name, 0);
+	if (dir)
+		closedir(dir);
+}
+
+static int write_marker(struct posix_root *r)
+{
+	AUTO_FD int fd = openat(r->own, "id", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, r->marker.p, r->marker.n) != (ssize_t)r->marker.n || fsync(fd) || fsync(r->own))
+		return -1;
+	return fsync(r->fd);
+}
+
+static int take_marker(struct posix_root *r, struct ctx *ctx, bool may_mark)
+{
+	char marker[128];
+	size_t n = 0;
+	if (read_marker(r, marker, &n) == 0) {
+		if (str_eq(str_n(marker, n), r->marker))
+			return 0;
+		return ctx_fail(ctx, E_CONFLICT, "%s belongs to another device's state or another share. Use the --state that synced it first, or choose another folder.", r->path);
+	}
+	if (errno != ENOENT)
+		return fail_errno(ctx, errno, "cannot read", STR(ROOT_OWN_NAME "/id"));
+	if (!may_mark)
+		return ctx_fail(ctx, E_NOT_FOUND, "%s has lost its marker %s/id, so it may not be the folder that was synced. Nothing was deleted. Put the right folder back (is its disk mounted?), or sync into a new one.", r->path, ROOT_OWN_NAME);
+	return write_marker(r) ? fail_errno(ctx, errno, "cannot write", STR(ROOT_OWN_NAME "/id")) : 0;
+}
+
+/* Does this file system take "A" and "a" for one name? */
+static bool folds(const struct posix_root *r)
+{
+	struct stat st;
+	return fstatat(r->own, "STAGING", &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int root_open(struct ctx *ctx, const char *path, bool create, struct str marker_id, bool may_mark, struct root **out)
+{
+	if (create && mkdir(path, 0777) && errno != EEXIST)
+		return fail_errno(ctx, errno, "cannot create", str_c(path));
+	struct posix_root *r = calloc(1, sizeof(*r));
+	must(r != NULL);
+	r->face.ops = &posix_ops;
+	r->own = r->staging = r->trash = r->lock = -1;
+	r->path = realpath(path, NULL);
+	r->umask = umask(022);
+	umask(r->umask);
+	r->marker = str_n(strndup(marker_id.p, marker_id.n), marker_id.n);
+	r->fd = r->path ? open(r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	struct stat st;
+	int err = 0;
+	if (r->fd < 0 || fstat(r->fd, &st) || (r->own = own_folder(r->fd, ROOT_OWN_NAME)) < 0 ||
+	    (r->staging = own_folder(r->own, "staging")) < 0 || (r->trash = own_folder(r->own, "trash")) < 0)
+		err = fail_errno(ctx, errno, "cannot use the folder", str_c(path));
+	if (!err) {
+		r->dev = st.st_dev;
+		r->lock = openat(r->own, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (r->lock < 0 || flock(r->lock, LOCK_EX | LOCK_NB))
+			err = ctx_fail(ctx, E_LEASE, "Another process is syncing %s. Stop it first (see `scaidrive status`).", path);
+	}
+	if (!err)
+		err = take_marker(r, ctx, may_mark);
+	if (err) {
+		posix_free(&r->face);
+		return err;
+	}
+	sweep_staging(r);
+	r->face.fold = folds(r);
+	*out = &r->face;
+	return 0;
+}
+
+void root_free(struct root *r)
+{
+	if (r)
+		r->ops->free(r);
+}

@@ -1,0 +1,319 @@
+#include "client/scan.h"
+
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/must.h"
+#include "base/name.h"
+
+enum { READ_BYTES = 256 << 10, SETTLE_MS = 30 };
+
+struct found {
+	struct root_entry e;
+	struct found *up, *next; /* next in breadth-first order */
+	const struct node *node; /* the old node this is; NULL: new */
+	bool unknown;            /* a folder that could not be listed, or an entry that is no file or folder */
+	bool kept;               /* could not be read: keep the old facts */
+	int64_t id;
+	struct sha256 checksum;
+	bool untrusted;          /* its stamp must not be believed next time */
+};
+
+struct scanner {
+	struct ctx *ctx;
+	struct root *root;
+	const struct tree *old;
+	struct scan_result *out;
+	struct found *first, *last, *top;
+	struct map old_by_ino; /* hash of (dev, ino) -> old node */
+	struct map claimed;    /* old ids that were found */
+	int64_t *next_id;
+	size_t cap_problems;
+};
+
+static uint64_t ino_key(const struct disk_stamp *s)
+{
+	return s->ino * UINT64_C(0x9e3779b97f4a7c15) ^ s->dev;
+}
+
+static void problem(struct scanner *s, struct str path, const char *what)
+{
+	struct scan_result *r = s->out;
+	if (r->n_problems == s->cap_problems) {
+		s->cap_problems = s->cap_problems ? s->cap_problems * 2 : 16;
+		struct scan_problem *more = arena_many(s->ctx->arena, s->cap_problems, struct scan_problem);
+		if (r->n_problems)
+			memcpy(more, r->problems, r->n_problems * sizeof(*more));
+		r->problems = more;
+	}
+	r->problems[r->n_problems++] = (struct scan_problem){arena_str(s->ctx->arena, path), what};
+}
+
+static struct str path_of(struct scanner *s, const struct found *f)
+{
+	if (!f->up)
+		return STR("");
+	struct str up = path_of(s, f->up);
+	return up.n ? arena_fmt(s->ctx->arena, "%.*s/%.*s", STR_ARG(up), STR_ARG(f->e.name))
+	            : arena_str(s->ctx->arena, f->e.name);
+}
+
+static void add(struct scanner *s, struct found *up, const struct root_entry *e)
+{
+	struct found *f = arena_new(s->ctx->arena, struct found);
+	f->e = *e;
+	f->up = up;
+	if (s->last)
+		s->last->next = f;
+	else
+		s->first = f;
+	s->last = f;
+}
+
+/* Lists everything, folders first come. */
+static int list_all(struct scanner *s)
+{
+	struct root_entry top = {.name = STR(""), .kind = ENTRY_FOLDER};
+	add(s, NULL, &top);
+	s->top = s->first;
+	for (struct found *f = s->first; f; f = f->next) {
+		struct root_entry *entries;
+		size_t n;
+		if (f->e.kind != ENTRY_FOLDER || f->unknown)
+			continue;
+		struct str path = path_of(s, f);
+		int err = s->root->ops->list(s->root, s->ctx, path, &entries, &n);
+		if (err && !f->up)
+			return err;
+		if (err) {
+			ctx_clear(s->ctx);
+			f->unknown = true;
+			problem(s, path, "the folder cannot be read; check its permissions");
+			continue;
+		}
+		for (size_t i = 0; i < n; i++) {
+			if (name_problem(entries[i].name))
+				problem(s, arena_fmt(s->ctx->arena, "%.*s/%.*s", STR_ARG(path), STR_ARG(entries[i].name)),
+				        "the name cannot be synced (not UTF-8, or control characters); rename it");
+			else
+				add(s, f, &entries[i]);
+		}
+	}
+	return 0;
+}
+
+static enum node_kind kind_of(const struct found *f)
+{
+	return f->e.kind == ENTRY_FOLDER ? NODE_FOLDER : NODE_FILE;
+}
+
+static bool is_claimed(const struct scanner *s, const struct node *n)
+{
+	return map_get(&s->claimed, (uint64_t)n->f.id) != NULL;
+}
+
+static void claim(struct scanner *s, struct found *f, const struct node *n)
+{
+	f->node = n;
+	f->id = n->f.id;
+	map_put(&s->claimed, (uint64_t)n->f.id, f);
+}
+
+static const struct node *old_by_inode(const struct scanner *s, const struct found *f)
+{
+	const struct node *n = map_get(&s->old_by_ino, ino_key(&f->e.stamp));
+	if (!n || n->f.kind != kind_of(f) || n->f.stamp.ino != f->e.stamp.ino || n->f.stamp.dev != f->e.stamp.dev)
+		return NULL;
+	if (n->f.stamp.birth_ns && f->e.stamp.birth_ns)
+		return n->f.stamp.birth_ns == f->e.stamp.birth_ns ? n : NULL;
+	/* Without birth times an inode may have been used again; a renamed file is at least otherwise untouched. */
+	return n->f.kind == NODE_FOLDER || stamp_same_file(&n->f.stamp, &f->e.stamp) ? n : NULL;
+}
+
+static const struct node *old_by_name(const struct scanner *s, const struct found *f)
+{
+	if (!f->up->node)
+		return NULL;
+	const struct node *n = tree_child_exact(s->old, f->up->node->f.id, f->e.name);
+	return n && n->f.kind == kind_of(f) ? n : NULL;
+}
+
+static void index_old(struct scanner *s)
+{
+	for (struct node *n = s->old->root; n; n = tree_walk(s->old->root, n))
+		if (n->up && n->f.stamp.ino)
+			map_put(&s->old_by_ino, ino_key(&n->f.stamp), n);
+}
+
+static void match_folders(struct scanner *s)
+{
+	claim(s, s->top, s->old->root);
+	for (struct found *f = s->first->next; f; f = f->next) {
+		if (f->e.kind != ENTRY_FOLDER)
+			continue;
+		const struct node *n = old_by_inode(s, f);
+		if (!n || is_claimed(s, n))
+			n = old_by_name(s, f);
+		if (n && !is_claimed(s, n) && n->up)
+			claim(s, f, n);
+	}
+}
+
+static void match_files(struct scanner *s)
+{
+	for (int pass = 0; pass < 3; pass++) {
+		for (struct found *f = s->first; f; f = f->next) {
+			if (f->e.kind != ENTRY_FILE || f->node)
+				continue;
+			const struct node *there = old_by_name(s, f), *same = old_by_inode(s, f);
+			const struct node *n = there;
+			if (pass == 0 && same && same != there)
+				n = NULL;
+			else if (pass == 1)
+				n = same;
+			if (n && !is_claimed(s, n))
+				claim(s, f, n);
+		}
+	}
+}
+
+int scan_hash(struct ctx *ctx, struct root *root, struct str path, struct root_entry *entry, struct sha256 *out)
+{
+	struct root_file *file;
+	struct root_entry after;
+	size_t got = 0;
+	int64_t total = 0;
+	int err = root->ops->open(root, ctx, path, &file, entry);
+	if (err)
+		return err;
+	char *block = malloc(READ_BYTES);
+	struct sha256_state *sha = sha256_new();
+	must(block != NULL);
+	do {
+		err = root->ops->read(file, block, READ_BYTES, &got);
+		if (!err)
+			sha256_update(sha, block, got);
+		total += (int64_t)got;
+	} while (!err && got && total <= entry->stamp.size_bytes);
+	*out = sha256_final(sha);
+	if (!err)
+		err = root->ops->file_stat(file, &after);
+	if (!err && (!stamp_same(&after.stamp, &entry->stamp) || total != entry->stamp.size_bytes))
+		err = ctx_fail(ctx, E_CHANGED, "\"%.*s\" changes while it is read", STR_ARG(path));
+	root->ops->close(file);
+	sha256_free(sha);
+	free(block);
+	return err;
+}
+
+static void read_file(struct scanner *s, struct found *f)
+{
+	const struct node *n = f->node;
+	int64_t now_ns = clock_now(s->ctx->clock) * 1000;
+	int64_t age_ns = now_ns - f->e.stamp.ctime_ns;
+	/* A change within the tick of the file system's clock would not show in the stamp. */
+	f->untrusted = age_ns >= 0 && age_ns < (int64_t)SETTLE_MS * 1000000;
+	if (n && stamp_same(&n->f.stamp, &f->e.stamp)) {
+		f->checksum = n->f.checksum;
+		f->untrusted = false;
+		return;
+	}
+	struct str path = path_of(s, f);
+	struct root_entry entry = f->e;
+	int err = scan_hash(s->ctx, s->root, path, &entry, &f->checksum);
+	if (!err) {
+		entry.name = f->e.name;
+		f->e = entry;
+		s->out->hashed++;
+		s->out->hashed_bytes += entry.stamp.size_bytes;
+	} else {
+		ctx_clear(s->ctx);
+		f->kept = true;
+		s->out->unsettled = true;
+		if (err != E_CHANGED && err != E_NOT_FOUND)
+			problem(s, path, "the file cannot be read; check its permissions");
+	}
+	s->out->unsettled |= f->untrusted;
+}
+
+static bool put(struct scanner *s, const struct found *f)
+{
+	struct node_facts facts = {.id = f->id, .parent = f->up->id, .kind = kind_of(f), .name = f->e.name};
+	if (f->kept && !f->node)
+		return false; /* new and not readable yet: as if it were not there */
+	if (f->kept) {
+		facts = f->node->f;
+		facts.parent = f->up->id;
+		facts.name = f->e.name;
+	} else {
+		facts.stamp = f->e.stamp;
+		facts.executable = f->e.executable;
+		facts.checksum = f->checksum;
+		facts.size_bytes = facts.kind == NODE_FILE ? f->e.stamp.size_bytes : 0;
+		facts.mtime_us = f->e.stamp.mtime_ns / 1000;
+		if (f->untrusted)
+			facts.stamp.ctime_ns = 0; /* equals nothing: read again next time, and no plan acts on it */
+	}
+	return tree_put(&s->out->tree, &facts) != NULL;
+}
+
+/* What the old tree had below a place we could not look into stays, unless it was found elsewhere. */
+static void keep_below(struct scanner *s, const struct node *top, int64_t parent)
+{
+	for (const struct node *n = top->first; n; n = n->next) {
+		if (is_claimed(s, n))
+			continue;
+		struct node_facts facts = n->f;
+		facts.parent = parent;
+		if (tree_put(&s->out->tree, &facts))
+			keep_below(s, n, n->f.id);
+	}
+}
+
+static void keep_at(struct scanner *s, const struct found *f)
+{
+	const struct node *n = f->up->node ? tree_child_exact(s->old, f->up->node->f.id, f->e.name) : NULL;
+	problem(s, path_of(s, f), "symbolic links, special files and mount points are not synced");
+	if (!n || is_claimed(s, n))
+		return;
+	struct node_facts facts = n->f;
+	facts.parent = f->up->id;
+	if (tree_put(&s->out->tree, &facts))
+		keep_below(s, n, n->f.id);
+}
+
+int scan_run(struct ctx *ctx, struct root *root, const struct tree *old, int64_t *next_id, struct scan_result *out)
+{
+	struct scanner s = {.ctx = ctx, .root = root, .old = old, .out = out, .next_id = next_id};
+	*out = (struct scan_result){0};
+	int err = root->ops->check(root, ctx);
+	if (!err)
+		err = list_all(&s);
+	if (err)
+		return err;
+	tree_init(&out->tree);
+	index_old(&s);
+	match_folders(&s);
+	match_files(&s);
+	for (struct found *f = s.first->next; f; f = f->next) {
+		if (f->e.kind == ENTRY_FILE)
+			read_file(&s, f);
+		if (!f->node && f->e.kind != ENTRY_OTHER)
+			f->id = --*next_id;
+		if (f->e.kind != ENTRY_OTHER)
+			put(&s, f);
+	}
+	for (struct found *f = s.first->next; f; f = f->next) {
+		if (f->e.kind == ENTRY_OTHER)
+			keep_at(&s, f);
+		else if (f->unknown && f->node)
+			keep_below(&s, f->node, f->id);
+	}
+	map_fini(&s.old_by_ino);
+	map_fini(&s.claimed);
+	/* The root may have been unmounted while we looked: then what we saw means nothing. */
+	err = root->ops->check(root, ctx);
+	if (err)
+		tree_fini(&out->tree);
+	return err;
+}
