@@ -12,8 +12,8 @@ struct work {
 	void *arg;
 };
 
-/* A ring under one lock. A submitter signals only when a worker sleeps that nobody is waking yet, so a burst costs one
- * futex call a sleeping worker at most, and none while all are busy. */
+/* A ring under one lock. At most one worker is being woken at a time; it wakes the next one if it leaves work behind. So
+ * a burst of short jobs costs one futex call, not one a job, and a long job never keeps others waiting. */
 struct lane {
 	pthread_mutex_t lock;
 	pthread_cond_t ready;
@@ -56,7 +56,12 @@ static void *worker(void *arg)
 		struct work w = lane->ring[lane->head];
 		lane->head = (lane->head + 1) & (lane->cap - 1);
 		lane->count--;
+		bool more = lane->count > 0 && lane->idle > 0 && lane->waking == 0;
+		if (more)
+			lane->waking++;
 		pthread_mutex_unlock(&lane->lock);
+		if (more)
+			pthread_cond_signal(&lane->ready);
 		w.fn(w.arg);
 		pthread_mutex_lock(&lane->lock);
 	}
@@ -101,7 +106,7 @@ static int submit(struct lane *lane, lane_fn *fn, void *arg, bool bounded)
 		grow(lane);
 	lane->ring[(lane->head + lane->count) & (lane->cap - 1)] = (struct work){fn, arg};
 	lane->count++;
-	bool wake = lane->idle > lane->waking && (size_t)lane->waking < lane->count;
+	bool wake = lane->idle > 0 && lane->waking == 0;
 	if (wake)
 		lane->waking++;
 	pthread_mutex_unlock(&lane->lock);
