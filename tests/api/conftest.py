@@ -34,11 +34,13 @@ def server():
 
 @pytest.fixture
 def private_server():
-    """A function: private_server(settings=None, people=True, start=True, **more) -> Server, closed after the test."""
+    """A function: private_server(settings=None, people=True, start=True, SCAIDRIVE_X=..., **more) -> Server, closed after the
+    test. Names in capitals go into its environment."""
     made = []
 
     def make(settings=None, people=True, start=True, **more):
-        s = Server(settings, **more)
+        env = {name: more.pop(name) for name in list(more) if name.isupper()}
+        s = Server(settings, env=env, **more)
         made.append(s)
         populate(s) if people else s.init()
         return s.start() if start else s

@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 
+import contract
 import httpx
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -166,8 +167,14 @@ class Server:
     def add_tenant(self, name, admin_email):
         return self.run('tenant', 'add', '--name', name, '--admin-email', admin_email)
 
+    @property
+    def url(self):
+        return self.base_url
+
     def token(self, user, device=None, ttl=None, scope=None, tenant=None):
+        """user: an address; 'admin' is short for admin@example.com."""
         more = []
+        user = user if '@' in user else f'{user}@example.com'
         for option, value in (('--device', device), ('--ttl', ttl), ('--scope', scope), ('--tenant', tenant)):
             more += [option, str(value)] if value is not None else []
         return self.run('token', '--user', user, *more)
@@ -177,6 +184,7 @@ class Server:
         if user and not token:
             token = self.tokens.get(user) or self.tokens.setdefault(user, self.token(user))
         headers = {'Authorization': f'Bearer {token}'} if token else {}
+        kwargs.setdefault('event_hooks', {'response': [contract.check]})  # every answer is held against the contract
         client = Api(base_url=self.base_url, headers=headers, timeout=60, **kwargs)
         client.user, client.token = user, token
         self.clients.append(client)
@@ -197,7 +205,7 @@ class Api(httpx.Client):
         return self.ok('GET', '/api/v1/users/me')
 
     def make_share(self, name=None, **kwargs):
-        return self.ok('POST', '/api/v1/shares', json={'name': name or unique('share'), **kwargs})
+        return self.ok('POST', '/api/v1/shares', json={'name': name or unique('share'), 'share_type': 'project', **kwargs})
 
     def add_member(self, share_id, user_id, role='contributor'):
         return self.ok('POST', f'/api/v1/shares/{share_id}/members',
@@ -269,7 +277,7 @@ class Cluster:
 
     def __init__(self):
         self.dir = None
-        self.base = os.environ.get('SCAIDRIVE_TEST_PG_URL')
+        self.base = os.environ.get('SCAIDRIVE_TEST_PG_URL') or os.environ.get('SCAIDRIVE_TEST_PG')
         if not self.base:
             self.dir = tempfile.mkdtemp(prefix='scaidrive-pg-')
             os.chmod(self.dir, 0o711)
