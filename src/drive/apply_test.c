@@ -1,0 +1,491 @@
+#include "drive/sync_testing.h"
+
+static int setup(void **state)
+{
+	*state = world_new();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	world_free(*state);
+	return 0;
+}
+
+static struct apply_change change(enum change_type type, struct rid what)
+{
+	return (struct apply_change){.resource = what, .type = type};
+}
+
+static struct apply_change update(int64_t file, int64_t version, int64_t base)
+{
+	struct apply_change c = change(CHANGE_UPDATED, (struct rid){ID_FILE, file});
+	c.version_id = version;
+	c.base_version_id = base;
+	return c;
+}
+
+static struct apply_change folder(const char *path)
+{
+	struct apply_change c = change(CHANGE_CREATED, (struct rid){ID_FOLDER, 0});
+	c.new_path = str_c(path);
+	return c;
+}
+
+static struct apply_change place(enum change_type type, struct node n, const char *path)
+{
+	struct apply_change c = change(type, node_rid(&n));
+	c.new_path = str_c(path);
+	return c;
+}
+
+static int64_t mkdir_(struct world *w, struct person *p, const char *path)
+{
+	struct apply_result r;
+	assert_int_equal(world_apply(w, p, RESOLVE_NONE, -1, folder(path), &r), 0);
+	assert_int_equal(r.status, APPLY_APPLIED);
+	return r.resource.n;
+}
+
+static bool folder_live(struct world *w, int64_t id)
+{
+	struct node n;
+	int err = drive_folder_get(&w->admin.ctx, id, false, &n);
+	ctx_clear(&w->admin.ctx);
+	return !err;
+}
+
+/* ---- files: edits ---- */
+
+static void a_staged_edit_on_the_head(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	struct node n = world_file(w, &w->ann, 0, "a.txt", "one");
+	int64_t v2 = world_edit(w, &w->ann, n.id, n.version_id, true, "two");
+	assert_int_equal(world_node(w, n.id).version, 1);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(n.id, v2, n.version_id), &r), 0);
+	assert_int_equal(r.status, APPLY_APPLIED);
+	assert_int_equal(r.version, 2);
+	assert_int_equal(r.version_id, v2);
+	assert_true(r.seq > 0);
+	assert_null(r.conflict);
+	int64_t head = world_head(w);
+	/* the same again changes nothing, also after someone else went on */
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(n.id, v2, n.version_id), &r), 0);
+	assert_int_equal(r.status, APPLY_NOOP);
+	assert_int_equal(world_head(w), head);
+	world_edit(w, &w->ben, n.id, v2, false, "three");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(n.id, v2, n.version_id), &r), 0);
+	assert_int_equal(r.status, APPLY_NOOP);
+	assert_int_equal(world_node(w, n.id).version, 3);
+}
+
+static void a_stale_edit_by_strategy(void **state)
+{
+	struct world *w = *state;
+	static const struct {
+		enum resolve_strategy strategy;
+		enum apply_status status;
+		bool incoming, copy, open;
+	} table[] = {
+	    {RESOLVE_LAST_WRITER_WINS, APPLY_APPLIED, true, false, false},
+	    {RESOLVE_CLIENT_WINS, APPLY_APPLIED, true, false, false},
+	    {RESOLVE_SERVER_WINS, APPLY_CONFLICT, false, false, false},
+	    {RESOLVE_KEEP_BOTH, APPLY_CONFLICT, false, true, false},
+	    {RESOLVE_MANUAL, APPLY_CONFLICT, false, false, true},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		struct apply_result r;
+		char name[16];
+		snprintf(name, sizeof name, "f%zu.txt", i);
+		struct node n = world_file(w, &w->ann, 0, name, "base");
+		int64_t bens = world_edit(w, &w->ben, n.id, n.version_id, false, "ben's");
+		int64_t anns = world_edit(w, &w->ann, n.id, n.version_id, true, "ann's");
+		assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(n.id, anns, n.version_id), &r), E_VERSION_STALE);
+		assert_int_equal(world_node(w, n.id).version_id, bens);
+		assert_int_equal(world_apply(w, &w->ann, table[i].strategy, -1, update(n.id, anns, n.version_id), &r), 0);
+		assert_int_equal(r.status, table[i].status);
+		assert_non_null(r.conflict);
+		assert_int_equal(r.conflict->type, CONFLICT_EDIT_EDIT);
+		assert_int_equal(r.conflict->resolved_at == 0, table[i].open);
+		assert_int_equal(r.conflict->copy_id != 0, table[i].copy);
+		assert_int_equal(world_node(w, n.id).version_id, table[i].incoming ? anns : bens);
+		/* nothing is lost: all three are versions */
+		struct file_versions versions;
+		world_ok(&w->ann.ctx, drive_file_versions(&w->ann.ctx, n.id, false, 0, 0, &versions));
+		assert_int_equal(versions.total, 3);
+		if (table[i].copy)
+			assert_true(world_node(w, r.conflict->copy_id).size_bytes == 5);
+	}
+}
+
+static void equal_bytes_are_no_conflict(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	struct node n = world_file(w, &w->ann, 0, "a.txt", "base");
+	int64_t bens = world_edit(w, &w->ben, n.id, n.version_id, false, "same");
+	int64_t anns = world_edit(w, &w->ann, n.id, n.version_id, true, "same");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(n.id, anns, n.version_id), &r), 0);
+	assert_int_equal(r.status, APPLY_NOOP);
+	assert_int_equal(r.version_id, bens);
+	assert_null(r.conflict);
+}
+
+static void a_foreign_version_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	struct node a = world_file(w, &w->ann, 0, "a.txt", "a"), b = world_file(w, &w->ann, 0, "b.txt", "b");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(a.id, b.version_id, a.version_id), &r),
+	                 E_SYNC_CONFLICT);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_LAST_WRITER_WINS, -1, update(a.id, b.version_id, a.version_id), &r),
+	                 E_SYNC_CONFLICT);
+	int64_t staged = world_edit(w, &w->ben, a.id, a.version_id, true, "ben's stage");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(a.id, staged, a.version_id), &r), E_SYNC_CONFLICT);
+	/* among others, and with a strategy, it is told beside them */
+	struct apply_change two[] = {update(a.id, b.version_id, a.version_id), folder("/made")};
+	struct apply_in in = {w->ann.device, w->share_id, RESOLVE_LAST_WRITER_WINS, -1, two, 2};
+	struct apply_out out;
+	world_ok(&w->ann.ctx, drive_apply(&w->ann.ctx, &in, &out));
+	assert_int_equal(out.results[0].err, E_SYNC_CONFLICT);
+	assert_int_equal(out.results[1].status, APPLY_APPLIED);
+}
+
+static void an_older_version_comes_back(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	struct node n = world_file(w, &w->ann, 0, "a.txt", "one");
+	int64_t v2 = world_edit(w, &w->ann, n.id, n.version_id, false, "two");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, update(n.id, n.version_id, v2), &r), 0);
+	assert_int_equal(r.status, APPLY_APPLIED);
+	assert_int_equal(r.version, 3);
+	struct node now = world_node(w, n.id);
+	assert_true(sha256_eq(&now.sha256, &n.sha256));
+}
+
+/* ---- files: created, deleted ---- */
+
+static void created_is_acknowledged(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	struct node n = world_file(w, &w->ann, 0, "a.txt", "a");
+	int64_t head = world_head(w);
+	struct apply_change c = place(CHANGE_CREATED, n, "/a.txt");
+	c.version_id = n.version_id;
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_LAST_WRITER_WINS, -1, c, &r), 0);
+	assert_int_equal(r.status, APPLY_NOOP);
+	assert_int_equal(r.version, 1);
+	assert_int_equal(world_head(w), head);
+	c.resource.n = 0;
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_LAST_WRITER_WINS, -1, c, &r), E_INVALID);
+}
+
+static void a_delete_by_strategy(void **state)
+{
+	struct world *w = *state;
+	for (int s = RESOLVE_NONE; s <= RESOLVE_MANUAL; s++) {
+		struct apply_result r;
+		char name[16];
+		snprintf(name, sizeof name, "d%d.txt", s);
+		struct node n = world_file(w, &w->ann, 0, name, "base");
+		int64_t bens = world_edit(w, &w->ben, n.id, n.version_id, false, "edited");
+		struct apply_change c = change(CHANGE_DELETED, node_rid(&n));
+		c.base_version_id = n.version_id;
+		int err = world_apply(w, &w->ann, (enum resolve_strategy)s, -1, c, &r);
+		assert_int_equal(err, s == RESOLVE_NONE ? E_VERSION_STALE : 0);
+		assert_int_equal(world_node(w, n.id).in_trash, s == RESOLVE_CLIENT_WINS);
+		if (s != RESOLVE_NONE) {
+			assert_int_equal(r.status, s == RESOLVE_CLIENT_WINS ? APPLY_APPLIED : APPLY_CONFLICT);
+			assert_int_equal(r.conflict->type, CONFLICT_DELETE_EDIT);
+			assert_int_equal(r.conflict->server_version_id, bens);
+		}
+		/* on the head it goes, and again is nothing new */
+		c.base_version_id = bens;
+		assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, c, &r), 0);
+		assert_true(world_node(w, n.id).in_trash);
+		assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, c, &r), 0);
+		assert_int_equal(r.status, APPLY_NOOP);
+	}
+}
+
+static void an_edit_beats_a_delete(void **state)
+{
+	struct world *w = *state;
+	for (int s = RESOLVE_NONE; s <= RESOLVE_MANUAL; s++) {
+		struct apply_result r;
+		char name[16];
+		snprintf(name, sizeof name, "e%d.txt", s);
+		struct node n = world_file(w, &w->ann, 0, name, "base");
+		int64_t anns = world_edit(w, &w->ann, n.id, n.version_id, true, "edited");
+		assert_int_equal(world_apply(w, &w->ben, RESOLVE_NONE, -1, change(CHANGE_DELETED, node_rid(&n)), NULL), 0);
+		int err = world_apply(w, &w->ann, (enum resolve_strategy)s, -1, update(n.id, anns, n.version_id), &r);
+		bool back = s == RESOLVE_LAST_WRITER_WINS || s == RESOLVE_CLIENT_WINS || s == RESOLVE_KEEP_BOTH;
+		assert_int_equal(err, s == RESOLVE_NONE ? E_VERSION_STALE : 0);
+		assert_int_equal(world_node(w, n.id).in_trash, !back);
+		if (back)
+			assert_int_equal(world_node(w, n.id).version_id, anns);
+		if (s == RESOLVE_MANUAL)
+			assert_int_equal(r.conflict->resolved_at, 0);
+	}
+}
+
+/* ---- places ---- */
+
+static void folders_merge(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	int64_t a = mkdir_(w, &w->ann, "/Docs");
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_NONE, -1, folder("/docs"), &r), 0);
+	assert_int_equal(r.status, APPLY_NOOP);
+	assert_int_equal(r.resource.n, a);
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_NONE, -1, folder("/nowhere/x"), &r), E_NOT_FOUND);
+	world_file(w, &w->ann, 0, "taken", "x");
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_NONE, -1, folder("/taken"), &r), E_NAME_CONFLICT);
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_KEEP_BOTH, -1, folder("/taken"), &r), 0);
+	assert_int_equal(r.status, APPLY_RENAMED);
+	assert_false(str_eq(r.name, STR("taken")));
+}
+
+static void moves_and_renames(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	int64_t a = mkdir_(w, &w->ann, "/a"), b = mkdir_(w, &w->ann, "/a/b");
+	struct node f = world_file(w, &w->ann, 0, "f.txt", "x"), g = world_file(w, &w->ann, a, "g.txt", "y");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, place(CHANGE_MOVED, f, "/a/b/f2.txt"), &r), 0);
+	assert_int_equal(r.status, APPLY_APPLIED);
+	assert_int_equal(r.parent_id, b);
+	assert_true(str_eq(r.name, STR("f2.txt")));
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, place(CHANGE_MOVED, f, "/a/b/f2.txt"), &r), 0);
+	assert_int_equal(r.status, APPLY_NOOP);
+	/* taken */
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_LAST_WRITER_WINS, -1, place(CHANGE_MOVED, f, "/a/g.txt"), &r),
+	                 E_NAME_CONFLICT);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_KEEP_BOTH, -1, place(CHANGE_MOVED, f, "/a/g.txt"), &r), 0);
+	assert_int_equal(r.status, APPLY_RENAMED);
+	/* by metadata, a rename by case alone, to the root, a cycle */
+	struct apply_change c = change(CHANGE_RENAMED, node_rid(&g));
+	c.name = STR("G.txt");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, c, &r), 0);
+	assert_true(str_eq(r.name, STR("G.txt")));
+	c.has_parent = true;
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, c, &r), 0);
+	assert_int_equal(r.parent_id, 0);
+	struct node folder_a = {.id = a, .kind = NODE_FOLDER};
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, place(CHANGE_MOVED, folder_a, "/a/b/a"), &r), E_MOVE_CYCLE);
+}
+
+/* ---- deleting a folder as it was seen ---- */
+
+static void a_folder_nobody_touched_goes(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	int64_t a = mkdir_(w, &w->ben, "/a");
+	world_file(w, &w->ben, a, "f.txt", "x");
+	int64_t seen = world_head(w);
+	int64_t before = world_head(w);
+	/* the device's own changes do not protect it */
+	world_file(w, &w->ann, a, "own.txt", "y");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, seen, change(CHANGE_DELETED, (struct rid){ID_FOLDER, a}), &r), 0);
+	assert_int_equal(r.status, APPLY_APPLIED);
+	assert_false(folder_live(w, a));
+	assert_int_equal(world_head(w), before + 2);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, seen, change(CHANGE_DELETED, (struct rid){ID_FOLDER, a}), &r), 0);
+	assert_int_equal(r.status, APPLY_NOOP);
+}
+
+static void what_others_changed_stays(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	int64_t a = mkdir_(w, &w->ann, "/a"), b = mkdir_(w, &w->ann, "/a/b"), c = mkdir_(w, &w->ann, "/a/c");
+	int64_t out = mkdir_(w, &w->ann, "/moved");
+	struct node keep = world_file(w, &w->ann, b, "keep.txt", "x"), go = world_file(w, &w->ann, b, "go.txt", "x");
+	struct node deep = world_file(w, &w->ann, c, "deep.txt", "x"), inside = world_file(w, &w->ann, out, "in.txt", "x");
+	int64_t seen = world_head(w);
+	world_edit(w, &w->ben, keep.id, keep.version_id, false, "edited");
+	struct node moved = {.id = out, .kind = NODE_FOLDER};
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_NONE, -1, place(CHANGE_MOVED, moved, "/a/moved"), NULL), 0);
+	struct node fresh = world_file(w, &w->ben, a, "new.txt", "n");
+	struct apply_change d = change(CHANGE_DELETED, (struct rid){ID_FOLDER, a});
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, seen, d, &r), 0);
+	assert_int_equal(r.status, APPLY_CONFLICT);
+	assert_int_equal(r.conflict->type, CONFLICT_FOLDER_DELETE);
+	assert_true(folder_live(w, a) && folder_live(w, b) && folder_live(w, out));
+	assert_false(world_node(w, keep.id).in_trash || world_node(w, inside.id).in_trash || world_node(w, fresh.id).in_trash);
+	assert_false(folder_live(w, c));
+	assert_true(world_node(w, go.id).in_trash && world_node(w, deep.id).in_trash);
+	/* having seen it all, it goes whole */
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, world_head(w), d, &r), 0);
+	assert_int_equal(r.status, APPLY_APPLIED);
+	assert_true(world_node(w, keep.id).in_trash);
+}
+
+static void a_folder_that_was_renamed_stays(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	int64_t a = mkdir_(w, &w->ann, "/a");
+	int64_t seen = world_head(w);
+	struct node n = {.id = a, .kind = NODE_FOLDER};
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_NONE, -1, place(CHANGE_RENAMED, n, "/important"), NULL), 0);
+	struct apply_change d = change(CHANGE_DELETED, (struct rid){ID_FOLDER, a});
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, seen, d, &r), 0);
+	assert_int_equal(r.status, APPLY_CONFLICT);
+	assert_true(folder_live(w, a));
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, world_head(w) + 5, d, &r), E_CURSOR_INVALID);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, d, &r), 0);
+	assert_false(folder_live(w, a));
+}
+
+static void a_file_is_judged_by_base_cursor_too(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	struct node n = world_file(w, &w->ann, 0, "a.txt", "x");
+	int64_t seen = world_head(w);
+	int64_t v2 = world_edit(w, &w->ben, n.id, n.version_id, false, "edited");
+	world_edit(w, &w->ann, n.id, v2, false, "and by ann");
+	struct apply_change d = change(CHANGE_DELETED, node_rid(&n));
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_LAST_WRITER_WINS, seen, d, &r), 0);
+	assert_int_equal(r.status, APPLY_CONFLICT);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_LAST_WRITER_WINS, world_head(w), d, &r), 0);
+	assert_int_equal(r.status, APPLY_APPLIED);
+}
+
+/* ---- requests ---- */
+
+static void an_op_is_done_once(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r, again;
+	struct apply_change c = folder("/once");
+	c.op_id = STR("op-1");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_KEEP_BOTH, -1, c, &r), 0);
+	struct node n = {.id = r.resource.n, .kind = NODE_FOLDER};
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_NONE, -1, place(CHANGE_RENAMED, n, "/renamed"), NULL), 0);
+	int64_t head = world_head(w);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_KEEP_BOTH, -1, c, &again), 0);
+	assert_int_equal(again.status, APPLY_DUPLICATE);
+	assert_int_equal(again.resource.n, r.resource.n);
+	assert_int_equal(again.seq, r.seq);
+	assert_true(str_eq(again.name, STR("once")));
+	assert_int_equal(world_head(w), head);
+	/* another device's op of that name is another op; another change under it is refused */
+	assert_int_equal(world_apply(w, &w->ben, RESOLVE_KEEP_BOTH, -1, c, &again), 0);
+	assert_int_equal(again.status, APPLY_APPLIED);
+	struct apply_change d = change(CHANGE_DELETED, r.resource);
+	d.op_id = STR("op-1");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, d, &again), E_IDEMPOTENCY);
+}
+
+static void a_conflict_is_repeated_with_its_op(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r, again;
+	struct node n = world_file(w, &w->ann, 0, "a.txt", "base");
+	world_edit(w, &w->ben, n.id, n.version_id, false, "ben's");
+	struct apply_change c = update(n.id, world_edit(w, &w->ann, n.id, n.version_id, true, "ann's"), n.version_id);
+	c.op_id = STR("op");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_KEEP_BOTH, -1, c, &r), 0);
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_KEEP_BOTH, -1, c, &again), 0);
+	assert_int_equal(again.status, APPLY_CONFLICT);
+	assert_int_equal(again.conflict->id, r.conflict->id);
+	assert_int_equal(again.conflict->copy_id, r.conflict->copy_id);
+}
+
+static void without_a_strategy_all_or_nothing(void **state)
+{
+	struct world *w = *state;
+	struct node n = world_file(w, &w->ann, 0, "a.txt", "base");
+	world_edit(w, &w->ben, n.id, n.version_id, false, "ben's");
+	int64_t stale = world_edit(w, &w->ann, n.id, n.version_id, true, "ann's");
+	int64_t head = world_head(w);
+	struct apply_change two[] = {folder("/first"), update(n.id, stale, n.version_id)};
+	struct apply_in in = {w->ann.device, w->share_id, RESOLVE_NONE, -1, two, 2};
+	struct apply_out out;
+	assert_int_equal(drive_apply(&w->ann.ctx, &in, &out), E_VERSION_STALE);
+	ctx_clear(&w->ann.ctx);
+	assert_int_equal(world_head(w), head);
+	struct apply_change *many = arena_many(&w->arena, 10001, struct apply_change);
+	for (int i = 0; i < 10001; i++)
+		many[i] = folder("/x");
+	in = (struct apply_in){w->ann.device, w->share_id, RESOLVE_NONE, -1, many, 501};
+	assert_int_equal(drive_apply(&w->ann.ctx, &in, &out), E_INVALID);
+	ctx_clear(&w->ann.ctx);
+	in.strategy = RESOLVE_KEEP_BOTH;
+	in.n_changes = 10001;
+	assert_int_equal(drive_apply(&w->ann.ctx, &in, &out), E_INVALID);
+	ctx_clear(&w->ann.ctx);
+}
+
+static void many_changes_in_order(void **state)
+{
+	struct world *w = *state;
+	enum { N = 1201 };
+	struct apply_change *many = arena_many(&w->arena, N, struct apply_change);
+	many[0] = folder("/d");
+	for (int i = 1; i < N; i++)
+		many[i] = folder((const char *)arena_cstr(&w->arena, arena_fmt(&w->arena, "/d/%d", i % 1100)));
+	many[700].new_path = STR("/absent/x");
+	struct apply_in in = {w->ann.device, w->share_id, RESOLVE_KEEP_BOTH, -1, many, N};
+	struct apply_out out;
+	world_ok(&w->ann.ctx, drive_apply(&w->ann.ctx, &in, &out));
+	assert_int_equal(out.n_results, N);
+	assert_int_equal(out.results[0].status, APPLY_APPLIED);
+	assert_int_equal(out.results[700].err, E_NOT_FOUND);
+	assert_int_equal(out.results[1150].status, APPLY_NOOP);
+	assert_int_equal(out.results[1150].resource.n, out.results[50].resource.n);
+	assert_int_equal(out.cursor, world_head(w));
+}
+
+static void rights_are_asked(void **state)
+{
+	struct world *w = *state;
+	struct apply_result r;
+	assert_int_equal(world_apply(w, &w->rea, RESOLVE_NONE, -1, folder("/x"), &r), E_FORBIDDEN);
+	struct apply_change c = folder("/x");
+	struct apply_in in = {w->ben.device, w->share_id, RESOLVE_NONE, -1, &c, 1};
+	struct apply_out out;
+	assert_int_equal(drive_apply(&w->ann.ctx, &in, &out), E_NOT_FOUND); /* another user's device */
+	ctx_clear(&w->ann.ctx);
+	in.device_id = w->ann.device;
+	in.share_id += 1;
+	assert_int_equal(drive_apply(&w->ann.ctx, &in, &out), E_NOT_FOUND);
+	ctx_clear(&w->ann.ctx);
+	c.resource = (struct rid){ID_SHARE, w->share_id};
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_NONE, -1, c, &r), E_INVALID);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	    T(a_staged_edit_on_the_head),
+	    T(a_stale_edit_by_strategy),
+	    T(equal_bytes_are_no_conflict),
+	    T(a_foreign_version_is_refused),
+	    T(an_older_version_comes_back),
+	    T(created_is_acknowledged),
+	    T(a_delete_by_strategy),
+	    T(an_edit_beats_a_delete),
+	    T(folders_merge),
+	    T(moves_and_renames),
+	    T(a_folder_nobody_touched_goes),
+	    T(what_others_changed_stays),
+	    T(a_folder_that_was_renamed_stays),
+	    T(a_file_is_judged_by_base_cursor_too),
+	    T(an_op_is_done_once),
+	    T(a_conflict_is_repeated_with_its_op),
+	    T(without_a_strategy_all_or_nothing),
+	    T(many_changes_in_order),
+	    T(rights_are_asked),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
