@@ -86,6 +86,8 @@ int runtime_fault(const struct runtime *rt, int err);
 int server_log_start(const struct config *config);
 /* Opens the file anew, after it was moved away. */
 void server_log_reopen(void);
+/* Writes what is gathered. */
+void server_log_stop(void);
 
 struct str server_openapi(void);
 

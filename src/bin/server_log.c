@@ -1,39 +1,33 @@
-/* Where log lines go: one write(2) a line, so that lines of many threads do not mix. */
+/* Where log lines go: standard error or a file that can be moved away and opened anew (SIGHUP). */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "bin/server.h"
+#include "io/logsink.h"
 
-static _Atomic int log_fd = STDERR_FILENO;
-static const char *log_path;
+static int log_fd = STDERR_FILENO;
+static const char *log_path = "";
 
-static void sink(const char *line, size_t n)
+static int open_file(void)
 {
-	/* Nothing sensible can be done when this fails, and the server must not stop for its log. */
-	ssize_t ignored = write(atomic_load(&log_fd), line, n);
-	(void)ignored;
+	return open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
 }
 
 void server_log_reopen(void)
 {
-	if (!log_path || !*log_path)
+	if (!*log_path)
 		return;
-	int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	int fd = open_file();
 	if (fd < 0) {
 		log_error("the log file cannot be opened", LOG_C("path", log_path), LOG_C("reason", strerror(errno)));
 		return;
 	}
-	/* The old descriptor's number keeps its meaning for a line that is being written: dup3 swaps behind it. */
-	int old = atomic_load(&log_fd);
-	if (old == STDERR_FILENO) {
-		atomic_store(&log_fd, fd);
-	} else {
-		dup3(fd, old, O_CLOEXEC);
-		close(fd);
-	}
+	/* The number stays, so that a line which is being written goes to the one file or the other. */
+	logsink_flush();
+	dup3(fd, log_fd, O_CLOEXEC);
+	close(fd);
 }
 
 int server_log_start(const struct config *config)
@@ -41,9 +35,13 @@ int server_log_start(const struct config *config)
 	enum log_level level = LOG_INFO;
 	log_level_parse(str_c(config_text(config, CFG_LOG_LEVEL)), &level);
 	log_path = config_text(config, CFG_LOG_FILE);
-	log_set(sink, level);
-	server_log_reopen();
-	if (*log_path && atomic_load(&log_fd) == STDERR_FILENO)
-		return usage_fault("%s: the log file cannot be opened", log_path), 1;
+	if (*log_path && (log_fd = open_file()) < 0)
+		return usage_fault("%s: the log file cannot be opened: %s", log_path, strerror(errno)), 1;
+	logsink_open(log_fd, level);
 	return 0;
+}
+
+void server_log_stop(void)
+{
+	logsink_close();
 }

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "bin/server.h"
+#include "features/realtime/realtime.h"
 #include "features/sync/sync.h"
 #include "http/auth.h"
 #include "http/facts.h"
@@ -45,6 +46,7 @@ struct serving {
 	struct http *http;
 	struct lane *meta, *bulk;
 	struct hub *hub;
+	struct fanout *fanout;
 	struct http_server *server;
 	char *url;
 	char *login_url;
@@ -150,6 +152,8 @@ static int start_http(struct serving *s)
 	s->bulk = lane_new("bulk", (int)config_int(c, CFG_LANES_BULK), LIMIT_LANE_QUEUE);
 	register_metrics(s);
 	sync_metrics(s->metrics);
+	realtime_metrics(s->metrics, s->hub);
+	s->fanout = fanout_new(&s->rt.drive, s->hub, true);
 	struct http_config h = {
 	    .routes = api_routes,
 	    .n_routes = api_n_routes,
@@ -182,12 +186,16 @@ static int start_http(struct serving *s)
 
 static void stop_http(struct serving *s)
 {
+	if (s->fanout)
+		fanout_stop(s->fanout);
 	if (s->server)
 		http_server_stop(s->server);
 	if (s->meta)
 		lane_free(s->meta);
 	if (s->bulk)
 		lane_free(s->bulk);
+	if (s->fanout)
+		fanout_free(s->fanout);
 	if (s->http)
 		http_free(s->http);
 	if (s->hub)
@@ -343,8 +351,10 @@ static int run_serve(struct args *args)
 	int code = server_log_start(&args->config);
 	if (!code)
 		code = runtime_open(&args->config, RUNTIME_SERVE, &s.rt);
-	if (code)
+	if (code) {
+		server_log_stop();
 		return code;
+	}
 	int err = greeting ? init_if_new(&s.rt, password, &fresh) : 0;
 	code = err ? runtime_fault(&s.rt, err) : start_http(&s);
 	if (!code) {
@@ -361,6 +371,7 @@ static int run_serve(struct args *args)
 	runtime_close(&s.rt);
 	if (!code)
 		log_info("stopped");
+	server_log_stop();
 	return code;
 }
 
