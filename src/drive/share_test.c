@@ -1,0 +1,287 @@
+/* Shares, members, roles, who sees what. Both engines. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "drive/drive_testing.h"
+
+static struct testing t;
+static const char *pg;
+static struct arena arena;
+static struct ctx ada, bob, cleo, dan, eve;
+static int64_t share;
+
+static int setup(void **state)
+{
+	(void)state;
+	testing_open(&t, pg);
+	arena_init(&arena);
+	ada = testing_ctx(&t, &arena, &t.users[0]);
+	bob = testing_ctx(&t, &arena, &t.users[1]);
+	cleo = testing_ctx(&t, &arena, &t.users[2]);
+	dan = testing_ctx(&t, &arena, &t.users[3]);
+	eve = testing_ctx(&t, &arena, &t.stranger);
+	share = testing_share(&bob, "Team");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	testing_close(&t);
+	arena_fini(&arena);
+	return 0;
+}
+
+static void assert_str(struct str got, const char *want)
+{
+	if (!str_eq(got, str_c(want)))
+		fail_msg("got \"%.*s\", want \"%s\"", STR_ARG(got), want);
+}
+
+static struct rid user(int i)
+{
+	return (struct rid){ID_USER, t.users[i].user_id};
+}
+
+static int add(struct ctx *ctx, struct rid who, enum role role)
+{
+	struct member m;
+	struct member_add in = {.share_id = share, .principal = who, .role = role};
+	ctx_clear(ctx);
+	return drive_member_add(ctx, &in, &m);
+}
+
+static int set_role(struct ctx *ctx, struct rid who, enum role role)
+{
+	struct member m;
+	struct member_patch in = {.share_id = share, .principal = who, .role = role};
+	ctx_clear(ctx);
+	return drive_member_patch(ctx, &in, &m);
+}
+
+static int new_folder(struct ctx *ctx, const char *name)
+{
+	struct node n;
+	ctx_clear(ctx);
+	return testing_folder(ctx, share, 0, name, &n);
+}
+
+static void test_create(void **state)
+{
+	(void)state;
+	struct share s;
+	struct share_create in = {.name = STR("X"), .share_type = STR("weird")};
+	assert_int_equal(drive_share_create(&bob, &in, &s), E_INVALID);
+	in.share_type = STR("central");
+	in.owner = user(2);
+	assert_int_equal(drive_share_create(&bob, &in, &s), E_FORBIDDEN);
+	ctx_clear(&bob);
+	in.owner = (struct rid){ID_USER, t.stranger.user_id};
+	assert_int_equal(drive_share_create(&ada, &in, &s), E_NOT_FOUND);
+	in.owner = (struct rid){ID_GROUP, t.group_id};
+	assert_int_equal(drive_share_create(&dan, &in, &s), 0);
+	assert_int_equal(s.role, ROLE_OWNER);
+	assert_int_equal(s.owner.kind, ID_GROUP);
+	assert_int_equal(s.rights, RIGHT_ALL | RIGHT_OWNER);
+	assert_int_equal(drive_share_get(&bob, s.id, &s), E_NOT_FOUND);
+	assert_int_equal(drive_share_get(&eve, share, &s), E_NOT_FOUND);
+}
+
+static void test_roles(void **state)
+{
+	(void)state;
+	struct share s;
+	assert_int_equal(new_folder(&cleo, "a"), E_NOT_FOUND);
+	assert_int_equal(add(&bob, user(2), ROLE_READER), 0);
+	assert_int_equal(add(&bob, user(2), ROLE_READER), E_CONFLICT);
+	assert_int_equal(add(&bob, (struct rid){ID_USER, t.stranger.user_id}, ROLE_READER), E_NOT_FOUND);
+	assert_int_equal(new_folder(&cleo, "a"), E_FORBIDDEN);
+	assert_non_null(strstr(cleo.detail.p, "CREATE"));
+	assert_int_equal(set_role(&bob, user(2), ROLE_CONTRIBUTOR), 0);
+	assert_int_equal(new_folder(&cleo, "a"), 0);
+	assert_int_equal(add(&cleo, user(3), ROLE_READER), E_FORBIDDEN);
+	assert_int_equal(set_role(&bob, user(2), ROLE_ADMIN), 0);
+	assert_int_equal(add(&cleo, (struct rid){ID_GROUP, t.group_id}, ROLE_OWNER), E_FORBIDDEN); /* more than her own */
+	assert_int_equal(add(&cleo, (struct rid){ID_GROUP, t.group_id}, ROLE_CONTRIBUTOR), 0);
+	assert_int_equal(new_folder(&dan, "b"), 0); /* by the group */
+	assert_int_equal(set_role(&cleo, user(1), ROLE_READER), E_FORBIDDEN);
+	assert_int_equal(drive_member_remove(&cleo, share, user(1)), E_FORBIDDEN);
+	ctx_clear(&cleo);
+	assert_int_equal(drive_share_delete(&cleo, share), E_FORBIDDEN);
+	ctx_clear(&cleo);
+	struct share_patch patch = {.id = share, .name = STR("Renamed")};
+	assert_int_equal(drive_share_patch(&cleo, &patch, &s), 0);
+	assert_str(s.name, "Renamed");
+	assert_int_equal(drive_share_patch(&dan, &patch, &s), E_FORBIDDEN);
+	struct member_list list;
+	assert_int_equal(drive_member_list(&dan, share, 0, 0, &list), 0);
+	assert_int_equal(list.total, 3);
+	assert_str(list.items[2].name, "crew");
+}
+
+static void test_last_owner(void **state)
+{
+	(void)state;
+	struct share s;
+	assert_int_equal(set_role(&bob, user(1), ROLE_ADMIN), E_CONFLICT);
+	assert_int_equal(drive_member_remove(&bob, share, user(1)), E_CONFLICT);
+	ctx_clear(&bob);
+	assert_int_equal(drive_member_remove(&ada, share, user(1)), E_CONFLICT);
+	ctx_clear(&ada);
+	assert_int_equal(add(&bob, user(2), ROLE_OWNER), 0);
+	assert_int_equal(drive_member_remove(&bob, share, user(1)), 0); /* one may leave */
+	assert_int_equal(drive_share_get(&bob, share, &s), E_NOT_FOUND);
+	assert_int_equal(drive_share_get(&cleo, share, &s), 0);
+	assert_int_equal(s.owner.n, t.users[2].user_id);
+}
+
+static void test_delete(void **state)
+{
+	(void)state;
+	struct share s;
+	struct share_list list;
+	struct share_list_in in = {0};
+	assert_int_equal(drive_share_delete(&bob, share), 0);
+	assert_int_equal(drive_share_get(&bob, share, &s), E_GONE);
+	assert_int_equal(drive_share_get(&cleo, share, &s), E_NOT_FOUND);
+	assert_int_equal(new_folder(&bob, "a"), E_GONE);
+	assert_int_equal(drive_share_list(&bob, &in, &list), 0);
+	assert_int_equal(list.total, 0);
+	in.include_trashed = true;
+	assert_int_equal(drive_share_list(&bob, &in, &list), 0);
+	assert_int_equal(list.total, 1);
+	struct share_patch patch = {.id = share, .restore = true};
+	ctx_clear(&bob);
+	assert_int_equal(drive_share_patch(&bob, &patch, &s), 0);
+	assert_int_equal(s.deleted_at, 0);
+	assert_int_equal(new_folder(&bob, "a"), 0);
+}
+
+static void test_lists(void **state)
+{
+	(void)state;
+	struct share_list list;
+	struct share_list_in in = {.limit = 2};
+	for (int i = 0; i < 3; i++)
+		testing_share(&cleo, "Hers");
+	assert_int_equal(add(&bob, user(2), ROLE_READER), 0);
+	assert_int_equal(drive_share_list(&cleo, &in, &list), 0);
+	assert_int_equal(list.total, 4);
+	assert_int_equal(list.n, 2);
+	assert_int_equal(list.items[0].id, share);
+	assert_int_equal(list.items[0].role, ROLE_READER);
+	assert_int_equal(list.items[0].rights, RIGHT_READ);
+	in.offset = 3;
+	assert_int_equal(drive_share_list(&cleo, &in, &list), 0);
+	assert_int_equal(list.n, 1);
+	assert_int_equal(drive_share_list(&ada, &in, &list), 0);
+	assert_int_equal(list.total, 4);
+	in.mine = true;
+	assert_int_equal(drive_share_list(&ada, &in, &list), 0);
+	assert_int_equal(list.total, 0);
+	assert_int_equal(drive_share_list(&eve, &(struct share_list_in){0}, &list), 0);
+	assert_int_equal(list.total, 0);
+}
+
+static void test_scopes(void **state)
+{
+	(void)state;
+	t.users[1].scopes = SCOPE_FILES_READ;
+	struct share s;
+	assert_int_equal(drive_share_get(&bob, share, &s), 0);
+	assert_int_equal(new_folder(&bob, "a"), E_FORBIDDEN);
+	t.users[1].scopes = 0;
+	assert_int_equal(drive_share_get(&bob, share, &s), E_NOT_FOUND);
+}
+
+static void test_expiry(void **state)
+{
+	(void)state;
+	struct share s;
+	struct member m;
+	struct member_add in = {.share_id = share, .principal = user(2), .role = ROLE_READER,
+	                        .expires_at = clock_now(&t.clock.clock) + SECONDS_US(60)};
+	assert_int_equal(drive_member_add(&bob, &in, &m), 0);
+	assert_int_equal(drive_share_get(&cleo, share, &s), 0);
+	t.clock.offset_us += SECONDS_US(61);
+	assert_int_equal(drive_share_get(&cleo, share, &s), E_NOT_FOUND);
+}
+
+static int64_t told_share;
+static struct rid told_who;
+
+static void told(void *arg, int64_t tenant_id, int64_t share_id, struct rid who)
+{
+	(*(int *)arg)++;
+	assert_int_equal(tenant_id, t.tenant_id);
+	told_share = share_id;
+	told_who = who;
+}
+
+static void test_access_listener(void **state)
+{
+	(void)state;
+	int calls = 0;
+	drive_listen_access(&t.drive, told, &calls);
+	assert_int_equal(add(&bob, user(2), ROLE_READER), 0);
+	assert_int_equal(calls, 1);
+	assert_int_equal(told_share, share);
+	assert_int_equal(told_who.n, t.users[2].user_id);
+	assert_int_equal(drive_member_remove(&bob, share, user(2)), 0);
+	assert_int_equal(calls, 2);
+	assert_int_equal(add(&cleo, user(3), ROLE_READER), E_NOT_FOUND);
+	assert_int_equal(calls, 2);
+}
+
+static void test_search(void **state)
+{
+	(void)state;
+	struct principal_search r;
+	struct principal_search_in in = {.query = STR("B"), .users = true, .groups = true};
+	assert_int_equal(drive_principal_search(&bob, &in, &r), 0);
+	assert_int_equal(r.n_users, 1);
+	assert_str(r.users[0].name, "Bob Baker");
+	in.query = STR("cr");
+	assert_int_equal(drive_principal_search(&bob, &in, &r), 0);
+	assert_int_equal(r.n_users, 0);
+	assert_int_equal(r.n_groups, 1);
+	in.query = STR("%");
+	assert_int_equal(drive_principal_search(&bob, &in, &r), 0);
+	assert_int_equal(r.n_users, 0);
+	in.query = STR("dock");
+	assert_int_equal(drive_principal_search(&eve, &in, &r), 0);
+	assert_int_equal(r.n_users, 0);
+	in.query = STR("");
+	assert_int_equal(drive_principal_search(&bob, &in, &r), E_INVALID);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+static int run_all(const char *name)
+{
+	const struct CMUnitTest tests[] = {
+	    CASE(test_create),
+	    CASE(test_roles),
+	    CASE(test_last_owner),
+	    CASE(test_delete),
+	    CASE(test_lists),
+	    CASE(test_scopes),
+	    CASE(test_expiry),
+	    CASE(test_access_listener),
+	    CASE(test_search),
+	};
+	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+	int failed = run_all("share on sqlite");
+	pg = getenv("SCAIDRIVE_TEST_PG");
+	if (pg && *pg)
+		failed += run_all("share on postgresql");
+	return failed;
+}
