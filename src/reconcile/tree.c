@@ -144,6 +144,28 @@ struct node *tree_put(struct tree *t, const struct node_facts *facts)
 	return n;
 }
 
+size_t tree_put_all(struct tree *t, const struct node_facts *facts, size_t n)
+{
+	struct map waiting = {0}; /* id -> facts not yet put */
+	const struct node_facts **stack = must_alloc((n + 1) * sizeof(*stack));
+	size_t unplaced = 0;
+	for (size_t i = 0; i < n; i++)
+		map_put(&waiting, (uint64_t)facts[i].id, (void *)(uintptr_t)&facts[i]);
+	for (size_t i = 0; i < n; i++) {
+		size_t depth = 0;
+		const struct node_facts *f = map_get(&waiting, (uint64_t)facts[i].id);
+		for (; f; f = t->flat ? NULL : map_get(&waiting, (uint64_t)f->parent)) {
+			map_del(&waiting, (uint64_t)f->id); /* each is taken once, so a cycle ends */
+			stack[depth++] = f;
+		}
+		while (depth)
+			unplaced += tree_put(t, stack[--depth]) == NULL;
+	}
+	map_fini(&waiting);
+	free(stack);
+	return unplaced;
+}
+
 bool tree_remove(struct tree *t, int64_t id)
 {
 	struct node *n = tree_get(t, id);

@@ -69,6 +69,9 @@ struct node *tree_get(const struct tree *t, int64_t id); /* NULL: unknown */
 /* Adds the node, or gives the known id new facts (which may move it). NULL, and nothing changed, when the parent is
  * unknown or a file, the kind of a known id changes, the id is the root's, or the move would make a cycle. */
 struct node *tree_put(struct tree *t, const struct node_facts *facts);
+/* Adds many in any order, parents found wherever they stand. Returns how many could not be placed (no such parent, a
+ * cycle); the others are in. */
+size_t tree_put_all(struct tree *t, const struct node_facts *facts, size_t n);
 /* Removes the node and everything below (flat: the node alone). False: unknown or the root. */
 bool tree_remove(struct tree *t, int64_t id);
 /* Gives a node another, unused id. False: unknown, the root, or taken. */

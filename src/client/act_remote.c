@@ -1,0 +1,353 @@
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/must.h"
+#include "client/agent_priv.h"
+
+/* ---- metadata: one apply ---- */
+
+/* The same intent, seen from the same state, has the same name: a retry after a lost reply is answered as the first
+ * was. The cursor is part of it, so that a later move back to an old place is another intent. */
+static struct str op_id_of(struct ctx *ctx, const struct agent *a, const struct plan_op *op)
+{
+	struct str s = arena_fmt(ctx->arena, "%s/%lld/%lld/%lld/%.*s/%lld", plan_verb_name(op->verb), (long long)op->id,
+	                         (long long)(op->has_local ? op->local.id : 0), (long long)op->parent, STR_ARG(op->name),
+	                         (long long)a->replica->cursor);
+	return arena_fmt(ctx->arena, "%s-%lld-%016llx", plan_verb_name(op->verb), (long long)op->id,
+	                 (unsigned long long)xxh3_64(s.p, s.n));
+}
+
+static struct remote_edit edit_of(struct ctx *ctx, const struct agent *a, const struct plan_op *op)
+{
+	struct remote_edit e = {.kind = op->kind, .parent = op->parent, .name = op->name, .op_id = op_id_of(ctx, a, op)};
+	if (op->verb == PLAN_MAKE_REMOTE) {
+		e.verb = REMOTE_MAKE_FOLDER;
+		return e;
+	}
+	e.id = op->id;
+	if (op->verb == PLAN_MOVE_REMOTE) {
+		e.verb = op->parent == op->remote.parent ? REMOTE_RENAME : REMOTE_MOVE;
+	} else {
+		e.verb = REMOTE_DELETE;
+		e.base_version_id = op->kind == NODE_FILE ? op->remote.version_id : 0;
+	}
+	return e;
+}
+
+static int fold_made(struct ctx *ctx, struct agent *a, const struct plan_op *op, const struct remote_edit *e)
+{
+	struct node_facts f = {.id = e->new_id, .parent = e->new_parent, .kind = NODE_FOLDER};
+	f.name = e->new_name.p ? e->new_name : op->name;
+	if (!agent_as_planned(a, op) || !replica_put(a->replica, REPLICA_REMOTE, &f))
+		return E_CHANGED; /* the next pull and plan see what there is */
+	if (!replica_rename_id(a->replica, op->local.id, e->new_id))
+		return E_CHANGED;
+	agent_agree(a, f, arena_str(ctx->arena, op->local.name));
+	a->stats.made++;
+	return 0;
+}
+
+static int fold_moved(struct ctx *ctx, struct agent *a, const struct plan_op *op, const struct remote_edit *e)
+{
+	const struct node *r = tree_get(&a->replica->trees[REPLICA_REMOTE], op->id);
+	const struct node *s = tree_get(&a->replica->trees[REPLICA_SYNCED], op->id);
+	if (!r || e->in_part)
+		return 0;
+	struct node_facts f = r->f;
+	f.parent = op->parent;
+	f.name = e->new_name.p ? e->new_name : op->name;
+	if (!replica_put(a->replica, REPLICA_REMOTE, &f))
+		return E_CHANGED;
+	a->stats.moved++;
+	if (!s)
+		return 0;
+	struct node_facts sf = s->f;
+	sf.parent = f.parent;
+	sf.name = f.name;
+	/* An evading name is the server's alone; the local one is still to come back. */
+	struct str local = op->final ? op->local.name : op->has_local ? STR_NULL : s->f.local_name;
+	agent_agree(a, sf, arena_str(ctx->arena, local));
+	return 0;
+}
+
+static void fold_trashed(struct agent *a, const struct plan_op *op, const struct remote_edit *e)
+{
+	if (e->in_part)
+		return;
+	replica_del(a->replica, REPLICA_REMOTE, op->id);
+	replica_del(a->replica, REPLICA_SYNCED, op->id);
+	a->stats.trashed++;
+}
+
+static int fold_edit(struct ctx *ctx, struct agent *a, const struct plan_op *op, const struct remote_edit *e)
+{
+	if (e->err) {
+		/* Gone already is what a deletion wants. */
+		if (op->verb == PLAN_TRASH_REMOTE && (e->err == E_NOT_FOUND || e->err == E_GONE))
+			return 0;
+		return ctx_fail(ctx, e->err, "%.*s", STR_ARG(e->detail.p ? e->detail : STR("The server refused the change.")));
+	}
+	if (op->verb == PLAN_MAKE_REMOTE)
+		return fold_made(ctx, a, op, e);
+	if (op->verb == PLAN_MOVE_REMOTE)
+		return fold_moved(ctx, a, op, e);
+	fold_trashed(a, op, e);
+	return 0;
+}
+
+int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs)
+{
+	struct remote_edit *edits = arena_many(ctx->arena, n, struct remote_edit);
+	for (size_t i = 0; i < n; i++)
+		edits[i] = edit_of(ctx, a, ops[i]);
+	int err = remote_apply(ctx, a->remote, a->share, a->replica->cursor, edits, n);
+	for (size_t i = 0; i < n && !err; i++)
+		errs[i] = fold_edit(ctx, a, ops[i], &edits[i]);
+	return err;
+}
+
+/* ---- transfers ---- */
+
+struct job {
+	struct agent *agent;
+	struct batch *batch;
+	const struct plan_op *op;
+	struct arena arena;
+	struct ctx ctx;
+	struct str path;
+	struct disk_stamp stamp;      /* of the local file the plan saw */
+	struct root_entry entry;      /* FETCH: what was written */
+	struct remote_upload up;      /* SEND */
+	int err;
+};
+
+struct batch {
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	size_t left;
+};
+
+struct stage_sink {
+	struct http_sink face;
+	struct job *job;
+	struct root_stage *stage;
+	struct sha256_state *sha;
+};
+
+static int stage_sink_write(struct http_sink *self, const void *p, size_t n)
+{
+	struct stage_sink *s = (struct stage_sink *)self;
+	sha256_update(s->sha, p, n);
+	s->job->agent->bytes += (int64_t)n;
+	return s->job->agent->root->ops->stage_write(s->stage, p, n);
+}
+
+static int fetch(struct job *j)
+{
+	const struct plan_op *op = j->op;
+	struct root *root = j->agent->root;
+	struct stage_sink sink = {.face = {.write = stage_sink_write}, .job = j};
+	int err = root->ops->stage(root, &j->ctx, &sink.stage);
+	if (err)
+		return err;
+	sink.sha = sha256_new();
+	err = remote_download(&j->ctx, j->agent->remote, op->id, op->remote.version_id, op->remote.size_bytes, &sink.face);
+	struct sha256 got = sha256_final(sink.sha);
+	sha256_free(sink.sha);
+	if (!err && !sha256_eq(&got, &op->remote.checksum))
+		err = ctx_fail(&j->ctx, E_CHECKSUM, "The content that came for \"%.*s\" does not match its checksum; it was not used.", STR_ARG(j->path));
+	if (err) {
+		root->ops->stage_abort(sink.stage);
+		return err;
+	}
+	return root->ops->stage_commit(sink.stage, &j->ctx, j->path, op->has_local ? &j->stamp : NULL, op->remote.mtime_us,
+	                               op->remote.executable, &j->entry);
+}
+
+struct file_source {
+	struct http_source face;
+	struct job *job;
+	struct root_file *file;
+};
+
+static int file_source_read(struct http_source *self, void *out, size_t cap, size_t *got)
+{
+	struct file_source *s = (struct file_source *)self;
+	int err = s->job->agent->root->ops->read(s->file, out, cap, got);
+	s->job->agent->bytes += (int64_t)*got;
+	return err;
+}
+
+static int send(struct job *j)
+{
+	const struct plan_op *op = j->op;
+	struct root *root = j->agent->root;
+	struct file_source source = {.face = {.read = file_source_read, .length = op->local.size_bytes}, .job = j};
+	struct root_entry now;
+	int err = root->ops->open(root, &j->ctx, j->path, &source.file, &now);
+	if (err)
+		return err;
+	if (!stamp_same(&now.stamp, &j->stamp)) {
+		root->ops->close(source.file);
+		return ctx_fail(&j->ctx, E_CHANGED, "\"%.*s\" changed before it was sent; it is looked at again.", STR_ARG(j->path));
+	}
+	bool replace = op->verb == PLAN_SEND_VERSION;
+	j->up = (struct remote_upload){.replace_id = replace ? op->id : 0, .parent = op->parent, .name = op->name,
+	                               .base_version_id = op->base_version_id, .size_bytes = op->local.size_bytes,
+	                               .strategy = str_c(resolve_strategy_name(op->strategy)),
+	                               .checksum = op->local.checksum, .mtime_us = op->local.mtime_us,
+	                               .executable = op->local.executable, .content = &source.face};
+	err = remote_upload(&j->ctx, j->agent->remote, j->agent->share, &j->up);
+	root->ops->close(source.file);
+	return err;
+}
+
+static void run_job(void *arg)
+{
+	struct job *j = arg;
+	j->err = j->op->verb == PLAN_FETCH ? fetch(j) : send(j);
+	pthread_mutex_lock(&j->batch->lock);
+	j->batch->left--;
+	pthread_cond_signal(&j->batch->done);
+	pthread_mutex_unlock(&j->batch->lock);
+}
+
+static int fold_fetch(struct agent *a, const struct job *j)
+{
+	const struct plan_op *op = j->op;
+	const struct node *n = op->has_local ? agent_as_planned(a, op) : NULL;
+	struct node_facts f = op->remote;
+	if (op->has_local && !n)
+		return E_CHANGED;
+	f.parent = n ? n->f.parent : op->parent;
+	f.name = n ? op->local.name : op->name;
+	f.stamp = j->entry.stamp;
+	f.executable = j->entry.executable;
+	if (!replica_put(a->replica, REPLICA_LOCAL, &f))
+		return E_CHANGED;
+	a->stats.fetched_files++;
+	a->stats.fetched_bytes += op->remote.size_bytes;
+	if (!n) {
+		agent_agree(a, op->remote, op->name);
+		return 0;
+	}
+	f = op->remote; /* the bytes are agreed; the place is another matter */
+	f.parent = op->synced.parent;
+	f.name = op->synced.name;
+	agent_agree(a, f, op->synced.local_name);
+	return 0;
+}
+
+static int fold_sent_new(struct agent *a, const struct job *j)
+{
+	const struct plan_op *op = j->op;
+	if (!agent_as_planned(a, op) || !replica_put(a->replica, REPLICA_REMOTE, &j->up.stored) ||
+	    !replica_rename_id(a->replica, op->local.id, j->up.stored.id))
+		return E_CHANGED;
+	agent_agree(a, j->up.stored, op->local.name);
+	return 0;
+}
+
+static int fold_sent_version(struct agent *a, const struct job *j)
+{
+	const struct plan_op *op = j->op;
+	const struct node *s = tree_get(&a->replica->trees[REPLICA_SYNCED], op->id);
+	if (j->up.is_deleted || !agent_as_planned(a, op))
+		return E_CHANGED;
+	if (!j->up.conflict && tree_get(&a->replica->trees[REPLICA_REMOTE], op->id))
+		replica_put(a->replica, REPLICA_REMOTE, &j->up.stored);
+	/* The server keeps these bytes as a version, so they are agreed; which version is the head, the log tells. */
+	struct node_facts f = s ? s->f : j->up.stored;
+	f.checksum = op->local.checksum;
+	f.size_bytes = op->local.size_bytes;
+	f.version_id = j->up.stored.version_id;
+	f.version = j->up.stored.version;
+	struct arena names; /* agent_agree replaces the row that f borrows from */
+	arena_init(&names);
+	f.name = arena_str(&names, f.name);
+	f.local_name = arena_str(&names, f.local_name);
+	agent_agree(a, f, f.local_name);
+	arena_fini(&names);
+	return 0;
+}
+
+static int fold_job(struct ctx *ctx, struct agent *a, struct job *j)
+{
+	const struct plan_op *op = j->op;
+	if (op->restore && (j->err == E_NOT_FOUND || j->err == E_GONE || j->err == E_CONFLICT || j->err == E_NAME_CONFLICT ||
+	                    j->err == E_FORBIDDEN || (!j->err && j->up.is_deleted)))
+		return act_detach(ctx, a, op); /* it cannot come back as itself: it becomes a new file */
+	if (j->err)
+		return ctx_fail(ctx, j->err, "%.*s", STR_ARG(ctx_detail(&j->ctx, j->err)));
+	if (op->verb == PLAN_FETCH)
+		return fold_fetch(a, j);
+	a->stats.sent_files++;
+	a->stats.sent_bytes += op->local.size_bytes;
+	return op->verb == PLAN_SEND ? fold_sent_new(a, j) : fold_sent_version(a, j);
+}
+
+/* Where the file is and how it looks, settled before any worker runs. */
+static int prepare(struct ctx *ctx, struct agent *a, struct job *j)
+{
+	const struct plan_op *op = j->op;
+	if (op->has_local) {
+		const struct node *n = agent_as_planned(a, op);
+		if (!n)
+			return ctx_fail(ctx, E_CHANGED, "\"%.*s\" changed meanwhile; it is looked at again.", STR_ARG(op->local.name));
+		j->stamp = n->f.stamp;
+		j->path = agent_path(&j->ctx, a, n->f.id);
+		return 0;
+	}
+	j->path = agent_child_path(&j->ctx, a, op->parent, op->name);
+	if (!j->path.p || tree_get(&a->replica->trees[REPLICA_LOCAL], op->id))
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" changed meanwhile; it is looked at again.", STR_ARG(op->name));
+	return 0;
+}
+
+int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs)
+{
+	struct batch batch = {.left = n};
+	struct job *jobs = calloc(n, sizeof(*jobs));
+	int down = 0;
+	must(jobs != NULL);
+	pthread_mutex_init(&batch.lock, NULL);
+	pthread_cond_init(&batch.done, NULL);
+	for (size_t i = 0; i < n; i++) {
+		struct job *j = &jobs[i];
+		*j = (struct job){.agent = a, .batch = &batch, .op = ops[i]};
+		arena_init(&j->arena);
+		ctx_init(&j->ctx, &j->arena, ctx->clock, ctx->rng);
+		j->err = prepare(&j->ctx, a, j);
+		if (j->err) {
+			pthread_mutex_lock(&batch.lock);
+			batch.left--;
+			pthread_mutex_unlock(&batch.lock);
+		} else if (!a->lane || lane_submit(a->lane, run_job, j)) {
+			run_job(j);
+		}
+	}
+	pthread_mutex_lock(&batch.lock);
+	while (batch.left)
+		pthread_cond_wait(&batch.done, &batch.lock);
+	pthread_mutex_unlock(&batch.lock);
+	for (size_t i = 0; i < n; i++) {
+		struct job *j = &jobs[i];
+		int err = fold_job(ctx, a, j);
+		errs[i] = err;
+		if (agent_is_down(j->err) && !down) {
+			down = j->err;
+			ctx_fail(ctx, down, "%.*s", STR_ARG(ctx_detail(&j->ctx, j->err)));
+		}
+		if (err)
+			a->scan_wanted = true;
+		agent_report(ctx, a, j->op, err);
+		if (!down)
+			ctx_clear(ctx);
+		arena_fini(&j->arena);
+	}
+	pthread_mutex_destroy(&batch.lock);
+	pthread_cond_destroy(&batch.done);
+	free(jobs);
+	return down;
+}

@@ -1,0 +1,395 @@
+#include "client/agent.h"
+
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/must.h"
+#include "client/agent_priv.h"
+
+enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40 };
+
+bool agent_is_down(int err)
+{
+	switch (err) {
+	case E_NETWORK:
+	case E_TIMEOUT:
+	case E_UPSTREAM:
+	case E_BUSY:
+	case E_RATE_LIMITED:
+	case E_UNAUTHENTICATED:
+	case E_SUSPENDED:
+	case E_SHUTDOWN:
+	case E_READ_ONLY:
+	case E_CANCELLED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static char *dup_str(struct str s)
+{
+	char *p = strndup(s.p ? s.p : "", s.n);
+	must(p != NULL);
+	return p;
+}
+
+void agent_problem(struct agent *a, struct str path, struct str what)
+{
+	if (a->n_problems == PROBLEMS_MAX)
+		return;
+	if (a->n_problems == a->cap_problems) {
+		a->cap_problems = a->cap_problems ? a->cap_problems * 2 : 16;
+		a->problems = realloc(a->problems, a->cap_problems * sizeof(*a->problems));
+		must(a->problems != NULL);
+	}
+	a->problems[a->n_problems++] = (struct agent_problem){dup_str(path), dup_str(what)};
+}
+
+static void clear_problems(struct agent *a)
+{
+	while (a->n_problems) {
+		a->n_problems--;
+		free(a->problems[a->n_problems].path);
+		free(a->problems[a->n_problems].what);
+	}
+}
+
+void agent_init(struct agent *a, struct root *root, struct replica *replica, struct remote *remote)
+{
+	*a = (struct agent){.root = root, .replica = replica, .remote = remote, .share = replica->share,
+	                    .strategy = RESOLVE_KEEP_BOTH, .scan_wanted = true};
+}
+
+void agent_fini(struct agent *a)
+{
+	clear_problems(a);
+	free(a->problems);
+	*a = (struct agent){0};
+}
+
+struct str agent_path(struct ctx *ctx, const struct agent *a, int64_t local_id)
+{
+	const struct node *n = tree_get(&a->replica->trees[REPLICA_LOCAL], local_id);
+	return n ? str_skip(tree_path(ctx->arena, n), 1) : STR_NULL;
+}
+
+struct str agent_child_path(struct ctx *ctx, const struct agent *a, int64_t parent, struct str name)
+{
+	struct str up = agent_path(ctx, a, parent);
+	if (!up.p)
+		return STR_NULL;
+	return up.n ? arena_fmt(ctx->arena, "%.*s/%.*s", STR_ARG(up), STR_ARG(name)) : arena_str(ctx->arena, name);
+}
+
+const struct node *agent_as_planned(const struct agent *a, const struct plan_op *op)
+{
+	const struct node *n = op->has_local ? tree_get(&a->replica->trees[REPLICA_LOCAL], op->local.id) : NULL;
+	if (!n || n->f.parent != op->local.parent || !str_eq(n->f.name, op->local.name) ||
+	    !node_same_content(&n->f, &op->local))
+		return NULL;
+	return n;
+}
+
+void agent_agree(struct agent *a, struct node_facts facts, struct str local_name)
+{
+	facts.local_name = local_name.p && !str_eq(local_name, facts.name) ? local_name : STR_NULL;
+	facts.stamp = (struct disk_stamp){0};
+	if (!replica_put(a->replica, REPLICA_SYNCED, &facts))
+		log_warn("agreement not recorded", LOG_I("id", facts.id));
+}
+
+void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err)
+{
+	int64_t local = op->has_local ? op->local.id : op->id;
+	struct str path = agent_path(ctx, a, local);
+	if (!path.p)
+		path = op->has_local ? op->local.name : op->has_remote ? op->remote.name : op->synced.name;
+	struct str detail = err ? ctx_detail(ctx, err) : STR_NULL;
+	struct agent_event e = {.verb = plan_verb_name(op->verb), .case_no = op->case_no, .path = path,
+	                        .reason = op->reason, .err = err, .detail = detail};
+	if (a->on_event)
+		a->on_event(a->arg, &e);
+	if (err && err != E_CHANGED)
+		agent_problem(a, path, detail);
+}
+
+/* ---- observe ---- */
+
+static int snapshot(struct ctx *ctx, struct agent *a)
+{
+	struct node_facts *nodes;
+	size_t n;
+	int64_t cursor;
+	int err = remote_snapshot(ctx, a->remote, a->share, TREE_ROOT, &nodes, &n, &cursor);
+	if (err)
+		return err;
+	struct tree t;
+	tree_init(&t);
+	/* A node whose folder went away between two pages has no place; the log from the cursor on says what became of it. */
+	size_t unplaced = tree_put_all(&t, nodes, n);
+	log_info("snapshot read", LOG_I("nodes", (int64_t)n), LOG_I("unplaced", (int64_t)unplaced), LOG_I("cursor", cursor));
+	replica_replace(a->replica, REPLICA_REMOTE, &t);
+	a->replica->cursor = cursor;
+	a->replica->meta_dirty = true;
+	return 0;
+}
+
+static int take_subtree(struct ctx *ctx, struct agent *a, int64_t folder)
+{
+	struct node_facts *nodes;
+	size_t n;
+	int64_t cursor;
+	int err = remote_snapshot(ctx, a->remote, a->share, folder, &nodes, &n, &cursor);
+	if (err == E_NOT_FOUND || err == E_GONE) {
+		ctx_clear(ctx);
+		return 0; /* it went again; the log says so further on */
+	}
+	if (!err)
+		replica_put_all(a->replica, REPLICA_REMOTE, nodes, n);
+	return err;
+}
+
+static int take_change(struct ctx *ctx, struct agent *a, const struct remote_change *c, bool *lost)
+{
+	struct tree *t = &a->replica->trees[REPLICA_REMOTE];
+	if (c->kind == CHANGE_DELETE) {
+		if (tree_get(t, c->facts.id))
+			replica_del(a->replica, REPLICA_REMOTE, c->facts.id);
+		return 0;
+	}
+	if (!replica_put(a->replica, REPLICA_REMOTE, &c->facts)) {
+		*lost = true; /* our tree does not fit the log: read it anew */
+		return 0;
+	}
+	return c->subtree && c->facts.kind == NODE_FOLDER ? take_subtree(ctx, a, c->facts.id) : 0;
+}
+
+static int read_log(struct ctx *ctx, struct agent *a, bool *lost)
+{
+	for (bool more = true; more && !*lost;) {
+		struct remote_page page;
+		int err = remote_changes(ctx, a->remote, a->share, a->replica->cursor, &page);
+		for (size_t i = 0; !err && i < page.n && !*lost; i++)
+			err = take_change(ctx, a, &page.changes[i], lost);
+		if (err)
+			return err;
+		if (a->replica->cursor != page.cursor) {
+			a->replica->cursor = page.cursor;
+			a->replica->meta_dirty = true;
+		}
+		more = page.has_more;
+	}
+	return 0;
+}
+
+static int pull(struct ctx *ctx, struct agent *a)
+{
+	for (int attempt = 0; attempt < RESYNC_MAX; attempt++) {
+		bool lost = false;
+		int64_t before = a->replica->cursor;
+		int err = before < 0 ? snapshot(ctx, a) : 0;
+		if (!err)
+			err = read_log(ctx, a, &lost);
+		if (err == E_CURSOR_INVALID) {
+			ctx_clear(ctx);
+			lost = true;
+		} else if (err) {
+			/* Half a page may be in the tree, but the cursor is still before it, and replaying is harmless. */
+			return err;
+		}
+		if (!lost)
+			return replica_flush(ctx, a->replica);
+		log_warn("the change log cannot be continued; reading the snapshot", LOG_I("cursor", before));
+		a->replica->cursor = -1;
+	}
+	return ctx_fail(ctx, E_UPSTREAM, "The server's change log does not fit its snapshot. Try again later; nothing was changed here.");
+}
+
+static int scan(struct ctx *ctx, struct agent *a)
+{
+	struct scan_result found;
+	a->scan_wanted = false;
+	int err = scan_run(ctx, a->root, &a->replica->trees[REPLICA_LOCAL], &a->replica->next_local_id, &found);
+	if (err) {
+		a->scan_wanted = true;
+		return err;
+	}
+	a->unsettled = found.unsettled;
+	for (size_t i = 0; i < found.n_problems; i++)
+		agent_problem(a, found.problems[i].path, str_c(found.problems[i].what));
+	replica_replace(a->replica, REPLICA_LOCAL, &found.tree);
+	a->replica->meta_dirty = true;
+	return replica_flush(ctx, a->replica);
+}
+
+/* ---- act ---- */
+
+enum stage_of_work { WORK_LOCAL, WORK_APPLY, WORK_TRANSFER };
+
+static enum stage_of_work work_of(enum plan_verb verb)
+{
+	switch (verb) {
+	case PLAN_MAKE_REMOTE:
+	case PLAN_MOVE_REMOTE:
+	case PLAN_TRASH_REMOTE:
+		return WORK_APPLY;
+	case PLAN_FETCH:
+	case PLAN_SEND:
+	case PLAN_SEND_VERSION:
+		return WORK_TRANSFER;
+	default:
+		return WORK_LOCAL;
+	}
+}
+
+static void note(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err, struct agent_round *out)
+{
+	if (err) {
+		out->failed++;
+		a->scan_wanted = true;
+	} else {
+		out->done++;
+	}
+	if (op->verb != PLAN_RECORD && op->verb != PLAN_FORGET)
+		agent_report(ctx, a, op, err);
+	else if (err)
+		agent_problem(a, op->has_local ? op->local.name : STR("?"), ctx_detail(ctx, err));
+	ctx_clear(ctx);
+	if (a->on_progress)
+		a->on_progress(a->arg, out->done + out->failed, out->planned, a->bytes);
+}
+
+/* Operations of one kind that follow each other. Returns how many; *err stops the round. */
+static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, size_t at, struct agent_round *out,
+                       int *err)
+{
+	enum stage_of_work work = work_of(p->ops[at].verb);
+	uint64_t phase = p->ops[at].order >> 32;
+	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_PER_TX : 256;
+	if (work == WORK_LOCAL) {
+		int e = act_local(ctx, a, &p->ops[at]);
+		note(ctx, a, &p->ops[at], e, out);
+		*err = agent_is_down(e) ? e : 0;
+		return 1;
+	}
+	const struct plan_op *ops[LIMIT_APPLY_PER_TX] = {&p->ops[at]};
+	int errs[LIMIT_APPLY_PER_TX] = {0};
+	while (n < max && at + n < p->n && work_of(p->ops[at + n].verb) == work && p->ops[at + n].order >> 32 == phase) {
+		ops[n] = &p->ops[at + n];
+		n++;
+	}
+	*err = work == WORK_APPLY ? act_apply(ctx, a, ops, n, errs) : act_transfer(ctx, a, ops, n, errs);
+	if (*err && !agent_is_down(*err)) {
+		out->failed += n; /* the whole call was refused: pull and plan again */
+		agent_problem(a, STR(""), ctx_detail(ctx, *err));
+		ctx_clear(ctx);
+		*err = 0;
+	} else if (!*err && work == WORK_APPLY) {
+		for (size_t i = 0; i < n; i++)
+			note(ctx, a, ops[i], errs[i], out);
+	} else if (work == WORK_TRANSFER) {
+		for (size_t i = 0; i < n; i++) {
+			out->done += errs[i] == 0;
+			out->failed += errs[i] != 0;
+		}
+	}
+	return n;
+}
+
+static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct agent_round *out)
+{
+	int err = 0;
+	size_t since_flush = 0;
+	for (size_t at = 0; at < p->n && !err;) {
+		size_t n = act_some(ctx, a, p, at, out, &err);
+		at += n;
+		since_flush += n;
+		if (since_flush >= 256 || work_of(p->ops[at - 1].verb) != WORK_LOCAL) {
+			int e = replica_flush(ctx, a->replica);
+			err = err ? err : e;
+			since_flush = 0;
+		}
+	}
+	int e = replica_flush(ctx, a->replica);
+	return err ? err : e;
+}
+
+static int guarded(struct ctx *ctx, struct agent *a, const struct plan *p, struct agent_round *out)
+{
+	out->guard = guard_check(p, &a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_SYNCED]);
+	if (!out->guard.stop || a->allow_mass_delete)
+		return 0;
+	return ctx_fail(ctx, E_PRECONDITION,
+	                "Stopped: this would delete %zu items on the server and %zu here, of %zu in sync. Nothing was done. "
+	                "If that is what you want, run the command again with --allow-mass-delete; else put the files back.",
+	                out->guard.remote, out->guard.local, out->guard.synced);
+}
+
+static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
+{
+	*out = (struct agent_round){0};
+	clear_problems(a);
+	int err = pull(ctx, a);
+	if (!err && (a->scan_wanted || a->unsettled))
+		err = scan(ctx, a);
+	if (err)
+		return err;
+	char date[11];
+	time_date(clock_now(ctx->clock), date);
+	struct plan_options options = {.strategy = a->strategy, .device = a->device_name, .date = str_n(date, 10),
+	                               .reserved = STR(ROOT_OWN_NAME), .fold = a->root->fold};
+	struct plan p;
+	plan_make(&a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_LOCAL],
+	          &a->replica->trees[REPLICA_SYNCED], &options, &p);
+	out->planned = p.n;
+	out->waiting = p.waiting;
+	out->in_step = p.n == 0 && p.waiting == 0 && !a->unsettled;
+	err = guarded(ctx, a, &p, out);
+	if (!err)
+		err = act(ctx, a, &p, out);
+	plan_fini(&p);
+	a->stats.rounds++;
+	if (!err && out->in_step) {
+		a->replica->last_sync_us = clock_now(ctx->clock);
+		a->replica->meta_dirty = true;
+		err = replica_flush(ctx, a->replica);
+	}
+	return err;
+}
+
+/* A round's memory is its own, so that a daemon does not grow. */
+int agent_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
+{
+	struct arena arena;
+	struct ctx inner;
+	arena_init(&arena);
+	ctx_init(&inner, &arena, ctx->clock, ctx->rng);
+	int err = one_round(&inner, a, out);
+	if (err) {
+		struct str detail = ctx_detail(&inner, err);
+		ctx_fail(ctx, err, "%.*s", STR_ARG(detail));
+	}
+	arena_fini(&arena);
+	return err;
+}
+
+int agent_settle(struct ctx *ctx, struct agent *a, struct agent_round *out)
+{
+	int idle = 0;
+	for (int round = 0; round < ROUNDS_MAX; round++) {
+		int err = agent_round(ctx, a, out);
+		if (err || out->in_step)
+			return err;
+		/* A round in which nothing succeeded may have failed over something that is gone by now: once more, then give up. */
+		idle = out->done ? 0 : idle + 1;
+		if (idle == 3 && !a->unsettled)
+			return 0;
+		if (idle > 50)
+			return 0;
+		if (a->unsettled && !out->done && a->pause)
+			a->pause(a->arg, SETTLE_PAUSE_MS);
+	}
+	return 0;
+}

@@ -1,0 +1,77 @@
+/* agent: observe, plan, act, for one synced folder. One thread drives it; transfers may run in a lane.
+ *
+ *   observe   pull the change log (or the snapshot) into the remote tree, scan the disk into the local tree
+ *   plan      reconcile/plan.h, then the guard
+ *   act       in order; each operation checks what it assumes; its result, never the intention, goes into the trees
+ *
+ * A round ends with everything durable. After any crash the next round observes and plans again.
+ */
+#ifndef SD_CLIENT_AGENT_H
+#define SD_CLIENT_AGENT_H
+
+#include "client/remote.h"
+#include "client/replica.h"
+#include "client/root.h"
+#include "client/scan.h"
+#include "io/lane.h"
+#include "reconcile/guard.h"
+#include "reconcile/plan.h"
+
+struct agent_problem {
+	char *path; /* heap */
+	char *what; /* heap */
+};
+
+/* What happened, for people and --json. */
+struct agent_event {
+	const char *verb;   /* plan_verb_name() */
+	int case_no;
+	struct str path;
+	const char *reason;
+	int err;            /* 0: done */
+	struct str detail;
+};
+
+struct agent_stats {
+	int64_t sent_files, sent_bytes, fetched_files, fetched_bytes;
+	int64_t made, moved, trashed, copies, rounds;
+};
+
+struct agent {
+	struct root *root;
+	struct replica *replica;
+	struct remote *remote;
+	struct lane *lane;      /* NULL: transfers run inline */
+	struct str share, device_name;
+	enum resolve_strategy strategy;
+	bool allow_mass_delete;
+	void (*on_event)(void *arg, const struct agent_event *e); /* may be NULL */
+	/* total: operations of this round; called now and then. May be NULL. */
+	void (*on_progress)(void *arg, size_t done, size_t total, int64_t bytes);
+	/* Waits a moment for a file system to settle; the seam for sleeping. */
+	void (*pause)(void *arg, int ms);
+	void *arg;
+	/* Kept by the agent. */
+	bool scan_wanted;       /* set by whoever sees the disk change */
+	bool unsettled;         /* scan again soon */
+	struct agent_stats stats;
+	struct agent_problem *problems; /* of the last round */
+	size_t n_problems, cap_problems;
+	_Atomic int64_t bytes;
+};
+
+struct agent_round {
+	size_t planned, done, failed, waiting;
+	struct guard_verdict guard;
+	bool in_step; /* nothing left to do */
+};
+
+void agent_init(struct agent *a, struct root *root, struct replica *replica, struct remote *remote);
+void agent_fini(struct agent *a);
+/* One round. An error is the server's or the disk's as a whole (try again later); single operations that failed are
+ * counted and listed as problems. E_PRECONDITION: the guard stopped the plan, nothing was done. */
+int agent_round(struct ctx *ctx, struct agent *a, struct agent_round *out);
+/* Rounds until both sides are in step, or nothing moves any more. */
+int agent_settle(struct ctx *ctx, struct agent *a, struct agent_round *out);
+
+#endif

@@ -1,0 +1,28 @@
+/* agent_priv: what observing (agent.c), acting here (act_local.c) and acting there (act_remote.c) share. */
+#ifndef SD_CLIENT_AGENT_PRIV_H
+#define SD_CLIENT_AGENT_PRIV_H
+
+#include "client/agent.h"
+
+/* An error that is about the whole server, not about one operation: stop the round. */
+bool agent_is_down(int err);
+/* The path on this disk of a local node; "" for the root, STR_NULL when it is unknown. */
+struct str agent_path(struct ctx *ctx, const struct agent *a, int64_t local_id);
+/* The path of a child of a local folder. */
+struct str agent_child_path(struct ctx *ctx, const struct agent *a, int64_t parent, struct str name);
+/* The local node is still what the plan saw. */
+const struct node *agent_as_planned(const struct agent *a, const struct plan_op *op);
+/* Both sides agree about the node: facts as the server spells them; local_name as this disk does. */
+void agent_agree(struct agent *a, struct node_facts facts, struct str local_name);
+void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err);
+void agent_problem(struct agent *a, struct str path, struct str what);
+
+/* Each folds its result into the trees and returns what became of the operation. */
+int act_local(struct ctx *ctx, struct agent *a, const struct plan_op *op);
+int act_detach(struct ctx *ctx, struct agent *a, const struct plan_op *op);
+/* Metadata operations of one phase, as one apply; errs[i] is what became of ops[i]. */
+int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs);
+/* Transfers, several at a time. */
+int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs);
+
+#endif

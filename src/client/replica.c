@@ -1,0 +1,299 @@
+#include "client/replica.h"
+
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "client/state.h"
+
+static const struct migration migrations[] = {
+    {1, "three trees and a few facts",
+     "create table meta (key text primary key, value text not null);\n"
+     "create table nodes (tree bigint not null, id bigint not null, parent bigint not null, kind bigint not null,"
+     " name text not null, local_name text, version_id bigint not null, version bigint not null, size bigint not null,"
+     " checksum bytea not null, mtime_us bigint not null, executable bigint not null, dev bigint not null,"
+     " ino bigint not null, birth_ns bigint not null, mtime_ns bigint not null, ctime_ns bigint not null,"
+     " primary key (tree, id));\n"},
+};
+
+static int load_meta(struct tx *tx, struct replica *r)
+{
+	AUTO_ROWS *rows = NULL;
+	int err = tx_query(tx, "select key, value from meta", DB_NO_ARGS, &rows);
+	if (err)
+		return err;
+	while (rows_next(rows)) {
+		struct str key = rows_text(rows, 0), value = rows_text(rows, 1);
+		int64_t n = 0;
+		bool number = str_to_i64(value, &n);
+		if (str_eq(key, STR("cursor")) && number)
+			r->cursor = n;
+		else if (str_eq(key, STR("next_local_id")) && number)
+			r->next_local_id = n;
+		else if (str_eq(key, STR("last_sync_us")) && number)
+			r->last_sync_us = n;
+		else if (str_eq(key, STR("marked")))
+			r->marked = n != 0;
+		else if (str_eq(key, STR("marker")))
+			r->marker = arena_str(&r->arena, value);
+		else if (str_eq(key, STR("share")))
+			r->share = arena_str(&r->arena, value);
+		else if (str_eq(key, STR("share_name")))
+			r->share_name = arena_str(&r->arena, value);
+		else if (str_eq(key, STR("path")))
+			r->path = arena_str(&r->arena, value);
+	}
+	return rows_close(&rows);
+}
+
+static struct node_facts read_row(struct tx *tx, struct rows *rows)
+{
+	struct node_facts f = {.id = rows_i64(rows, 1), .parent = rows_i64(rows, 2)};
+	struct str checksum = rows_blob(rows, 8);
+	f.kind = rows_i64(rows, 3) ? NODE_FILE : NODE_FOLDER;
+	f.name = arena_str(tx_arena(tx), rows_text(rows, 4));
+	f.local_name = rows_is_null(rows, 5) ? STR_NULL : arena_str(tx_arena(tx), rows_text(rows, 5));
+	f.version_id = rows_i64(rows, 6);
+	f.version = rows_i64(rows, 7);
+	if (checksum.n == sizeof(f.checksum.b))
+		memcpy(f.checksum.b, checksum.p, checksum.n);
+	f.size_bytes = rows_i64(rows, 9);
+	f.mtime_us = rows_i64(rows, 10);
+	f.executable = rows_i64(rows, 11) != 0;
+	f.stamp = (struct disk_stamp){.dev = (uint64_t)rows_i64(rows, 12),
+	                              .ino = (uint64_t)rows_i64(rows, 13),
+	                              .birth_ns = rows_i64(rows, 14),
+	                              .mtime_ns = rows_i64(rows, 15),
+	                              .ctime_ns = rows_i64(rows, 16)};
+	f.stamp.size_bytes = f.size_bytes;
+	return f;
+}
+
+struct pile {
+	struct node_facts *v;
+	size_t n, cap;
+};
+
+static int load(struct tx *tx, void *arg)
+{
+	struct replica *r = arg;
+	AUTO_ROWS *rows = NULL;
+	struct pile piles[REPLICA_TREES] = {0};
+	int err = load_meta(tx, r);
+	if (!err)
+		err = tx_query(tx, "select tree, id, parent, kind, name, local_name, version_id, version, checksum, size, mtime_us,"
+		                   " executable, dev, ino, birth_ns, mtime_ns, ctime_ns from nodes", DB_NO_ARGS, &rows);
+	if (err)
+		return err;
+	while (rows_next(rows)) {
+		int64_t tree = rows_i64(rows, 0);
+		if (tree < 0 || tree >= REPLICA_TREES)
+			continue;
+		struct pile *p = &piles[tree];
+		if (p->n == p->cap) {
+			p->cap = p->cap ? p->cap * 2 : 256;
+			p->v = realloc(p->v, p->cap * sizeof(*p->v));
+			must(p->v != NULL);
+		}
+		p->v[p->n++] = read_row(tx, rows);
+	}
+	err = rows_close(&rows);
+	for (int i = 0; i < REPLICA_TREES; i++) {
+		if (!err && tree_put_all(&r->trees[i], piles[i].v, piles[i].n))
+			err = E_CORRUPT;
+		free(piles[i].v);
+	}
+	return err;
+}
+
+int replica_open(struct ctx *ctx, const char *file, struct replica *out)
+{
+	char *why = NULL;
+	struct str url = arena_fmt(ctx->arena, "sqlite:%s", file);
+	struct db_config config = {.url = url.p, .readers = 1, .inline_writes = true, .clock = ctx->clock};
+	*out = (struct replica){.cursor = -1};
+	arena_init(&out->arena);
+	tree_init(&out->trees[REPLICA_REMOTE]);
+	tree_init(&out->trees[REPLICA_LOCAL]);
+	tree_init_flat(&out->trees[REPLICA_SYNCED]);
+	int err = db_open(&config, &out->db, &why);
+	if (!err)
+		err = db_migrate(out->db, migrations, sizeof(migrations) / sizeof(migrations[0]), &why);
+	if (!err)
+		err = db_read(out->db, load, out);
+	if (err) {
+		ctx_fail(ctx, err, "The sync database %s cannot be used: %s. Move it away to start over: files that are equal on both sides are adopted, nothing is deleted.", file, why ? why : err_info(err)->sentence);
+		free(why);
+		replica_close(out);
+		return err;
+	}
+	if (!out->marker.p) {
+		out->marker = state_uuid(&out->arena, ctx->rng);
+		out->meta_dirty = true;
+	}
+	return 0;
+}
+
+void replica_close(struct replica *r)
+{
+	if (r->db)
+		db_close(r->db);
+	for (int i = 0; i < REPLICA_TREES; i++) {
+		tree_fini(&r->trees[i]);
+		map_fini(&r->dirty[i]);
+	}
+	arena_fini(&r->arena);
+	*r = (struct replica){0};
+}
+
+static void touch(struct replica *r, enum replica_tree which, int64_t id)
+{
+	map_put(&r->dirty[which], (uint64_t)id, r);
+}
+
+bool replica_put(struct replica *r, enum replica_tree which, const struct node_facts *f)
+{
+	if (!tree_put(&r->trees[which], f))
+		return false;
+	touch(r, which, f->id);
+	return true;
+}
+
+size_t replica_put_all(struct replica *r, enum replica_tree which, const struct node_facts *f, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		touch(r, which, f[i].id);
+	return tree_put_all(&r->trees[which], f, n);
+}
+
+void replica_del(struct replica *r, enum replica_tree which, int64_t id)
+{
+	struct node *top = tree_get(&r->trees[which], id);
+	for (struct node *n = top; n; n = r->trees[which].flat ? NULL : tree_walk(top, n))
+		touch(r, which, n->f.id);
+	tree_remove(&r->trees[which], id);
+}
+
+bool replica_rename_id(struct replica *r, int64_t local_id, int64_t new_id)
+{
+	if (local_id == new_id)
+		return true;
+	if (!tree_rename_id(&r->trees[REPLICA_LOCAL], local_id, new_id))
+		return false;
+	touch(r, REPLICA_LOCAL, local_id);
+	touch(r, REPLICA_LOCAL, new_id);
+	for (struct node *n = tree_get(&r->trees[REPLICA_LOCAL], new_id)->first; n; n = n->next)
+		touch(r, REPLICA_LOCAL, n->f.id);
+	return true;
+}
+
+static bool stamp_same_row(const struct disk_stamp *a, const struct disk_stamp *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->birth_ns == b->birth_ns && a->mtime_ns == b->mtime_ns &&
+	       a->ctime_ns == b->ctime_ns;
+}
+
+static bool same_row(const struct node_facts *a, const struct node_facts *b)
+{
+	return a->parent == b->parent && a->kind == b->kind && a->executable == b->executable && str_eq(a->name, b->name) &&
+	       a->version_id == b->version_id && a->version == b->version && a->size_bytes == b->size_bytes &&
+	       sha256_eq(&a->checksum, &b->checksum) && a->mtime_us == b->mtime_us && stamp_same_row(&a->stamp, &b->stamp);
+}
+
+void replica_replace(struct replica *r, enum replica_tree which, struct tree *t)
+{
+	struct tree *old = &r->trees[which];
+	for (struct node *n = old->root; n; n = tree_walk(old->root, n))
+		if (n->up && !tree_get(t, n->f.id))
+			touch(r, which, n->f.id);
+	for (struct node *n = t->root; n; n = tree_walk(t->root, n)) {
+		struct node *before = tree_get(old, n->f.id);
+		if (n->up && (!before || !same_row(&before->f, &n->f)))
+			touch(r, which, n->f.id);
+	}
+	tree_fini(old);
+	*old = *t;
+	*t = (struct tree){0};
+}
+
+void replica_set_str(struct replica *r, struct str *field, struct str value)
+{
+	if (field->p && str_eq(*field, value))
+		return;
+	*field = arena_str(&r->arena, value);
+	r->meta_dirty = true;
+}
+
+static int put_meta(struct tx *tx, const char *key, struct str value)
+{
+	if (!value.p)
+		return 0;
+	return tx_exec(tx, "insert into meta (key, value) values ($1, $2) on conflict (key) do update set value = excluded.value",
+	               DB_ARGS(V_T(str_c(key)), V_T(value)), NULL);
+}
+
+static int put_row(struct tx *tx, int which, const struct node_facts *f)
+{
+	return tx_exec(tx,
+	               "insert into nodes (tree, id, parent, kind, name, local_name, version_id, version, checksum, size, mtime_us,"
+	               " executable, dev, ino, birth_ns, mtime_ns, ctime_ns)"
+	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+	               " on conflict (tree, id) do update set parent = excluded.parent, kind = excluded.kind,"
+	               " name = excluded.name, local_name = excluded.local_name, version_id = excluded.version_id,"
+	               " version = excluded.version, checksum = excluded.checksum, size = excluded.size,"
+	               " mtime_us = excluded.mtime_us, executable = excluded.executable, dev = excluded.dev,"
+	               " ino = excluded.ino, birth_ns = excluded.birth_ns, mtime_ns = excluded.mtime_ns,"
+	               " ctime_ns = excluded.ctime_ns",
+	               DB_ARGS(V_I(which), V_I(f->id), V_I(f->parent), V_I(f->kind == NODE_FILE), V_T(f->name),
+	                       V_T(f->local_name), V_I(f->version_id), V_I(f->version),
+	                       V_B(str_n(f->checksum.b, sizeof(f->checksum.b))), V_I(f->size_bytes), V_I(f->mtime_us),
+	                       V_I(f->executable), V_I(f->stamp.dev), V_I(f->stamp.ino), V_I(f->stamp.birth_ns),
+	                       V_I(f->stamp.mtime_ns), V_I(f->stamp.ctime_ns)),
+	               NULL);
+}
+
+static int flush(struct tx *tx, void *arg)
+{
+	struct replica *r = arg;
+	int err = 0;
+	for (int i = 0; i < REPLICA_TREES && !err; i++) {
+		uint64_t id;
+		void *value;
+		for (size_t at = 0; !err && map_next(&r->dirty[i], &at, &id, &value);) {
+			struct node *n = tree_get(&r->trees[i], (int64_t)id);
+			err = n ? put_row(tx, i, &n->f)
+			        : tx_exec(tx, "delete from nodes where tree = $1 and id = $2", DB_ARGS(V_I(i), V_I((int64_t)id)), NULL);
+		}
+	}
+	struct arena *a = tx_arena(tx);
+	if (!err)
+		err = put_meta(tx, "cursor", arena_fmt(a, "%lld", (long long)r->cursor));
+	if (!err)
+		err = put_meta(tx, "next_local_id", arena_fmt(a, "%lld", (long long)r->next_local_id));
+	if (!err)
+		err = put_meta(tx, "last_sync_us", arena_fmt(a, "%lld", (long long)r->last_sync_us));
+	if (!err)
+		err = put_meta(tx, "marked", r->marked ? STR("1") : STR("0"));
+	if (!err)
+		err = put_meta(tx, "marker", r->marker);
+	if (!err)
+		err = put_meta(tx, "share", r->share);
+	if (!err)
+		err = put_meta(tx, "share_name", r->share_name);
+	return err ? err : put_meta(tx, "path", r->path);
+}
+
+int replica_flush(struct ctx *ctx, struct replica *r)
+{
+	bool dirty = r->meta_dirty;
+	for (int i = 0; i < REPLICA_TREES; i++)
+		dirty |= r->dirty[i].count > 0;
+	if (!dirty)
+		return 0;
+	int err = db_write(r->db, 0, flush, r);
+	if (err)
+		return ctx_fail(ctx, err, "The sync database cannot be written: %s Make room or check the disk, then start again.", err_info(err)->sentence);
+	for (int i = 0; i < REPLICA_TREES; i++)
+		map_fini(&r->dirty[i]);
+	r->meta_dirty = false;
+	return 0;
+}

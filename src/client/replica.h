@@ -1,0 +1,44 @@
+/* replica: what this device knows about one synced folder: three trees and a cursor, in memory and in SQLite.
+ *
+ * Observations are persisted, never pending work: after a crash the agent observes and plans again. The synced tree is
+ * written from results alone (I8). A change is in memory at once and durable after replica_flush.
+ */
+#ifndef SD_CLIENT_REPLICA_H
+#define SD_CLIENT_REPLICA_H
+
+#include "base/ctx.h"
+#include "db/db.h"
+#include "reconcile/tree.h"
+
+enum replica_tree { REPLICA_REMOTE, REPLICA_LOCAL, REPLICA_SYNCED, REPLICA_TREES };
+
+struct replica {
+	struct db *db;
+	struct arena arena; /* of the strings */
+	struct tree trees[REPLICA_TREES];
+	struct map dirty[REPLICA_TREES];
+	bool meta_dirty;
+	int64_t cursor;        /* -1: none yet, start from the snapshot */
+	int64_t next_local_id; /* the last own id given out */
+	int64_t last_sync_us;  /* when both sides were last found in step; 0: never */
+	bool marked;           /* the root was given its marker */
+	struct str marker, share, share_name, path;
+};
+
+/* Opens or makes the database. file is sqlite's; a new one gets a marker, and share and path are remembered. */
+int replica_open(struct ctx *ctx, const char *file, struct replica *out);
+void replica_close(struct replica *r);
+
+/* Facts into a tree. False: the tree refused them. */
+bool replica_put(struct replica *r, enum replica_tree which, const struct node_facts *f);
+/* Many, in any order (tree_put_all). */
+size_t replica_put_all(struct replica *r, enum replica_tree which, const struct node_facts *f, size_t n);
+void replica_del(struct replica *r, enum replica_tree which, int64_t id);
+bool replica_rename_id(struct replica *r, int64_t local_id, int64_t new_id);
+/* Puts a whole new tree in the place of one; only differences are written. *t is moved from. */
+void replica_replace(struct replica *r, enum replica_tree which, struct tree *t);
+/* Makes everything since the last flush durable, in one transaction. */
+int replica_flush(struct ctx *ctx, struct replica *r);
+void replica_set_str(struct replica *r, struct str *field, struct str value);
+
+#endif
