@@ -62,13 +62,46 @@ struct str path_join(struct arena *a, struct str folder_path, struct str name)
 
 /* ---- one node ---- */
 
+/* A node with the four folders above it; a root has none, and NULL reads as 0. */
+#define LOAD_COLUMNS \
+	NODE_COLUMNS ", s.deleted_at, a.parent_id, a.name, a.deleted_at, b.parent_id, b.name, b.deleted_at," \
+	             " c.parent_id, c.name, c.deleted_at, d.parent_id, d.name, d.deleted_at"
+#define LOAD_JOINS \
+	" left join nodes a on a.id = n.parent_id left join nodes b on b.id = a.parent_id" \
+	" left join nodes c on c.id = b.parent_id left join nodes d on d.id = c.parent_id"
+enum { NEAR = NODE_N_COLUMNS + 1, NEAR_LEVELS = 4 };
+
 struct step {
 	int64_t id;
 	struct str name;
 };
 
-/* Walks from n's parent to the root: path, ancestors, liveness. Nothing to read when the parent is the root. */
-static int walk_up(struct dtx *t, struct node *n, int64_t root_id)
+/* The rest of the way up from a folder, one row a level. *ended: the root was met. */
+static int walk_far(struct dtx *t, struct node *n, int64_t from_id, struct step *steps, size_t *count, bool *ended)
+{
+	AUTO_ROWS *r = NULL;
+	int err = tx_query(t->tx,
+	                   "with recursive up(id, parent_id, name, deleted_at, depth) as ("
+	                   "select id, parent_id, name, deleted_at, 1 from nodes where id = $1 union all "
+	                   "select n.id, n.parent_id, n.name, n.deleted_at, up.depth + 1 from up"
+	                   " join nodes n on n.id = up.parent_id where up.depth <= 1024)"
+	                   " select id, parent_id, name, deleted_at from up order by depth",
+	                   DB_ARGS(V_I(from_id)), &r);
+	if (err)
+		return err;
+	while (*count < NODE_WALK_MAX && rows_next(r)) {
+		*ended = rows_i64(r, 1) == 0;
+		if (*ended)
+			break;
+		n->in_trash |= rows_i64(r, 3) != 0;
+		steps[(*count)++] = (struct step){rows_i64(r, 0), arena_str(t->ctx->arena, rows_text(r, 2))};
+	}
+	return rows_close(&r);
+}
+
+/* Path, ancestors and liveness of *n. The folders nearest to it came with its row (columns from NEAR on), since most
+ * nodes lie no deeper; the others are walked. */
+static int walk_up(struct dtx *t, struct rows *r, struct node *n, int64_t root_id)
 {
 	struct arena *a = t->ctx->arena;
 	if (!n->parent_id) {
@@ -77,31 +110,19 @@ static int walk_up(struct dtx *t, struct node *n, int64_t root_id)
 	}
 	struct step steps[NODE_WALK_MAX];
 	size_t count = 0;
-	if (n->parent_id != root_id) {
-		AUTO_ROWS *r = NULL;
-		int err = tx_query(t->tx,
-		                   "with recursive up(id, parent_id, name, deleted_at, depth) as ("
-		                   "select id, parent_id, name, deleted_at, 1 from nodes where id = $1 union all "
-		                   "select n.id, n.parent_id, n.name, n.deleted_at, up.depth + 1 from up"
-		                   " join nodes n on n.id = up.parent_id where up.depth <= 1024)"
-		                   " select id, parent_id, name, deleted_at from up order by depth",
-		                   DB_ARGS(V_I(n->parent_id)), &r);
-		if (err)
-			return err;
-		bool ended = false;
-		while (!ended && count < NODE_WALK_MAX && rows_next(r)) {
-			ended = rows_i64(r, 1) == 0;
-			if (ended)
-				break;
-			n->in_trash |= rows_i64(r, 3) != 0;
-			steps[count++] = (struct step){rows_i64(r, 0), arena_str(a, rows_text(r, 2))};
-		}
-		err = rows_close(&r);
-		if (err)
-			return err;
-		if (!ended)
-			return ctx_fail(t->ctx, E_CORRUPT, "a folder has no way up to its share");
+	int64_t at = n->parent_id;
+	for (int level = 0; level < NEAR_LEVELS && at && at != root_id; level++) {
+		int col = NEAR + level * 3;
+		steps[count++] = (struct step){at, arena_str(a, rows_text(r, col + 1))};
+		n->in_trash |= rows_i64(r, col + 2) != 0;
+		at = rows_i64(r, col);
 	}
+	bool ended = at == root_id;
+	int err = ended || !at ? 0 : walk_far(t, n, at, steps, &count, &ended);
+	if (!err && !ended)
+		err = ctx_fail(t->ctx, E_CORRUPT, "a folder has no way up to its share");
+	if (err)
+		return err;
 	int64_t *ancestors = arena_many(a, count + 1, int64_t);
 	struct buf path = {0};
 	ancestors[0] = root_id;
@@ -120,7 +141,7 @@ static int walk_up(struct dtx *t, struct node *n, int64_t root_id)
 	return 0;
 }
 
-/* The row is current in r, columns NODE_COLUMNS then s.deleted_at. */
+/* The row is current in r, columns LOAD_COLUMNS. */
 static int finish(struct dtx *t, struct rows *r, unsigned want, struct node *out)
 {
 	struct ctx *ctx = t->ctx;
@@ -137,7 +158,7 @@ static int finish(struct dtx *t, struct rows *r, unsigned want, struct node *out
 	out->rights = rights;
 	if (!(rights & RIGHT_READ))
 		return access_verdict(ctx, 0, want, what);
-	err = walk_up(t, out, root_id);
+	err = walk_up(t, r, out, root_id);
 	if (err)
 		return err;
 	if (out->in_trash && !(want & NODE_WITH_TRASH)) {
@@ -154,7 +175,7 @@ int node_load(struct dtx *t, int64_t id, enum node_kind kind, unsigned want, str
 	bool found;
 	*out = (struct node){0};
 	int err = tx_query_row(t->tx,
-	                       "select " NODE_COLUMNS ", s.deleted_at from nodes n join shares s on s.id = n.share_id"
+	                       "select " LOAD_COLUMNS " from nodes n join shares s on s.id = n.share_id" LOAD_JOINS
 	                       " where n.id = $1 and n.tenant_id = $2",
 	                       DB_ARGS(V_I(id), V_I(t->ctx->tenant_id)), &r, &found);
 	if (err)
@@ -171,7 +192,7 @@ int node_load_root(struct dtx *t, int64_t share_id, unsigned want, struct node *
 	*out = (struct node){0};
 	struct rid share = {ID_SHARE, share_id};
 	int err = tx_query_row(t->tx,
-	                       "select " NODE_COLUMNS ", s.deleted_at from shares s join nodes n on n.id = s.root_id"
+	                       "select " LOAD_COLUMNS " from shares s join nodes n on n.id = s.root_id" LOAD_JOINS
 	                       " where s.id = $1 and s.tenant_id = $2",
 	                       DB_ARGS(V_I(share_id), V_I(t->ctx->tenant_id)), &r, &found);
 	if (err)

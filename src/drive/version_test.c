@@ -207,6 +207,16 @@ static void test_staged(void **state)
 	assert_int_equal(p.out.fate, VERSION_UNCHANGED);
 	assert_content(&f, 0, "staged");
 	assert_int_equal(used(), 0);
+	/* A stage with the head's bytes comes to nothing, and its bytes are given back. */
+	content = testing_content(&t, t.tenant_id, STR("staged"));
+	in = (struct version_put){.replace_file_id = f.id, .staged = true, .content = content};
+	assert_int_equal(drive_file_put(&bob, &in, &r), 0);
+	content_free(content);
+	p.version_id = r.version.id;
+	assert_int_equal(drive_write(&bob, promote_op, &p), 0);
+	assert_int_equal(p.out.fate, VERSION_UNCHANGED);
+	assert_int_equal(p.out.version.number, 2);
+	assert_int_equal(used(), 0);
 	/* A stage ends after a day, and its bytes are given back. */
 	content = testing_content(&t, t.tenant_id, STR("late"));
 	in = (struct version_put){.replace_file_id = f.id, .staged = true, .content = content};
