@@ -194,8 +194,6 @@ static void stop_http(struct serving *s)
 		lane_free(s->meta);
 	if (s->bulk)
 		lane_free(s->bulk);
-	if (s->fanout)
-		fanout_free(s->fanout);
 	if (s->http)
 		http_free(s->http);
 	if (s->hub)
@@ -369,6 +367,7 @@ static int run_serve(struct args *args)
 	}
 	stop_http(&s);
 	runtime_close(&s.rt);
+	fanout_free(s.fanout); /* the database's notice thread spoke to it until now */
 	if (!code)
 		log_info("stopped");
 	server_log_stop();
