@@ -99,9 +99,11 @@ class Steps:
         if not os.path.exists(os.path.join(self.build, 'build.ninja')):
             code, out, seconds = self.sh(['meson', 'setup', self.build, '--buildtype=debug', '-Db_sanitize=address,undefined',
                                           '-Db_lundef=false'], 120)
-            if code:
-                self.tally.add('build', 0, 1, 0, seconds, out)
-                return False
+        else:  # meson lists the sources when it is set up, and files may have come or gone
+            code, out, seconds = self.sh(['meson', 'setup', '--reconfigure', self.build], 120)
+        if code:
+            self.tally.add('build', 0, 1, 0, seconds, out)
+            return False
         code, out, seconds = self.sh(['ninja', '-C', self.build], 420)
         tests = code == 0 and self.sh(['meson', 'test', '-C', self.build, '--list'], 60)[1]
         if code == 0 and tests:
