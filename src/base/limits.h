@@ -20,7 +20,7 @@
 #define LIMIT_FILE_BYTES            (INT64_C(5) << 30)  /* one multipart request; per tenant setting */
 #define LIMIT_CONTENT_BYTES         (INT64_C(1) << 50)  /* any file at all */
 #define LIMIT_DEVICE_ID_BYTES       128
-#define LIMIT_DEVICES_PER_USER      100
+#define LIMIT_DEVICES_PER_USER      1000
 #define LIMIT_MEMBERS_PER_SHARE     10000
 #define LIMIT_OP_ID_BYTES           128
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 128

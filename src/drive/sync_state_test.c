@@ -1,5 +1,5 @@
 /* Devices, cursors, preferences, conflicts. */
-#include "drive/change.h"
+#include "base/limits.h"
 #include "drive/sync_testing.h"
 
 static int setup(void **state)
@@ -77,12 +77,12 @@ static void devices_are_bounded(void **state)
 	struct world *w = *state;
 	struct device d;
 	int err = 0, n = 0;
-	for (; !err && n < 1000; n++) {
+	for (; !err && n < 2 * LIMIT_DEVICES_PER_USER; n++) {
 		struct device_register_in in = {arena_fmt(&w->arena, "d%d", n), STR("x"), STR_NULL, DEVICE_CLI};
 		err = drive_device_register(&w->ann.ctx, &in, &d);
 	}
 	assert_int_equal(refused(&w->ann.ctx, err), E_CONFLICT);
-	assert_int_equal(n, 100); /* one was there */
+	assert_int_equal(n, LIMIT_DEVICES_PER_USER); /* one was there */
 }
 
 /* ---- cursors ---- */

@@ -244,17 +244,13 @@ static int record(struct dtx *t, const struct node *n, const struct incoming *in
 	return conflict_record(t, &out->conflict, o->open);
 }
 
-/* The head has these bytes: at most its attributes follow. A stage that came to nothing is given back. */
+/* The head has these bytes: at most its attributes follow. A stage that came to nothing stays until its time is over, so
+ * that the same request sent again finds it (I10). */
 static int settle_unchanged(struct dtx *t, struct node *n, const struct incoming *in, bool current, struct str device_id,
                             struct version_result *out)
 {
 	int err = 0;
 	out->fate = VERSION_UNCHANGED;
-	if (in->staged) {
-		err = tx_exec(t->tx, "delete from versions where id = $1", DB_ARGS(V_I(in->v.id)), NULL);
-		if (!err)
-			err = share_use(t, n->share_id, -in->v.size_bytes);
-	}
 	bool differs = (in->v.has_mtime && (!n->has_mtime || n->mtime_us != in->v.mtime_us)) ||
 	               n->executable != in->v.executable;
 	if (!err && current && differs && !n->in_trash) {
