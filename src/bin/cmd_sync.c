@@ -1,0 +1,310 @@
+/* scaidrive sync: keeps a share and a folder in step; once, or until it is stopped. */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "bin/client.h"
+#include "client/daemon.h"
+
+enum { TRANSFERS = 4 };
+
+struct sync {
+	struct client *c;
+	struct arena arena; /* of the daemon's loop */
+	struct ctx ctx;
+	struct str share, share_name, path;
+	struct replica replica;
+	struct root *root;
+	struct agent agent;
+	struct lane *lane;
+	bool terminal, line_is_open; /* a progress line is being rewritten */
+	bool told_fault;
+};
+
+static void end_line(struct sync *s)
+{
+	if (s->line_is_open)
+		fputs("\r\033[K", stderr);
+	s->line_is_open = false;
+}
+
+static void put_pair(struct buf *b, const char *key, struct str value)
+{
+	bool first = b->n > 0 && b->p[b->n - 1] == '{';
+	json_put_key(b, &first, str_c(key));
+	json_put_str(b, value);
+}
+
+static void emit(struct buf *b)
+{
+	fwrite(b->p, 1, b->n, stdout);
+	fflush(stdout);
+	buf_fini(b);
+}
+
+static const char *in_words(const char *verb)
+{
+	static const char *const words[][2] = {
+	    {"make_local", "made here"},      {"fetch", "received"},           {"move_local", "moved here"},
+	    {"trash_local", "trashed here"},  {"detach", "kept as a copy"},    {"make_remote", "made on the server"},
+	    {"send", "sent"},                 {"send_version", "sent"},        {"move_remote", "moved on the server"},
+	    {"trash_remote", "trashed on the server"},
+	};
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (strcmp(words[i][0], verb) == 0)
+			return words[i][1];
+	return verb;
+}
+
+static void on_event(void *arg, const struct agent_event *e)
+{
+	struct sync *s = arg;
+	struct buf b = {0};
+	end_line(s);
+	if (s->c->json) {
+		buf_char(&b, '{');
+		put_pair(&b, "event", str_c(e->verb));
+		put_pair(&b, "path", e->path);
+		put_pair(&b, "reason", str_c(e->reason));
+		buf_fmt(&b, ",\"case\":%d,\"ok\":%s", e->case_no, e->err ? "false" : "true");
+		if (e->err) {
+			put_pair(&b, "code", str_c(err_info(e->err)->code));
+			put_pair(&b, "detail", e->detail);
+		}
+		buf_lit(&b, "}\n");
+	} else if (!e->err) {
+		buf_fmt(&b, "%-22s %.*s  (%s)\n", in_words(e->verb), STR_ARG(e->path), e->reason);
+	}
+	emit(&b);
+}
+
+static void on_progress(void *arg, size_t done, size_t total, int64_t bytes)
+{
+	struct sync *s = arg;
+	if (!s->terminal || s->c->json || total < 8)
+		return;
+	fprintf(stderr, "\r\033[K%zu of %zu, %.1f MB", done, total, (double)bytes / 1e6);
+	s->line_is_open = true;
+}
+
+static void pause_ms(void *arg, int ms)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+	(void)arg;
+	nanosleep(&t, NULL);
+}
+
+static void print_problems(struct sync *s)
+{
+	struct agent *a = &s->agent;
+	for (size_t i = 0; i < a->n_problems && !s->c->json; i++)
+		fprintf(stderr, "  %s: %s\n", *a->problems[i].path ? a->problems[i].path : "/", a->problems[i].what);
+}
+
+static void print_summary(struct sync *s, const struct agent_round *round)
+{
+	const struct agent_stats *t = &s->agent.stats;
+	struct buf b = {0};
+	size_t items = s->replica.trees[REPLICA_SYNCED].count;
+	end_line(s);
+	if (!s->c->json) {
+		buf_fmt(&b, "%s: %zu items; sent %lld files (%lld bytes), received %lld files (%lld bytes).\n",
+		        round->in_step ? "In step" : "Not all could be synced", items, (long long)t->sent_files,
+		        (long long)t->sent_bytes, (long long)t->fetched_files, (long long)t->fetched_bytes);
+		emit(&b);
+		print_problems(s);
+		return;
+	}
+	buf_fmt(&b,
+	        "{\"event\":\"settled\",\"in_step\":%s,\"items\":%zu,\"sent_files\":%lld,\"sent_bytes\":%lld,"
+	        "\"received_files\":%lld,\"received_bytes\":%lld,\"moved\":%lld,\"trashed\":%lld,\"copies\":%lld,\"cursor\":%lld,"
+	        "\"problems\":[",
+	        round->in_step ? "true" : "false", items, (long long)t->sent_files, (long long)t->sent_bytes,
+	        (long long)t->fetched_files, (long long)t->fetched_bytes, (long long)t->moved, (long long)t->trashed,
+	        (long long)t->copies, (long long)s->replica.cursor);
+	for (size_t i = 0; i < s->agent.n_problems; i++) {
+		buf_str(&b, i ? STR(",{") : STR("{"));
+		put_pair(&b, "path", str_c(s->agent.problems[i].path));
+		put_pair(&b, "detail", str_c(s->agent.problems[i].what));
+		buf_char(&b, '}');
+	}
+	buf_lit(&b, "]}\n");
+	emit(&b);
+}
+
+/* ---- starting ---- */
+
+static int find_share(struct sync *s, const char *word)
+{
+	struct ctx *ctx = &s->c->ctx;
+	struct remote_share *list;
+	size_t n, found = 0;
+	int err = remote_shares(ctx, &s->c->remote, &list, &n);
+	if (err)
+		return err;
+	for (size_t i = 0; i < n; i++) {
+		bool by_id = str_eq(list[i].id, str_c(word));
+		if (!by_id && !str_eq(list[i].name, str_c(word)))
+			continue;
+		s->share = list[i].id;
+		s->share_name = list[i].name;
+		if (by_id)
+			return 0;
+		found++;
+	}
+	if (found == 0)
+		return ctx_fail(ctx, E_NOT_FOUND, "there is no share \"%s\" for you; `scaidrive shares` lists those there are", word);
+	if (found > 1)
+		return ctx_fail(ctx, E_USAGE, "%zu shares are called \"%s\"; name one by its id (see `scaidrive shares`)", found, word);
+	return 0;
+}
+
+/* The absolute path of a folder that need not exist yet, though its parent must. */
+static int find_path(struct sync *s, const char *dir)
+{
+	struct ctx *ctx = &s->c->ctx;
+	char real[PATH_MAX], *parent = arena_cstr(ctx->arena, str_c(dir));
+	if (realpath(dir, real)) {
+		s->path = arena_str(ctx->arena, str_c(real));
+		return 0;
+	}
+	size_t n = strlen(parent);
+	while (n > 1 && parent[n - 1] == '/')
+		parent[--n] = 0;
+	char *slash = strrchr(parent, '/'), *name = slash ? slash + 1 : parent;
+	const char *up = slash == parent ? "/" : slash ? parent : ".";
+	struct str last = arena_str(ctx->arena, str_c(name));
+	if (slash)
+		*slash = 0;
+	if (errno != ENOENT || !realpath(*up ? up : "/", real))
+		return ctx_fail(ctx, E_USAGE, "the folder %s cannot be used: %s", dir, strerror(errno));
+	s->path = arena_fmt(ctx->arena, "%s/%.*s", strcmp(real, "/") ? real : "", STR_ARG(last));
+	return 0;
+}
+
+static int open_all(struct sync *s, const char *share, const char *dir)
+{
+	struct client *c = s->c;
+	int err = client_connect(c, true);
+	if (!err)
+		err = find_share(s, share);
+	if (!err)
+		err = remote_register(&c->ctx, &c->remote, c->state.device_name);
+	if (!err)
+		err = find_path(s, dir);
+	if (!err)
+		err = replica_open(&c->ctx, state_root_file(c->ctx.arena, &c->state, s->share, s->path).p, &s->replica);
+	if (err)
+		return err;
+	bool fresh = !s->replica.marked;
+	replica_set_str(&s->replica, &s->replica.share, s->share);
+	replica_set_str(&s->replica, &s->replica.share_name, s->share_name);
+	replica_set_str(&s->replica, &s->replica.path, s->path);
+	err = replica_flush(&c->ctx, &s->replica);
+	if (!err)
+		err = root_open(&c->ctx, s->path.p, fresh, s->replica.marker, fresh, &s->root);
+	if (!err && fresh) {
+		s->replica.marked = s->replica.meta_dirty = true;
+		err = replica_flush(&c->ctx, &s->replica);
+	}
+	return err;
+}
+
+static void close_all(struct sync *s)
+{
+	agent_fini(&s->agent);
+	if (s->lane)
+		lane_free(s->lane);
+	root_free(s->root);
+	if (s->replica.db)
+		replica_close(&s->replica);
+	arena_fini(&s->arena);
+}
+
+/* ---- running ---- */
+
+static void on_settled(void *arg, struct ctx *ctx, int err, const struct agent_round *round)
+{
+	struct sync *s = arg;
+	static const struct agent_stats none;
+	end_line(s);
+	if (err == E_PRECONDITION || err == E_CANCELLED)
+		return; /* the end of the loop tells */
+	if (err) {
+		struct str detail = ctx_detail(ctx, err);
+		if (!s->told_fault)
+			fprintf(stderr, "scaidrive: %.*s Trying again until it works.\n", STR_ARG(detail));
+		s->told_fault = true;
+		return;
+	}
+	s->told_fault = false;
+	struct agent_stats *t = &s->agent.stats;
+	t->rounds = 0;
+	if (memcmp(t, &none, sizeof none) != 0 || s->agent.n_problems)
+		print_summary(s, round);
+	*t = none;
+}
+
+static void on_notice(void *arg, struct str sentence)
+{
+	end_line(arg);
+	fprintf(stderr, "scaidrive: %.*s\n", STR_ARG(sentence));
+}
+
+static void renew_token(void *arg, struct ctx *ctx)
+{
+	struct sync *s = arg;
+	if (state_reload(ctx, &s->c->state) == 0)
+		s->c->remote.token = s->c->state.token;
+}
+
+static int run_daemon(struct sync *s)
+{
+	struct daemon d = {.agent = &s->agent, .root_path = s->path.p, .stopping = client_stopping, .on_settled = on_settled,
+	                   .on_notice = on_notice, .renew_token = renew_token, .arg = s};
+	if (!s->c->json)
+		printf("Syncing %.*s with %.*s. Stop with Ctrl-C.\n", STR_ARG(s->path), STR_ARG(s->share_name));
+	fflush(stdout);
+	int err = daemon_run(&s->ctx, &d);
+	end_line(s);
+	if (err) {
+		struct str detail = ctx_detail(&s->ctx, err);
+		ctx_fail(&s->c->ctx, err, "%.*s", STR_ARG(detail));
+	}
+	return err;
+}
+
+static int sync_run(struct client *c)
+{
+	struct sync s = {.c = c, .terminal = isatty(STDERR_FILENO)};
+	struct agent_round round = {0};
+	arena_init(&s.arena);
+	ctx_init(&s.ctx, &s.arena, c->ctx.clock, c->ctx.rng);
+	int err = open_all(&s, c->words[1], c->words[2]);
+	if (!err) {
+		agent_init(&s.agent, s.root, &s.replica, &c->remote);
+		s.lane = s.agent.lane = lane_new("transfer", TRANSFERS, 1024);
+		s.agent.device_name = c->state.device_name;
+		s.agent.allow_mass_delete = c->allow_mass_delete;
+		s.agent.on_event = on_event;
+		s.agent.on_progress = on_progress;
+		s.agent.pause = pause_ms;
+		s.agent.arg = &s;
+		err = c->once ? agent_settle(&c->ctx, &s.agent, &round) : run_daemon(&s);
+	}
+	if (!err && c->once)
+		print_summary(&s, &round);
+	end_line(&s);
+	close_all(&s);
+	if (err) {
+		int code = client_fault(c, err);
+		return err == E_PRECONDITION ? EXIT_GUARD : code;
+	}
+	return c->once && !round.in_step ? EXIT_PROBLEMS : EXIT_OK;
+}
+
+const struct client_command client_sync = {"sync", "SHARE LOCALDIR", "Keep a share and a folder in step", 2, 2, sync_run};

@@ -1,0 +1,28 @@
+/* daemon: keeps one folder in step until it is told to stop.
+ *
+ * It wakes for changes on the disk (inotify, gathered for some tens of milliseconds), for nudges from the server's
+ * WebSocket, and by a 60 s timer behind both; it sends a heartbeat every 5 minutes and waits longer and longer, with
+ * jitter, while the server does not answer.
+ */
+#ifndef SD_CLIENT_DAEMON_H
+#define SD_CLIENT_DAEMON_H
+
+#include "client/agent.h"
+
+struct daemon {
+	struct agent *agent;
+	const char *root_path;
+	bool (*stopping)(void *arg);
+	/* After each settling: err 0 or why it did not work; round tells what was left. */
+	void (*on_settled)(void *arg, struct ctx *ctx, int err, const struct agent_round *round);
+	/* A sentence about something that works less well than it could (no socket, no watches). */
+	void (*on_notice)(void *arg, struct str sentence);
+	/* The token was refused: another process may have stored a new one. May be NULL. */
+	void (*renew_token)(void *arg, struct ctx *ctx);
+	void *arg;
+};
+
+/* Until stopping, then 0; or E_PRECONDITION when the guard stopped a plan and a person has to decide. */
+int daemon_run(struct ctx *ctx, struct daemon *d);
+
+#endif
