@@ -12,9 +12,13 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from support import PASSWORD, Cluster, Server  # noqa: E402
+from support import PASSWORD, Api, Cluster, Server  # noqa: E402
 
 PEOPLE = ('alice', 'bob', 'eve')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: takes about a minute; leave out with -m "not slow"')
 
 
 def populate(server):
@@ -48,6 +52,12 @@ def private_server():
     yield make
     for s in made:
         s.close()
+
+
+@pytest.fixture(autouse=True)
+def devices_end():
+    yield
+    Api.forget_devices()
 
 
 @pytest.fixture(scope='session', autouse=True)

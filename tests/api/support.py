@@ -245,9 +245,22 @@ class Api(httpx.Client):
             if not page['has_more']:
                 return out, cursor
 
+    registered = []  # (client, device_id) since the last forget_devices
+
     def register_device(self, device_id=None, name='Laptop', platform='linux'):
-        return self.ok('POST', '/api/v1/sync/devices', json={
+        device = self.ok('POST', '/api/v1/sync/devices', json={
             'device_id': device_id or unique('dev'), 'device_name': name, 'platform': platform, 'client_version': '1.0'})
+        Api.registered.append((self, device['device_id']))
+        return device
+
+    @staticmethod
+    def forget_devices():
+        """A user has at most 100 devices: those of a test go with it. A private server is gone already."""
+        for client, device_id in Api.registered:
+            with contextlib.suppress(httpx.HTTPError, RuntimeError):
+                httpx.delete(f'{client.base_url}/api/v1/sync/devices/{device_id}'.replace('//api', '/api'),
+                             headers=client.headers, timeout=10)
+        Api.registered.clear()
 
     def apply(self, share_id, device_id, changes, resolution=None, **more):
         """POST /sync/apply; returns the response, whatever its status."""
