@@ -32,11 +32,11 @@ bool log_level_parse(struct str s, enum log_level *out)
 
 void log_write(enum log_level level, const char *msg, const struct log_field *fields)
 {
-	static _Thread_local struct buf line; /* one small buffer a thread, kept for its life */
+	struct buf line = {0};
 	log_sink_fn *sink = atomic_load(&log_sink);
 	if (!sink)
 		return;
-	buf_clear(&line);
+	buf_reserve(&line, 512);
 	buf_lit(&line, "{\"ts\":\"");
 	buf_time_us(&line, clock_now(&clock_system));
 	buf_lit(&line, "\",\"level\":\"");
@@ -54,4 +54,5 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
 	}
 	buf_lit(&line, "}\n");
 	sink(line.p, line.n);
+	buf_fini(&line);
 }
