@@ -1,0 +1,389 @@
+/* One table per case of plan.h, from tiny named trees. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "reconcile/guard.h"
+#include "reconcile/plan.h"
+
+/* A node in one line: id, parent, 'd' or the content of a file, name. The list ends with id 0. */
+struct n {
+	int64_t id, parent;
+	char content;
+	const char *name, *local_name;
+	int64_t version; /* 0: as many as the content says */
+};
+
+struct world {
+	struct tree remote, local, synced;
+	struct plan plan;
+};
+
+static void fill(struct tree *t, const struct n *list)
+{
+	for (; list->id; list++) {
+		struct node_facts f = {.id = list->id, .parent = list->parent, .name = str_c(list->name),
+		                       .kind = list->content == 'd' ? NODE_FOLDER : NODE_FILE,
+		                       .local_name = str_c(list->local_name)};
+		if (f.kind == NODE_FILE) {
+			f.checksum.b[0] = (uint8_t)list->content;
+			f.size_bytes = 1;
+			f.version_id = list->version ? list->version : 100 + list->content;
+		}
+		assert_non_null(tree_put(t, &f));
+	}
+}
+
+static void plan_by(struct world *w, const struct n *remote, const struct n *local, const struct n *synced,
+                    struct plan_options o)
+{
+	tree_init(&w->remote);
+	tree_init(&w->local);
+	tree_init_flat(&w->synced);
+	fill(&w->remote, remote);
+	fill(&w->local, local);
+	fill(&w->synced, synced);
+	o.device = STR("dev");
+	o.date = STR("2026-11-21");
+	o.reserved = STR(".scaidrive");
+	plan_make(&w->remote, &w->local, &w->synced, &o, &w->plan);
+}
+
+static void plan_of(struct world *w, const struct n *remote, const struct n *local, const struct n *synced)
+{
+	plan_by(w, remote, local, synced, (struct plan_options){0});
+}
+
+static void done(struct world *w)
+{
+	plan_fini(&w->plan);
+	tree_fini(&w->remote);
+	tree_fini(&w->local);
+	tree_fini(&w->synced);
+}
+
+/* The plan has this operation; name NULL: any. */
+static const struct plan_op *has(struct world *w, enum plan_verb verb, int case_no, int64_t id, const char *name)
+{
+	for (size_t i = 0; i < w->plan.n; i++) {
+		const struct plan_op *op = &w->plan.ops[i];
+		if (op->verb == verb && op->id == id && op->case_no == case_no && (!name || str_eq(op->name, str_c(name))))
+			return op;
+	}
+	for (size_t i = 0; i < w->plan.n; i++) {
+		const struct plan_op *op = &w->plan.ops[i];
+		fprintf(stderr, "planned: %02d %s %lld \"%.*s\"\n", op->case_no, plan_verb_name(op->verb), (long long)op->id,
+		        STR_ARG(op->name));
+	}
+	fail_msg("no %s of %lld by case %d", plan_verb_name(verb), (long long)id, case_no);
+	return NULL;
+}
+
+#define L(...) ((const struct n[]){__VA_ARGS__ __VA_OPT__(, ) {0}})
+#define EXPECT(count) assert_int_equal(w.plan.n, (count))
+
+static void case_01_nothing(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}), L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}),
+	        L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}));
+	EXPECT(0);
+	assert_int_equal(w.plan.waiting, 0);
+	done(&w);
+}
+
+static void case_02_remote_new_or_edited(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}, {3, 0, 'b', "y"}), L({3, 0, 'a', "y"}), L({3, 0, 'a', "y"}));
+	EXPECT(2);
+	has(&w, PLAN_MAKE_LOCAL, 2, 1, "f");
+	const struct plan_op *op = has(&w, PLAN_FETCH, 2, 3, "y");
+	assert_true(op->has_local && op->local.checksum.b[0] == 'a' && op->remote.checksum.b[0] == 'b');
+	assert_int_equal(w.plan.waiting, 1); /* x waits for its folder */
+	done(&w);
+}
+
+static void case_03_local_new_or_edited(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({3, 0, 'a', "y"}), L({-1, 0, 'd', "f"}, {-2, -1, 'a', "x"}, {3, 0, 'b', "y"}), L({3, 0, 'a', "y"}));
+	EXPECT(2);
+	has(&w, PLAN_MAKE_REMOTE, 3, -1, "f");
+	const struct plan_op *op = has(&w, PLAN_SEND_VERSION, 3, 3, NULL);
+	assert_int_equal(op->base_version_id, 100 + 'a');
+	assert_int_equal(op->strategy, RESOLVE_NONE);
+	done(&w);
+}
+
+static void case_04_adopt(void **state)
+{
+	(void)state;
+	struct world w;
+	/* both edited alike; and a tree that both sides made alike, as after the loss of a client's state */
+	plan_of(&w, L({3, 0, 'b', "y"}, {1, 0, 'd', "F"}, {2, 1, 'a', "x"}),
+	        L({3, 0, 'b', "y"}, {-1, 0, 'd', "F"}, {-2, -1, 'a', "x"}), L({3, 0, 'a', "y"}));
+	EXPECT(3);
+	assert_true(has(&w, PLAN_RECORD, 4, 3, NULL)->record_content);
+	assert_int_equal(has(&w, PLAN_RECORD, 4, 1, NULL)->local.id, -1);
+	assert_int_equal(has(&w, PLAN_RECORD, 4, 2, NULL)->local.id, -2);
+	done(&w);
+}
+
+static void case_05_both_edited(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({3, 0, 'b', "y.txt"}), L({3, 0, 'c', "y.txt"}), L({3, 0, 'a', "y.txt"}));
+	EXPECT(1);
+	has(&w, PLAN_DETACH, 5, 3, "y (conflicted copy dev 2026-11-21).txt");
+	done(&w);
+	plan_by(&w, L({3, 0, 'b', "y"}), L({3, 0, 'c', "y"}), L({3, 0, 'a', "y"}),
+	        (struct plan_options){.strategy = RESOLVE_LAST_WRITER_WINS});
+	EXPECT(1);
+	const struct plan_op *op = has(&w, PLAN_SEND_VERSION, 5, 3, NULL);
+	assert_int_equal(op->strategy, RESOLVE_LAST_WRITER_WINS);
+	assert_int_equal(op->base_version_id, 100 + 'a');
+	done(&w);
+}
+
+static void case_06_remote_deleted(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L(), L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}), L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}));
+	EXPECT(2);
+	has(&w, PLAN_TRASH_LOCAL, 6, 2, NULL);
+	has(&w, PLAN_TRASH_LOCAL, 6, 1, NULL);
+	assert_int_equal(w.plan.ops[0].id, 2); /* children first */
+	done(&w);
+}
+
+static void case_07_remote_deleted_local_edited(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L(), L({2, 0, 'b', "x"}), L({2, 0, 'a', "x"}));
+	EXPECT(1);
+	const struct plan_op *op = has(&w, PLAN_SEND_VERSION, 7, 2, NULL);
+	assert_true(op->restore && op->base_version_id == 100 + 'a');
+	done(&w);
+	/* its name was taken meanwhile: it cannot come back as itself */
+	plan_of(&w, L({9, 0, 'z', "X"}), L({2, 0, 'b', "x"}), L({2, 0, 'a', "x"}));
+	has(&w, PLAN_DETACH, 7, 2, NULL);
+	done(&w);
+}
+
+static void case_08_remote_edited_local_deleted(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({2, 0, 'b', "x"}), L(), L({2, 0, 'a', "x"}));
+	EXPECT(1);
+	has(&w, PLAN_FETCH, 8, 2, "x");
+	done(&w);
+}
+
+static void case_09_local_deleted(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}), L(), L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}));
+	EXPECT(1); /* one operation for the folder with its content */
+	has(&w, PLAN_TRASH_REMOTE, 9, 1, NULL);
+	done(&w);
+}
+
+static void case_10_moved_on_one_side(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({1, 0, 'd', "f"}, {2, 0, 'd', "g"}, {3, 1, 'a', "x"}), L({1, 0, 'd', "f"}, {2, 1, 'd', "g"}, {3, 0, 'a', "z"}),
+	        L({1, 0, 'd', "f"}, {2, 1, 'd', "g"}, {3, 1, 'a', "x"}));
+	EXPECT(2);
+	assert_true(has(&w, PLAN_MOVE_LOCAL, 10, 2, "g")->final);
+	const struct plan_op *op = has(&w, PLAN_MOVE_REMOTE, 10, 3, "z");
+	assert_int_equal(op->parent, 0);
+	done(&w);
+	plan_of(&w, L({1, 0, 'd', "A"}, {2, 1, 'a', "x"}), L({1, 0, 'd', "a"}, {2, 1, 'a', "x"}),
+	        L({1, 0, 'd', "a"}, {2, 1, 'a', "x"}));
+	EXPECT(1); /* by case alone, and a folder is one operation */
+	has(&w, PLAN_MOVE_LOCAL, 10, 1, "A");
+	done(&w);
+}
+
+static void case_11_moved_on_both(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({1, 0, 'd', "f"}, {2, 0, 'd', "g"}, {3, 1, 'a', "x"}), L({1, 0, 'd', "f"}, {2, 0, 'd', "g"}, {3, 2, 'a', "x"}),
+	        L({1, 0, 'd', "f"}, {2, 0, 'd', "g"}, {3, 0, 'a', "x"}));
+	EXPECT(1);
+	assert_int_equal(has(&w, PLAN_MOVE_LOCAL, 11, 3, "x")->parent, 1);
+	done(&w);
+	/* an edit and a move of one file on two sides are both kept */
+	plan_of(&w, L({1, 0, 'd', "f"}, {3, 1, 'a', "x"}), L({1, 0, 'd', "f"}, {3, 0, 'b', "x"}),
+	        L({1, 0, 'd', "f"}, {3, 0, 'a', "x"}));
+	EXPECT(2);
+	has(&w, PLAN_MOVE_LOCAL, 10, 3, "x");
+	has(&w, PLAN_SEND_VERSION, 3, 3, NULL);
+	done(&w);
+}
+
+static void case_12_one_name(void **state)
+{
+	(void)state;
+	struct world w;
+	/* created on both sides, other bytes: remote keeps the name */
+	plan_of(&w, L({1, 0, 'a', "x.txt"}), L({-1, 0, 'b', "x.txt"}), L());
+	EXPECT(1);
+	assert_false(has(&w, PLAN_MOVE_LOCAL, 12, -1, "x (conflicted copy dev 2026-11-21).txt")->final);
+	done(&w);
+	/* case twins keep their local names; the server holds one under a suffix */
+	plan_of(&w, L({1, 0, 'a', "x.txt"}), L({1, 0, 'a', "x.txt"}, {-1, 0, 'b', "X.txt"}), L({1, 0, 'a', "x.txt"}));
+	EXPECT(1);
+	assert_true(str_eq(has(&w, PLAN_SEND, 3, -1, "X (name twin).txt")->other_name, STR("X.txt")));
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "x"}, {2, 0, 'b', "X (name twin)"}), L({1, 0, 'a', "x"}, {2, 0, 'b', "X"}),
+	        L({1, 0, 'a', "x"}, {2, 0, 'b', "X (name twin)", "X"}));
+	EXPECT(0);
+	done(&w);
+	/* two that swapped names remotely: one goes by way of a temporary name */
+	plan_of(&w, L({1, 0, 'a', "y"}, {2, 0, 'b', "x"}), L({1, 0, 'a', "x"}, {2, 0, 'b', "y"}),
+	        L({1, 0, 'a', "x"}, {2, 0, 'b', "y"}));
+	EXPECT(1);
+	assert_false(has(&w, PLAN_MOVE_LOCAL, 12, 1, ".scaidrive-moving-1")->final);
+	done(&w);
+	/* the client's own folder is not overwritten by a remote one of that name */
+	plan_of(&w, L({1, 0, 'd', ".ScaiDrive"}), L(), L());
+	EXPECT(1);
+	assert_true(has(&w, PLAN_MAKE_LOCAL, 2, 1, NULL)->other_name.p != NULL);
+	done(&w);
+}
+
+static void case_13_moves_form_a_cycle(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({2, 0, 'd', "b"}, {1, 2, 'd', "a"}), L({1, 0, 'd', "a"}, {2, 1, 'd', "b"}),
+	        L({1, 0, 'd', "a"}, {2, 0, 'd', "b"}));
+	EXPECT(1); /* b goes back first, then a can follow the remote move */
+	assert_int_equal(has(&w, PLAN_MOVE_LOCAL, 13, 2, "b")->parent, 0);
+	assert_int_equal(w.plan.waiting, 1);
+	done(&w);
+}
+
+static void case_14_deleted_on_both(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L(), L(), L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}));
+	EXPECT(2);
+	has(&w, PLAN_FORGET, 14, 1, NULL);
+	has(&w, PLAN_FORGET, 14, 2, NULL);
+	done(&w);
+}
+
+static void case_15_folder_deleted_child_edited(void **state)
+{
+	(void)state;
+	struct world w;
+	const struct n *before = L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}, {3, 1, 'a', "y"});
+	plan_of(&w, L(), L({1, 0, 'd', "f"}, {2, 1, 'b', "x"}, {3, 1, 'a', "y"}), before);
+	EXPECT(3);
+	has(&w, PLAN_DETACH, 15, 1, NULL);
+	has(&w, PLAN_DETACH, 15, 2, NULL);
+	has(&w, PLAN_TRASH_LOCAL, 6, 3, NULL);
+	done(&w);
+	plan_of(&w, L({1, 0, 'd', "f"}, {2, 1, 'b', "x"}, {3, 1, 'a', "y"}), L(), before);
+	EXPECT(2);
+	has(&w, PLAN_MAKE_LOCAL, 15, 1, "f");
+	has(&w, PLAN_TRASH_REMOTE, 9, 3, NULL);
+	done(&w);
+	/* moved out of a folder that was then deleted: the folder waits for it */
+	plan_of(&w, L({2, 0, 'a', "x"}), L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}), L({1, 0, 'd', "f"}, {2, 1, 'a', "x"}));
+	EXPECT(1);
+	has(&w, PLAN_MOVE_LOCAL, 10, 2, "x");
+	assert_int_equal(w.plan.waiting, 1);
+	done(&w);
+}
+
+static void guard_stops(void **state)
+{
+	(void)state;
+	struct world w;
+	struct n all[21] = {{0}}, none[1] = {{0}};
+	char names[20][4];
+	for (int i = 0; i < 20; i++) {
+		snprintf(names[i], sizeof(names[i]), "%d", i);
+		all[i] = (struct n){i + 1, i ? 1 : 0, i ? 'a' : 'd', names[i]};
+	}
+	plan_of(&w, none, all, all);
+	struct guard_verdict v = guard_check(&w.plan, &w.remote, &w.synced);
+	assert_true(v.stop && v.local == 20 && v.remote == 0);
+	done(&w);
+	plan_of(&w, all, none, all); /* one operation, but twenty nodes */
+	v = guard_check(&w.plan, &w.remote, &w.synced);
+	assert_true(v.stop && v.remote == 20 && v.local == 0);
+	done(&w);
+	all[9] = (struct n){0};
+	plan_of(&w, all, none, all); /* nine are few, though all */
+	assert_false(guard_check(&w.plan, &w.remote, &w.synced).stop);
+	done(&w);
+}
+
+static void trees_stay_well_formed(void **state)
+{
+	(void)state;
+	struct tree t;
+	tree_init(&t);
+	fill(&t, L({1, 0, 'd', "a"}, {2, 1, 'd', "b"}, {3, 2, 'x', "c"}));
+	struct node_facts f = {.id = 1, .parent = 2, .name = STR("a")};
+	assert_null(tree_put(&t, &f)); /* below itself */
+	f = (struct node_facts){.id = 9, .parent = 3, .name = STR("q")};
+	assert_null(tree_put(&t, &f)); /* in a file */
+	f = (struct node_facts){.id = 3, .parent = 2, .name = STR("c")};
+	assert_null(tree_put(&t, &f)); /* a file that becomes a folder */
+	assert_true(tree_rename_id(&t, 2, 20));
+	assert_int_equal(tree_get(&t, 3)->f.parent, 20);
+	assert_ptr_equal(tree_child_exact(&t, 20, STR("c")), tree_get(&t, 3));
+	struct node_facts late[] = {{.id = 6, .parent = 5, .name = STR("late")}, {.id = 5, .parent = 1, .name = STR("later")},
+	                            {.id = 7, .parent = 8, .name = STR("p")},    {.id = 8, .parent = 7, .name = STR("q")}};
+	assert_int_equal(tree_put_all(&t, late, 4), 2); /* the ring has no place */
+	assert_non_null(tree_get(&t, 6));
+	assert_int_equal(t.count, 5);
+	assert_true(tree_remove(&t, 1));
+	assert_int_equal(t.count, 0);
+	tree_fini(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(case_01_nothing),
+	    cmocka_unit_test(case_02_remote_new_or_edited),
+	    cmocka_unit_test(case_03_local_new_or_edited),
+	    cmocka_unit_test(case_04_adopt),
+	    cmocka_unit_test(case_05_both_edited),
+	    cmocka_unit_test(case_06_remote_deleted),
+	    cmocka_unit_test(case_07_remote_deleted_local_edited),
+	    cmocka_unit_test(case_08_remote_edited_local_deleted),
+	    cmocka_unit_test(case_09_local_deleted),
+	    cmocka_unit_test(case_10_moved_on_one_side),
+	    cmocka_unit_test(case_11_moved_on_both),
+	    cmocka_unit_test(case_12_one_name),
+	    cmocka_unit_test(case_13_moves_form_a_cycle),
+	    cmocka_unit_test(case_14_deleted_on_both),
+	    cmocka_unit_test(case_15_folder_deleted_child_edited),
+	    cmocka_unit_test(guard_stops),
+	    cmocka_unit_test(trees_stay_well_formed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
