@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -70,7 +71,7 @@ static int listen_on(struct http_server *s, const char **why)
 	return E_OK;
 }
 
-static void on_log(void *cls, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0))) on_log(void *cls, const char *fmt, va_list ap)
 {
 	char line[256];
 	(void)cls;
@@ -86,10 +87,12 @@ static size_t on_unescape(void *cls, struct MHD_Connection *con, char *s)
 	return strlen(s);
 }
 
+/* Those this process may run on, which in a container is less than the machine has. */
 static int core_count(void)
 {
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-	return n < 1 ? 1 : n > 8 ? 8 : (int)n;
+	cpu_set_t mine;
+	int n = sched_getaffinity(0, sizeof mine, &mine) == 0 ? CPU_COUNT(&mine) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+	return n < 1 ? 1 : n > 8 ? 8 : n;
 }
 
 static struct MHD_Daemon *start_daemon(struct http_server *s)

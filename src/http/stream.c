@@ -79,9 +79,10 @@ enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
 	while (*n && !f->failed) {
 		struct slab *slab = &f->slab[f->writer];
 		if (slab->full) {
-			f->waiting = flight_suspend(f);
+			/* the job may resume us, and clear the flag, as soon as the lock is free */
+			bool suspended = f->waiting = flight_suspend(f);
 			pthread_mutex_unlock(&f->lock);
-			return f->waiting ? MHD_YES : MHD_NO;
+			return suspended ? MHD_YES : MHD_NO;
 		}
 		if (!slab->p)
 			slab_get(f->server, slab, x->content_length >= 0 && x->content_length < SLAB ? (size_t)x->content_length : SLAB);
