@@ -177,6 +177,38 @@ static void times(void **state)
 	buf_fini(&b);
 }
 
+/* [unit,unit,...unit] */
+static const char *parse_many(const char *unit, size_t n, size_t *len)
+{
+	struct buf b = {0};
+	struct json_object *doc;
+	buf_char(&b, '[');
+	for (size_t i = 0; i < n; i++)
+		buf_fmt(&b, "%s%s", i ? "," : "", unit);
+	buf_char(&b, ']');
+	const char *why = json_parse(buf_as_str(&b), &doc);
+	*len = json_len(doc);
+	json_free(&doc);
+	buf_fini(&b);
+	return why;
+}
+
+/* What a parsed document takes is bounded, not only its bytes. */
+static void json_bombs(void **state)
+{
+	(void)state;
+	size_t n;
+	assert_non_null(parse_many("{}", LIMIT_JSON_CONTAINERS, &n));
+	assert_int_equal(n, 0);
+	assert_non_null(parse_many("[]", LIMIT_JSON_CONTAINERS, &n));
+	assert_non_null(parse_many("1", LIMIT_JSON_VALUES + 2, &n));
+	assert_null(parse_many("{}", LIMIT_JSON_CONTAINERS - 1, &n));
+	assert_int_equal(n, LIMIT_JSON_CONTAINERS - 1);
+	/* what stands in a string is no value */
+	assert_null(parse_many("\"{[,{[,\\\\\\\"{,,,,,,,,,,,,,,\"", 100000, &n));
+	assert_int_equal(n, 100000);
+}
+
 static void json(void **state)
 {
 	(void)state;
@@ -330,7 +362,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(str_numbers), cmocka_unit_test(str_cutting), cmocka_unit_test(varints), cmocka_unit_test(arenas),
-	    cmocka_unit_test(ids),         cmocka_unit_test(times),       cmocka_unit_test(json),    cmocka_unit_test(maps),
+	    cmocka_unit_test(ids),         cmocka_unit_test(times),       cmocka_unit_test(json),
+	    cmocka_unit_test(json_bombs), cmocka_unit_test(maps),
 	    cmocka_unit_test(names),       cmocka_unit_test(errors),      cmocka_unit_test(hashes),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
