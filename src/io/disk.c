@@ -2,11 +2,12 @@
 
 #include "base/must.h"
 
-/* The one place of the durability rule: a sync fails once, then the disk takes no more changes. */
+/* The one place of the durability rule: a sync fails once, then the disk takes no more changes. E_BUSY is a sync that
+ * could not be asked for. */
 static int sync_result(struct disk *d, int err)
 {
-	atomic_fetch_add(&d->syncs, 1);
-	if (err != E_OK)
+	atomic_fetch_add(&d->syncs, err != E_BUSY);
+	if (err != E_OK && err != E_BUSY)
 		atomic_store(&d->failed, true);
 	return err;
 }

@@ -121,8 +121,8 @@ static int posix_truncate(struct disk_file *f, int64_t size_bytes)
 static int posix_sync_dir(struct disk *d, const char *dir)
 {
 	int fd = open_at(root_of(d), *dir ? dir : ".", O_RDONLY | O_DIRECTORY, 0);
-	if (fd < 0)
-		return err_from_errno(errno);
+	if (fd < 0) /* out of descriptors: nothing was synced, and nothing is lost */
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? E_BUSY : err_from_errno(errno);
 	int err = fsync(fd) == 0 ? E_OK : err_from_errno(errno);
 	close(fd);
 	return err;

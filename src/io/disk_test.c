@@ -2,6 +2,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -65,6 +67,32 @@ static void test_posix(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+/* Clients that use up the descriptors must not make the disk look broken. */
+static void test_no_descriptors(void **state)
+{
+	(void)state;
+	char path[] = "/tmp/scaidrive-disk-XXXXXX";
+	struct disk *d;
+	struct rlimit files, few;
+	int fds[64], n = 0;
+	assert_non_null(mkdtemp(path));
+	assert_int_equal(disk_posix_open(path, &d), E_OK);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	few = files;
+	few.rlim_cur = 32;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	while ((fds[n] = dup(2)) >= 0)
+		n++;
+	assert_int_equal(disk_sync_dir(d, ""), E_BUSY);
+	while (n > 0)
+		close(fds[--n]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	assert_false(disk_failed(d));
+	assert_int_equal(disk_sync_dir(d, ""), E_OK);
+	disk_free(d);
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void test_memory(void **state)
 {
 	(void)state;
@@ -107,6 +135,7 @@ static void test_failed_sync(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_posix), cmocka_unit_test(test_memory), cmocka_unit_test(test_failed_sync)};
+	    cmocka_unit_test(test_posix), cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_memory),
+	    cmocka_unit_test(test_failed_sync)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
