@@ -298,6 +298,8 @@ static const char *judge_header(json_t *header, unsigned algs, enum jose_alg *al
 		return "the algorithm is not allowed";
 	if (member(header, "crit"))
 		return "it has critical header parameters";
+	if (member(header, "zip")) /* the library would inflate it before it looks at the signature */
+		return "it is compressed";
 	struct str t = typ ? str_c(json_string_value(typ)) : STR("JWT");
 	if (t.n > 12 && str_ieq(str_head(t, 12), STR("application/")))
 		t = str_skip(t, 12);
