@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -80,6 +81,14 @@ static int open_database(struct runtime *rt, bool serve)
 	return err ? 1 : 0;
 }
 
+/* A pack's file and folder are made durable by the store; that the store's own folder is there is for us to see to, also
+ * when an earlier run made it and did not live to sync it. */
+static bool sync_folder(const char *path)
+{
+	AUTO_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 && fsync(fd) == 0;
+}
+
 static int open_store(struct runtime *rt)
 {
 	char path[4096];
@@ -87,6 +96,8 @@ static int open_store(struct runtime *rt)
 		return usage_fault("%s: the path is too long", rt->data), 1;
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
 		return usage_fault("%s: cannot be made: %s", path, strerror(errno)), 1;
+	if (!sync_folder(rt->data))
+		return usage_fault("%s: cannot be synced: %s", rt->data, strerror(errno)), 1;
 	int err = disk_posix_open(path, &rt->disk);
 	if (!err)
 		err = store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store);
