@@ -131,6 +131,8 @@ static void test_headers(void **state)
 	refused(p.keys, ALL, buf_as_str(&forged), "its key is unknown");
 	with_header(&forged, "{\"alg\":\"ES256\",\"kid\":\"k1\",\"crit\":[\"b64\"],\"b64\":false}", t);
 	refused(p.keys, ALL, buf_as_str(&forged), "it has critical header parameters");
+	with_header(&forged, "{\"alg\":\"ES256\",\"kid\":\"k1\",\"zip\":\"DEF\"}", t);
+	refused(p.keys, ALL, buf_as_str(&forged), "it is compressed");
 	with_header(&forged, "{\"alg\":\"ES256\",\"alg\":\"ES256\",\"kid\":\"k1\"}", t);
 	refused(p.keys, ALL, buf_as_str(&forged), "it is not a signed token");
 	with_header(&forged, "{\"alg\":\"ES256\",\"kid\":\"k1\",\"typ\":\"JWE\"}", t);
