@@ -199,10 +199,11 @@ static void session_job(void *arg)
 			end = s->ended = true;
 		else
 			break;
-		struct reactor *r = s->reactor;
+		/* the reactor may be freed once the lock is free and the session dropped; http outlives the lanes */
+		struct http *http = s->reactor ? reactor_http(s->reactor) : NULL;
 		pthread_mutex_unlock(&s->lock);
-		if (!end && r) {
-			x = exchange_new(reactor_http(r));
+		if (!end && http) {
+			x = exchange_new(http);
 			x->ctx.tenant_id = s->tenant_id;
 			if (open && s->handler->on_open)
 				s->handler->on_open(s, &x->ctx);
