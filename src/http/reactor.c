@@ -247,7 +247,8 @@ static void take_replies(struct reactor *r, struct socket_session *s)
 		;
 	bool closes = wslay_event_get_close_sent(s->ws) != 0;
 	pthread_mutex_lock(&s->lock);
-	if (out.n && !s->closing && s->out.count < LIMIT_WS_QUEUE_FRAMES) {
+	/* who does not read gets no pongs: a flood of pings must not fill the queue (RFC 6455, 5.5.3, lets us skip some) */
+	if (out.n && !s->closing && (closes || !s->want_out) && s->out.count < LIMIT_WS_QUEUE_FRAMES) {
 		struct frame *f = frame_new(out.n);
 		memcpy(f->p, out.p, out.n);
 		frames_push(&s->out, f);
@@ -320,7 +321,10 @@ static void check_timers(struct reactor *r, int64_t now)
 	while ((s = r->first) && s->due_us <= now) {
 		list_del(r, s);
 		list_add(r, s, now + MILLIS_US(r->config.ping_ms));
-		if (s->lingering || now - s->seen_us >= MILLIS_US(r->config.silence_ms)) {
+		pthread_mutex_lock(&s->lock);
+		bool deaf = s->closing && s->want_out; /* it sends, but never takes its close frame */
+		pthread_mutex_unlock(&s->lock);
+		if (s->lingering || deaf || now - s->seen_us >= MILLIS_US(r->config.silence_ms)) {
 			drop(r, s);
 			continue;
 		}

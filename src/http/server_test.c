@@ -176,6 +176,7 @@ static struct hub *hub;
 static struct http_server *server;
 static struct authenticator auth = {.verify = verify};
 static struct metrics *metrics;
+static int ws_ping_ms; /* 0: the default */
 
 static int start_with(int threads, size_t queue)
 {
@@ -198,6 +199,7 @@ static int start_with(int threads, size_t queue)
 	                                                      .listen = "127.0.0.1:0",
 	                                                      .threads = 2,
 	                                                      .idle_timeout_s = 2,
+	                                                      .ws_ping_ms = ws_ping_ms,
 	                                                      .grace_ms = 300},
 	                         &server, &why);
 }
@@ -702,6 +704,32 @@ static void test_sockets(void **state)
 	assert_int_equal(hub_count(hub), 0);
 }
 
+/* A peer that never reads is dropped, whatever it sends meanwhile. */
+static void test_deaf_socket(void **state)
+{
+	(void)state;
+	char *big = malloc(64 << 10);
+	ws_ping_ms = 100;
+	assert_int_equal(start_with(2, 1024), 0);
+	ws_ping_ms = 0;
+	atomic_store(&sockets_closed, 0);
+	int fd = upgrade("/ws/1?token=good");
+	memset(big, 'x', 64 << 10);
+	big[(64 << 10) - 1] = 0;
+	for (int i = 0; i < 1000; i++)
+		hub_each(hub, 7, broadcast, big);
+	for (int i = 0; i < 100 && hub_count(hub); i++) {
+		char ping[6] = {(char)0x89, (char)0x80};
+		(void)!send(fd, ping, sizeof ping, MSG_NOSIGNAL);
+		usleep(20000);
+	}
+	assert_int_equal(hub_count(hub), 0);
+	wait_for(&sockets_closed, 1);
+	close(fd);
+	free(big);
+	stop(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -711,6 +739,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_downloads, start, stop),
 	    cmocka_unit_test_setup_teardown(test_parallel, start, stop),
 	    cmocka_unit_test_setup_teardown(test_sockets, start, stop),
+	    cmocka_unit_test(test_deaf_socket),
 	    cmocka_unit_test(test_full_lane),
 	    cmocka_unit_test(test_stop),
 	};
