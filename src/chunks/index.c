@@ -3,17 +3,6 @@
 #include "base/must.h"
 #include "chunks/store.h"
 
-/* size_bytes: stored bytes that rows of chunks point to; the rest of the file is heads, tables and garbage. */
-const char *const store_schema_sql =
-    "create table packs ("
-    "id bigint primary key, tenant_id bigint not null, size_bytes bigint not null, state smallint not null, "
-    "created_at bigint not null);\n"
-    "create table chunks ("
-    "id bigint primary key, tenant_id bigint not null, hash bytea not null, pack_id bigint not null, "
-    "offset_bytes bigint not null, stored_len bigint not null, raw_len bigint not null, codec smallint not null, "
-    "xxh bigint not null);\n"
-    "create unique index chunks_by_hash on chunks (tenant_id, hash);\n";
-
 enum { PACK_LIVE = 1 };
 
 

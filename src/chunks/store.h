@@ -77,9 +77,6 @@ void content_close(struct content_reader *r);
 typedef int recipe_fn(void *arg, size_t i, const struct sha256 *hash, uint32_t length);
 int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, recipe_fn *fn, void *arg);
 
-/* The tables of this layer, for the migration list: chunks, packs. */
-extern const char *const store_schema_sql;
-
 /* Counters for /metrics; never go back within a process. */
 struct store_stats {
 	int64_t chunks_new, chunks_deduplicated, bytes_in, bytes_stored, bytes_out, fsyncs, corrupt;

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "chunks/chunker.h"
 #include "chunks/pack.h"
+#include "chunks/schema.h"
 #include "chunks/store.h"
 #include "io/disk_fault.h"
 
@@ -36,7 +37,7 @@ static int setup(void **state)
 	snprintf(url, sizeof url, "sqlite:%s/t.db", db_folder);
 	idgen_init(&ids, &clock_system, 1);
 	int err = db_open(&(struct db_config){.url = url, .clock = &clock_system}, &db, &why);
-	struct migration m[] = {{1, "store", store_schema_sql}};
+	struct migration m[] = {{1, "store", CHUNKS_SCHEMA_FIRST}};
 	if (err == E_OK)
 		err = db_migrate(db, m, 1, &why);
 	if (err != E_OK)

@@ -1,6 +1,6 @@
 #include "drive/schema.h"
 
-#include "chunks/store.h"
+#include "chunks/schema.h"
 
 /* Times are microseconds since 1970; flags are smallint 0/1; ids are base/id.h numbers; "0 = none" where a column is
  * not null. A migration that has been released is never edited: add the next number. */
@@ -127,17 +127,8 @@ static const char first[] =
     "create table leases (name text primary key, holder text not null, expires_at bigint not null, value bigint);\n"
     "create table facts (key text primary key, value text not null);\n";
 
-static const char second[] =
-    "create table packs (id bigint primary key, tenant_id bigint not null, size_bytes bigint not null,"
-    " state smallint not null, created_at bigint not null);\n"
-    "create index packs_tenant on packs (tenant_id, id);\n"
-    "create table chunks (id bigint primary key, tenant_id bigint not null, hash bytea not null, pack_id bigint not null,"
-    " offset_bytes bigint not null, stored_len bigint not null, raw_len bigint not null, codec smallint not null,"
-    " xxh bigint not null);\n"
-    "create unique index chunks_hash on chunks (tenant_id, hash);\n";
-
 const struct migration schema_migrations[] = {
     {1, "first light", first},
-    {2, "chunk store", second},
+    {2, "chunk store", CHUNKS_SCHEMA_FIRST},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;
