@@ -60,6 +60,9 @@ static void tame_process(const struct config *c)
 	signal(SIGPIPE, SIG_IGN);
 	/* Few malloc arenas: with one per thread an idle server would hold many half-empty ones. */
 	mallopt(M_ARENA_MAX, 4);
+	/* A page of changes takes a few buffers of some 100 KiB: from the kernel each time, their page faults would cost
+	 * more than the query. */
+	mallopt(M_MMAP_THRESHOLD, 2 << 20);
 	mallopt(M_TRIM_THRESHOLD, 4 << 20);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
 		files.rlim_cur = files.rlim_max;
@@ -321,9 +324,29 @@ static void greet(const struct serving *s, const char *password)
 
 /* ---- serve ---- */
 
-static void wait_for_end(const sigset_t *signals)
+/* What a burst of work left free in the heap goes back to the system once the server has been quiet for a period. */
+static void trim_when_quiet(struct db *db)
 {
-	for (int got = 0; sigwait(signals, &got) == 0;) {
+	static int64_t seen, trimmed;
+	struct db_counts c;
+	db_counts(db, &c);
+	int64_t now = c.reads + c.writes;
+	if (now == seen && now != trimmed) {
+		malloc_trim(1 << 20);
+		trimmed = now;
+	}
+	seen = now;
+}
+
+static void wait_for_end(const sigset_t *signals, struct db *db)
+{
+	const struct timespec period = {.tv_sec = 5};
+	for (;;) {
+		int got = sigtimedwait(signals, NULL, &period);
+		if (got < 0) {
+			trim_when_quiet(db);
+			continue;
+		}
 		if (got == SIGHUP) {
 			server_log_reopen();
 			continue;
@@ -363,7 +386,7 @@ static int run_serve(struct args *args)
 		if (greeting)
 			greet(&s, fresh ? password : NULL);
 		explicit_bzero(password, sizeof password);
-		wait_for_end(&signals);
+		wait_for_end(&signals, s.rt.db);
 	}
 	stop_http(&s);
 	runtime_close(&s.rt);
