@@ -67,7 +67,7 @@ static void grow(struct arena *a, size_t n)
 	a->total += size;
 }
 
-void *arena_alloc(struct arena *a, size_t n)
+static void *take(struct arena *a, size_t n)
 {
 	must(n <= SIZE_MAX - ALIGN);
 	n = (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
@@ -77,8 +77,12 @@ void *arena_alloc(struct arena *a, size_t n)
 		grow(a, n);
 	void *p = a->at;
 	a->at += n;
-	memset(p, 0, n);
 	return p;
+}
+
+void *arena_alloc(struct arena *a, size_t n)
+{
+	return memset(take(a, n), 0, n);
 }
 
 void *arena_array(struct arena *a, size_t count, size_t size)
@@ -90,9 +94,11 @@ void *arena_array(struct arena *a, size_t count, size_t size)
 
 char *arena_cstr(struct arena *a, struct str s)
 {
-	char *p = arena_alloc(a, s.n + 1);
+	must(s.n < SIZE_MAX);
+	char *p = take(a, s.n + 1);
 	if (s.n)
 		memcpy(p, s.p, s.n);
+	p[s.n] = 0;
 	return p;
 }
 

@@ -53,8 +53,8 @@ size_t id_format(char out[ID_WIRE_MAX + 1], enum id_kind kind, int64_t id)
 
 void buf_id(struct buf *b, enum id_kind kind, int64_t id)
 {
-	char tmp[ID_WIRE_MAX + 1];
-	buf_put(b, tmp, id_format(tmp, kind, id));
+	buf_reserve(b, ID_WIRE_MAX + 1);
+	b->n += id_format(b->p + b->n, kind, id);
 }
 
 static int digit_value(char c)

@@ -7,4 +7,11 @@
 /* Prints the condition and the place to stderr, then aborts. */
 _Noreturn void must_fail(const char *cond, const char *file, int line, const char *func);
 
+/* A large local array of which little is used: release builds are told to zero every local, this one they need not. */
+#if defined __has_attribute && __has_attribute(uninitialized)
+#define UNSET __attribute__((uninitialized))
+#else
+#define UNSET
+#endif
+
 #endif

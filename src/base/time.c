@@ -76,24 +76,36 @@ static void digits(char *p, unsigned v, int n)
 		p[i] = (char)('0' + v % 10);
 }
 
-static void iso_put(struct buf *b, int64_t us, bool fraction)
+static void iso_second(int64_t us, char t[20])
 {
 	struct civil c = split(us);
-	char t[32] = "0000-00-00T00:00:00";
+	memcpy(t, "0000-00-00T00:00:00", 20);
 	digits(t, (unsigned)c.year, 4);
 	digits(t + 5, c.month, 2);
 	digits(t + 8, c.day, 2);
 	digits(t + 11, c.hour, 2);
 	digits(t + 14, c.minute, 2);
 	digits(t + 17, c.second, 2);
-	size_t n = 19;
-	if (fraction && c.micros) {
-		t[n++] = '.';
-		digits(t + n, c.micros, 6);
-		n += 6;
+}
+
+/* Times written one after the other often lie in one second (log lines, changes made together): it is kept. */
+static void iso_put(struct buf *b, int64_t us, bool fraction)
+{
+	static _Thread_local char last[20];
+	static _Thread_local int64_t last_us; /* where the second begins */
+	int64_t micros = us - last_us;
+	if (!last[0] || micros < 0 || micros >= 1000000) {
+		iso_second(us, last);
+		micros = ((us % 1000000) + 1000000) % 1000000;
+		last_us = us - micros;
 	}
-	t[n++] = 'Z';
-	buf_put(b, t, n);
+	buf_put(b, last, 19);
+	if (fraction && micros) {
+		char t[7] = ".";
+		digits(t + 1, (unsigned)micros, 6);
+		buf_put(b, t, 7);
+	}
+	buf_char(b, 'Z');
 }
 
 void buf_time(struct buf *b, int64_t us)

@@ -108,7 +108,7 @@ static int walk_up(struct dtx *t, struct rows *r, struct node *n, int64_t root_i
 		n->path = STR("/");
 		return 0;
 	}
-	struct step steps[NODE_WALK_MAX];
+	UNSET struct step steps[NODE_WALK_MAX];
 	size_t count = 0;
 	int64_t at = n->parent_id;
 	for (int level = 0; level < NEAR_LEVELS && at && at != root_id; level++) {
@@ -301,7 +301,7 @@ static int read_folder(void *arg, size_t call, struct rows *r)
 /* Settles a folder whose chain is in the map; without recursion, since the chain may be long. */
 static void settle(struct folder_states *s, struct folder_state *f)
 {
-	struct folder_state *chain[NODE_WALK_MAX];
+	UNSET struct folder_state *chain[NODE_WALK_MAX];
 	size_t n = 0;
 	for (; f && !f->settled && n < NODE_WALK_MAX; f = map_get(s->map, (uint64_t)f->parent_id))
 		chain[n++] = f;
