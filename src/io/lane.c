@@ -1,6 +1,7 @@
 #include "io/lane.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -42,8 +43,16 @@ static void grow(struct lane *lane)
 static void *worker(void *arg)
 {
 	struct lane *lane = arg;
+	bool worked = false;
 	pthread_mutex_lock(&lane->lock);
 	for (;;) {
+		if (worked && lane->count == 0 && !lane->stopping) {
+			/* Who shares this core may be about to submit more: then nobody sleeps and nobody is woken. */
+			pthread_mutex_unlock(&lane->lock);
+			sched_yield();
+			pthread_mutex_lock(&lane->lock);
+			worked = false;
+		}
 		while (lane->count == 0 && !lane->stopping) {
 			lane->idle++;
 			pthread_cond_wait(&lane->ready, &lane->lock);
@@ -63,6 +72,7 @@ static void *worker(void *arg)
 		if (more)
 			pthread_cond_signal(&lane->ready);
 		w.fn(w.arg);
+		worked = true;
 		pthread_mutex_lock(&lane->lock);
 	}
 	pthread_mutex_unlock(&lane->lock);
