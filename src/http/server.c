@@ -95,6 +95,16 @@ static int core_count(void)
 	return n < 1 ? 1 : n > 8 ? 8 : n;
 }
 
+/* MHD_quiesce_daemon would close the door for good, but it and a busy worker both take the listener out of the worker's
+ * epoll set, and MHD aborts the process when the second finds it gone. Refusing at the door has no such race. */
+static enum MHD_Result on_connection(void *cls, const struct sockaddr *address, socklen_t n)
+{
+	struct http_server *s = cls;
+	(void)address;
+	(void)n;
+	return atomic_load(&s->stopping) ? MHD_NO : MHD_YES;
+}
+
 static struct MHD_Daemon *start_daemon(struct http_server *s)
 {
 	const struct http_server_config *c = &s->config;
@@ -109,7 +119,7 @@ static struct MHD_Daemon *start_daemon(struct http_server *s)
 	    {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
 	    {MHD_OPTION_END, 0, NULL},
 	};
-	return MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+	return MHD_start_daemon(flags, 0, on_connection, s, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 	                        MHD_OPTION_LISTEN_SOCKET, s->listen_fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
 	                        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape,
 	                        NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LIMIT_HEADER_MEMORY,
@@ -159,6 +169,7 @@ int http_server_start(const struct http_server_config *config, struct http_serve
 		destroy(s);
 		return E_IO;
 	}
+	s->listen_fd = -1; /* MHD's now */
 	*out = s;
 	return E_OK;
 }
@@ -189,10 +200,7 @@ static void wait_zero_forever(_Atomic int *n)
 void http_server_stop(struct http_server *s)
 {
 	int grace_ms = s->config.grace_ms ? s->config.grace_ms : 5000;
-	atomic_store(&s->stopping, true);
-	MHD_quiesce_daemon(s->daemon); /* stops accepting; the descriptor stays ours */
-	close(s->listen_fd);
-	s->listen_fd = -1;
+	atomic_store(&s->stopping, true); /* also refuses new connections */
 	wait_zero(&s->active, grace_ms);
 	pthread_mutex_lock(&s->reactor_lock);
 	struct reactor *reactor = s->reactor;
