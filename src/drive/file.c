@@ -285,7 +285,13 @@ static int move_op(struct dtx *t, void *arg)
 {
 	const struct node_place *in = ((struct place *)arg)->in;
 	struct node folder, *n = ((struct place *)arg)->out;
-	int err = node_load(t, in->id, NODE_FILE, RIGHT_READ, n);
+	struct sha256 hash = place_hash(in);
+	struct rid hit;
+	int err = idempotency_find(t, &hash, &hit);
+	if (!err && hit.n)
+		return node_load(t, hit.n, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, n);
+	if (!err)
+		err = node_load(t, in->id, NODE_FILE, RIGHT_READ, n);
 	if (!err)
 		err = node_load_folder(t, in->target_share_id, in->target_folder_id, RIGHT_READ, &folder);
 	if (err)
@@ -294,7 +300,9 @@ static int move_op(struct dtx *t, void *arg)
 	err = access_verdict(t->ctx, n->rights, stays ? RIGHT_WRITE : RIGHT_DELETE, node_rid(n));
 	if (!err && !stays)
 		err = access_verdict(t->ctx, folder.rights, RIGHT_CREATE, node_rid(&folder));
-	return err ? err : node_move(t, n, &folder, in->name, in->device_id);
+	if (!err)
+		err = node_move(t, n, &folder, in->name, in->device_id);
+	return err ? err : idempotency_store(t, &hash, node_rid(n));
 }
 
 int drive_file_move(struct ctx *ctx, const struct node_place *in, struct node *out)
@@ -356,8 +364,17 @@ static int version_restore_op(struct dtx *t, void *arg)
 {
 	struct restore *r = arg;
 	struct node n;
-	int err = node_load(t, r->id, NODE_FILE, RIGHT_WRITE, &n);
-	return err ? err : version_restore(t, &n, r->number, STR_NULL, r->out);
+	const int64_t parts[] = {r->id, r->number};
+	struct sha256 hash = sha256_of(parts, sizeof parts);
+	struct rid hit;
+	int err = idempotency_find(t, &hash, &hit);
+	if (!err && hit.n)
+		return repeat(t, &(struct version_put){.replace_file_id = r->id}, hit, r->out);
+	if (!err)
+		err = node_load(t, r->id, NODE_FILE, RIGHT_WRITE, &n);
+	if (!err)
+		err = version_restore(t, &n, r->number, STR_NULL, r->out);
+	return err ? err : idempotency_store(t, &hash, (struct rid){ID_VERSION, r->out->version.id});
 }
 
 int drive_file_version_restore(struct ctx *ctx, int64_t id, int64_t number, struct version_result *out)

@@ -109,11 +109,30 @@ struct place {
 	struct node *out;
 };
 
+static struct sha256 place_hash(const struct node_place *in)
+{
+	struct buf b = {0};
+	buf_varint(&b, (uint64_t)in->id);
+	buf_varint(&b, (uint64_t)in->target_folder_id);
+	buf_varint(&b, (uint64_t)in->target_share_id);
+	buf_char(&b, in->name.p != NULL);
+	buf_str(&b, in->name);
+	struct sha256 h = sha256_of(b.p, b.n);
+	buf_fini(&b);
+	return h;
+}
+
 static int move_op(struct dtx *t, void *arg)
 {
 	const struct node_place *in = ((struct place *)arg)->in;
 	struct node folder, *n = ((struct place *)arg)->out;
-	int err = node_load(t, in->id, NODE_FOLDER, RIGHT_READ, n);
+	struct sha256 hash = place_hash(in);
+	struct rid hit;
+	int err = idempotency_find(t, &hash, &hit);
+	if (!err && hit.n)
+		return node_load(t, hit.n, NODE_FOLDER, RIGHT_READ | NODE_WITH_TRASH, n);
+	if (!err)
+		err = node_load(t, in->id, NODE_FOLDER, RIGHT_READ, n);
 	if (!err)
 		err = node_load_folder(t, in->target_share_id, in->target_folder_id, RIGHT_READ, &folder);
 	if (err)
@@ -122,7 +141,9 @@ static int move_op(struct dtx *t, void *arg)
 	err = access_verdict(t->ctx, n->rights, stays ? RIGHT_WRITE : RIGHT_DELETE, node_rid(n));
 	if (!err && !stays)
 		err = access_verdict(t->ctx, folder.rights, RIGHT_CREATE, node_rid(&folder));
-	return err ? err : node_move(t, n, &folder, in->name, in->device_id);
+	if (!err)
+		err = node_move(t, n, &folder, in->name, in->device_id);
+	return err ? err : idempotency_store(t, &hash, node_rid(n));
 }
 
 int drive_folder_move(struct ctx *ctx, const struct node_place *in, struct node *out)

@@ -207,7 +207,7 @@ static void test_staged(void **state)
 	assert_int_equal(p.out.fate, VERSION_UNCHANGED);
 	assert_content(&f, 0, "staged");
 	assert_int_equal(used(), 0);
-	/* A stage with the head's bytes comes to nothing, and its bytes are given back. */
+	/* A stage with the head's bytes comes to nothing; it waits for a retry until its time is over. */
 	content = testing_content(&t, t.tenant_id, STR("staged"));
 	in = (struct version_put){.replace_file_id = f.id, .staged = true, .content = content};
 	assert_int_equal(drive_file_put(&bob, &in, &r), 0);
@@ -227,7 +227,7 @@ static void test_staged(void **state)
 	assert_int_equal(drive_write(&bob, promote_op, &p), E_SYNC_CONFLICT);
 	int64_t removed;
 	assert_int_equal(drive_version_sweep(&bob, &removed), 0);
-	assert_int_equal(removed, 1);
+	assert_int_equal(removed, 2);
 	assert_int_equal(used(), 0);
 	assert_int_equal(testing_i64(&t, "select count(*) from versions"), 2);
 }
@@ -322,6 +322,48 @@ static void test_attributes(void **state)
 	assert_int_equal(drive_file_patch(&cleo, &p, &n), E_NOT_FOUND);
 }
 
+/* A repeated key answers with what the first request did, and does not undo what came between. */
+static void test_done_once(void **state)
+{
+	(void)state;
+	struct node f = file(0, "f", "one"), a, b, n;
+	struct version_result r, again;
+	assert_int_equal(testing_folder(&bob, share, 0, "a", &a), 0);
+	assert_int_equal(testing_folder(&bob, share, 0, "b", &b), 0);
+	assert_int_equal(put(f.id, f.version_id, RESOLVE_NONE, "two", &r), 0);
+	struct node_place to_a = {.id = f.id, .target_folder_id = a.id}, to_b = {.id = f.id, .target_folder_id = b.id};
+	bob.idempotency_key = STR("move-1");
+	assert_int_equal(drive_file_move(&bob, &to_a, &n), 0);
+	bob.idempotency_key = STR_NULL;
+	assert_int_equal(drive_file_move(&bob, &to_b, &n), 0);
+	bob.idempotency_key = STR("move-1");
+	assert_int_equal(drive_file_move(&bob, &to_a, &n), 0);
+	assert_int_equal(n.id, f.id);
+	assert_int_equal(n.parent_id, b.id);
+	assert_int_equal(drive_file_move(&bob, &to_b, &n), E_IDEMPOTENCY);
+	bob.idempotency_key = STR("restore-1");
+	assert_int_equal(drive_file_version_restore(&bob, f.id, 1, &r), 0);
+	assert_int_equal(r.version.number, 3);
+	bob.idempotency_key = STR_NULL;
+	assert_int_equal(put(f.id, r.version.id, RESOLVE_NONE, "four", &again), 0);
+	bob.idempotency_key = STR("restore-1");
+	assert_int_equal(drive_file_version_restore(&bob, f.id, 1, &again), 0);
+	assert_int_equal(again.version.id, r.version.id);
+	assert_int_equal(again.version.number, 3);
+	assert_int_equal(again.node.version, 4);
+	assert_content(&f, 0, "four");
+	/* the same for folders */
+	to_a = (struct node_place){.id = b.id, .target_folder_id = a.id};
+	to_b = (struct node_place){.id = b.id, .target_share_id = share};
+	bob.idempotency_key = STR("move-2");
+	assert_int_equal(drive_folder_move(&bob, &to_a, &n), 0);
+	bob.idempotency_key = STR_NULL;
+	assert_int_equal(drive_folder_move(&bob, &to_b, &n), 0);
+	bob.idempotency_key = STR("move-2");
+	assert_int_equal(drive_folder_move(&bob, &to_a, &n), 0);
+	assert_true(n.parent_is_root);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 static int run_all(const char *name)
@@ -336,6 +378,7 @@ static int run_all(const char *name)
 	    CASE(test_copy),
 	    CASE(test_idempotency),
 	    CASE(test_attributes),
+	    CASE(test_done_once),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

@@ -108,9 +108,9 @@ int file_version_restore(struct ctx *ctx, const struct FileVersionRestoreIn *in,
 	    .id = r.node.id,
 	    .restored_from_version = in->version,
 	    .restored_version = in->version,
-	    .version = r.node.version,
-	    .new_version = r.node.version,
-	    .version_id = r.node.version_id,
+	    .version = r.version.number,
+	    .new_version = r.version.number,
+	    .version_id = r.version.id,
 	};
 	return 0;
 }
