@@ -1,5 +1,6 @@
 /* member: who has which role in a share, and whom one can give one to. */
 #include "base/limits.h"
+#include "base/name.h"
 #include "drive/node_priv.h"
 #include "drive/share_priv.h"
 
@@ -124,13 +125,27 @@ struct add {
 	struct member *out;
 };
 
+static struct sha256 add_hash(const struct member_add *in)
+{
+	const int64_t parts[] = {in->share_id, in->principal.kind, in->principal.n, in->role, in->expires_at};
+	return sha256_of(parts, sizeof parts);
+}
+
 static int add_op(struct dtx *t, void *arg)
 {
 	const struct member_add *in = ((struct add *)arg)->in;
 	struct member *out = ((struct add *)arg)->out;
+	struct sha256 hash = add_hash(in);
 	struct share s;
+	struct rid hit;
 	int64_t count = 0;
 	int err = share_load(t, in->share_id, RIGHT_MANAGE, &s);
+	if (!err)
+		err = idempotency_find(t, &hash, &hit);
+	if (!err && hit.n) {
+		err = member_load(t, s.id, hit, out);
+		return err || out->principal.n ? err : access_verdict(t->ctx, 0, 0, hit);
+	}
 	if (!err)
 		err = covers(t, &s, in->role);
 	if (!err)
@@ -147,6 +162,8 @@ static int add_op(struct dtx *t, void *arg)
 		err = member_insert(t, s.id, in->principal, in->role, in->expires_at);
 	if (!err)
 		err = change_append_share(t, CHANGE_UPDATED, s.id, s.name, STR("members"));
+	if (!err)
+		err = idempotency_store(t, &hash, in->principal);
 	return err ? err : member_load(t, s.id, in->principal, out);
 }
 
@@ -222,6 +239,8 @@ static int remove_op(struct dtx *t, void *arg)
 	struct member m;
 	bool self = rm->who.kind == ID_USER && principal_is_caller(t->ctx, rm->who);
 	int err = share_load(t, rm->share_id, self ? RIGHT_READ : RIGHT_MANAGE, &s);
+	if (!err && !(access_rights(t->ctx, ROLE_OWNER) & RIGHT_OWNER)) /* leaving takes no right, yet it is a write */
+		err = ctx_fail(t->ctx, E_FORBIDDEN, "Permission denied: the token's scopes do not allow it");
 	if (!err)
 		err = member_load(t, s.id, rm->who, &m);
 	if (!err && !m.principal.n)
@@ -250,7 +269,7 @@ struct search {
 	struct principal_search *out;
 };
 
-/* The query as a like-pattern in ASCII lower case; both engines fold no more than that here. */
+/* The query as a like-pattern in ASCII lower case. The engines fold the rest, each as it folds the column. */
 static struct str like_pattern(struct arena *a, struct str query, const char *before)
 {
 	struct buf b = {0};
@@ -283,15 +302,16 @@ static int search_op(struct dtx *t, void *arg)
 	struct search *s = arg;
 	struct str start = like_pattern(t->ctx->arena, s->in->query, "");
 	struct str word = like_pattern(t->ctx->arena, s->in->query, "% ");
+	struct str address = like_pattern(t->ctx->arena, name_key(t->ctx->arena, s->in->query), "");
 	int err = 0;
 	*s->out = (struct principal_search){0};
 	if (s->in->users) {
 		AUTO_ROWS *r = NULL;
 		err = tx_query(t->tx,
 		               "select id, name, email from users where tenant_id = $1 and status = 'active' and"
-		               " (lower(name) like $2 escape '!' or lower(name) like $3 escape '!' or email_key like $2 escape '!')"
-		               " order by id limit $4",
-		               DB_ARGS(V_I(t->ctx->tenant_id), V_T(start), V_T(word), V_I(s->limit)), &r);
+		               " (lower(name) like lower($2) escape '!' or lower(name) like lower($3) escape '!'"
+		               " or email_key like $5 escape '!') order by id limit $4",
+		               DB_ARGS(V_I(t->ctx->tenant_id), V_T(start), V_T(word), V_I(s->limit), V_T(address)), &r);
 		if (!err)
 			hits(t, r, ID_USER, s->limit, &s->out->users, &s->out->n_users);
 		if (!err)
@@ -301,7 +321,7 @@ static int search_op(struct dtx *t, void *arg)
 		AUTO_ROWS *r = NULL;
 		err = tx_query(t->tx,
 		               "select id, name from user_groups where tenant_id = $1 and"
-		               " (lower(name) like $2 escape '!' or lower(name) like $3 escape '!') order by id limit $4",
+		               " (lower(name) like lower($2) escape '!' or lower(name) like lower($3) escape '!') order by id limit $4",
 		               DB_ARGS(V_I(t->ctx->tenant_id), V_T(start), V_T(word), V_I(s->limit)), &r);
 		if (!err)
 			hits(t, r, ID_GROUP, s->limit, &s->out->groups, &s->out->n_groups);

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include "drive/drive_testing.h"
+#include "drive/tail.h"
+#include "drive/user.h"
 
 static struct testing t;
 static const char *pg;
@@ -196,6 +198,13 @@ static void test_scopes(void **state)
 	assert_int_equal(new_folder(&bob, "a"), E_FORBIDDEN);
 	t.users[1].scopes = 0;
 	assert_int_equal(drive_share_get(&bob, share, &s), E_NOT_FOUND);
+	t.users[1].scopes = SCOPE_FILES_READ | SCOPE_FILES_WRITE;
+	/* Leaving is a write too, though it takes no right in the share. */
+	assert_int_equal(add(&bob, user(2), ROLE_READER), 0);
+	t.users[2].scopes = SCOPE_FILES_READ;
+	assert_int_equal(drive_member_remove(&cleo, share, user(2)), E_FORBIDDEN);
+	t.users[2].scopes = SCOPE_FILES_READ | SCOPE_FILES_WRITE;
+	assert_int_equal(drive_member_remove(&cleo, share, user(2)), 0);
 }
 
 static void test_expiry(void **state)
@@ -209,6 +218,51 @@ static void test_expiry(void **state)
 	assert_int_equal(drive_share_get(&cleo, share, &s), 0);
 	t.clock.offset_us += SECONDS_US(61);
 	assert_int_equal(drive_share_get(&cleo, share, &s), E_NOT_FOUND);
+}
+
+static void test_add_again(void **state)
+{
+	(void)state;
+	struct member_add in = {.share_id = share, .principal = user(2), .role = ROLE_READER};
+	struct member a, b;
+	bob.idempotency_key = STR("add-1");
+	assert_int_equal(drive_member_add(&bob, &in, &a), 0);
+	int64_t head = testing_i64(&t, "select max(seq) from tenants");
+	assert_int_equal(drive_member_add(&bob, &in, &b), 0); /* the reply was lost */
+	assert_int_equal(b.role, ROLE_READER);
+	assert_int_equal(testing_i64(&t, "select max(seq) from tenants"), head);
+	in.role = ROLE_ADMIN;
+	assert_int_equal(drive_member_add(&bob, &in, &b), E_IDEMPOTENCY);
+	bob.idempotency_key = STR_NULL;
+	in.role = ROLE_READER;
+	assert_int_equal(drive_member_add(&bob, &in, &b), E_CONFLICT);
+}
+
+struct readable {
+	struct principal *who;
+	bool yes;
+};
+
+static int readable_op(struct dtx *tx, void *arg)
+{
+	struct readable *r = arg;
+	return tail_readable(tx, r->who, share, &r->yes);
+}
+
+/* Who listens keeps the principal it came with; what it is told must not. */
+static void test_suspended_listener(void **state)
+{
+	(void)state;
+	struct readable r = {.who = &t.users[1]};
+	struct user u = {.id = t.users[1].user_id, .tenant_id = t.tenant_id};
+	assert_int_equal(drive_read(&ada, readable_op, &r), 0);
+	assert_true(r.yes);
+	assert_int_equal(user_set_status(&ada, &u, STR("suspended")), 0);
+	assert_int_equal(drive_read(&ada, readable_op, &r), 0);
+	assert_false(r.yes);
+	assert_int_equal(user_set_status(&ada, &u, STR("active")), 0);
+	assert_int_equal(drive_read(&ada, readable_op, &r), 0);
+	assert_true(r.yes);
 }
 
 static int64_t told_share;
@@ -237,6 +291,12 @@ static void test_access_listener(void **state)
 	assert_int_equal(calls, 2);
 }
 
+static int rename_op(struct tx *tx, void *arg)
+{
+	(void)arg;
+	return tx_exec(tx, "update users set name = 'Ärmel Özil' where name = 'Cleo Carter'", DB_NO_ARGS, NULL);
+}
+
 static void test_search(void **state)
 {
 	(void)state;
@@ -255,6 +315,14 @@ static void test_search(void **state)
 	in.query = STR("dock");
 	assert_int_equal(drive_principal_search(&eve, &in, &r), 0);
 	assert_int_equal(r.n_users, 0);
+	/* A name is found as it is written, whatever the engine folds. */
+	assert_int_equal(db_write(t.db, 0, rename_op, NULL), 0);
+	in.query = STR("Ärm");
+	assert_int_equal(drive_principal_search(&bob, &in, &r), 0);
+	assert_int_equal(r.n_users, 1);
+	in.query = STR("Özil");
+	assert_int_equal(drive_principal_search(&bob, &in, &r), 0);
+	assert_int_equal(r.n_users, 1);
 	in.query = STR("");
 	assert_int_equal(drive_principal_search(&bob, &in, &r), E_INVALID);
 }
@@ -273,6 +341,8 @@ static int run_all(const char *name)
 	    CASE(test_expiry),
 	    CASE(test_access_listener),
 	    CASE(test_search),
+	    CASE(test_add_again),
+	    CASE(test_suspended_listener),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

@@ -46,6 +46,18 @@ void tail_as(struct dtx *t, const struct principal *who)
 	access_forget(t);
 }
 
+/* A listener keeps the principal it came with, so it is asked anew whether that user may still come in. */
+static int is_active(struct dtx *t, int64_t user_id, bool *yes)
+{
+	int64_t n;
+	int err = tx_i64(t->tx,
+	                 "select count(*) from users u join tenants t on t.id = u.tenant_id"
+	                 " where u.id = $1 and u.status = 'active' and t.status = 'active'",
+	                 DB_ARGS(V_I(user_id)), 0, &n);
+	*yes = n != 0;
+	return err;
+}
+
 int tail_readable(struct dtx *t, const struct principal *who, int64_t share_id, bool *yes)
 {
 	const struct principal *before = t->ctx->who;
@@ -54,6 +66,8 @@ int tail_readable(struct dtx *t, const struct principal *who, int64_t share_id, 
 	int err = share_load(t, share_id, RIGHT_READ, &share);
 	tail_as(t, before);
 	*yes = !err;
+	if (!err)
+		return is_active(t, who->user_id, yes);
 	if (err != E_NOT_FOUND && err != E_FORBIDDEN && err != E_GONE)
 		return err;
 	ctx_clear(t->ctx);

@@ -15,7 +15,7 @@ struct tail_page {
 
 /* In a read, with t->ctx->tenant_id set: entries after position, at most max. */
 int tail_read(struct dtx *t, int64_t position, size_t max, struct tail_page *out);
-/* Whether who may read a share now. */
+/* Whether who may read a share now; nobody who was suspended since it came. */
 int tail_readable(struct dtx *t, const struct principal *who, int64_t share_id, bool *yes);
 /* From here on the transaction reads with the rights of who (NULL: nobody's). */
 void tail_as(struct dtx *t, const struct principal *who);
