@@ -221,6 +221,13 @@ int drive_share_create(struct ctx *ctx, const struct share_create *in, struct sh
 	return drive_write(ctx, create_op, &c);
 }
 
+int share_create_first(struct dtx *t, const struct share_create *in, struct share *out)
+{
+	struct create c = {in, {ID_USER, t->ctx->who->user_id}, out};
+	int err = text_check(t->ctx, in->name, in->description);
+	return err ? err : create_op(t, &c);
+}
+
 /* ---- list, get ---- */
 
 struct list {

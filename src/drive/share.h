@@ -38,6 +38,8 @@ struct share_create {
 	int64_t quota_bytes;
 };
 int drive_share_create(struct ctx *ctx, const struct share_create *in, struct share *out);
+/* The same inside a write, for ctx's principal, who has just been made (a tenant's first share). */
+int share_create_first(struct dtx *t, const struct share_create *in, struct share *out);
 
 struct share_list_in {
 	bool include_trashed;

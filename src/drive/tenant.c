@@ -19,42 +19,48 @@ static bool name_valid(struct str s)
 }
 
 struct add {
-	struct ctx *ctx;
 	const struct tenant_new *in;
-	struct tenant *out;
+	struct user_draft draft;
+	struct principal who; /* the administrator, who owns the share */
 	uint8_t chunk_key[32];
+	struct tenant *out;
+	struct user *admin;
 };
 
-static int add_op(struct tx *tx, void *arg)
+static int add_op(struct dtx *t, void *arg)
 {
 	struct add *a = arg;
-	const struct tenant *t = a->out;
+	const struct tenant *tenant = a->out;
+	struct share made;
 	int64_t there;
-	/* A tenant without users is what an interrupted start leaves: it counts as absent. */
-	int err = tx_exec(tx,
-	                  "delete from tenants where name = $1 and not exists"
-	                  " (select 1 from users where users.tenant_id = tenants.id)",
-	                  DB_ARGS(V_T(t->name)), NULL);
-	if (!err)
-		err = tx_i64(tx, "select count(*) from tenants where name = $1", DB_ARGS(V_T(t->name)), 0, &there);
+	int err = tx_i64(t->tx, "select count(*) from tenants where name = $1", DB_ARGS(V_T(tenant->name)), 0, &there);
 	if (!err && there)
-		err = ctx_fail(a->ctx, E_CONFLICT, "A tenant named %.*s exists.", STR_ARG(t->name));
+		err = ctx_fail(t->ctx, E_CONFLICT, "A tenant named %.*s exists.", STR_ARG(tenant->name));
 	if (!err)
-		err = tx_exec(tx,
+		err = tx_exec(t->tx,
 		              "insert into tenants (id, name, display_name, status, chunk_key, created_at)"
 		              " values ($1, $2, $3, 'active', $4, $5)",
-		              DB_ARGS(V_I(t->id), V_T(t->name), V_T(t->display_name),
-		                      V_B(str_n(a->chunk_key, sizeof a->chunk_key)), V_I(t->created_at)),
+		              DB_ARGS(V_I(tenant->id), V_T(tenant->name), V_T(tenant->display_name),
+		                      V_B(str_n(a->chunk_key, sizeof a->chunk_key)), V_I(tenant->created_at)),
 		              NULL);
-	return err;
+	if (!err)
+		err = user_insert(t->tx, t->ctx, &a->draft, a->admin);
+	if (err || !a->in->share_name.p)
+		return err;
+	a->who.user_id = a->admin->id;
+	return share_create_first(t, &(struct share_create){.name = a->in->share_name, .share_type = STR("central")}, &made);
 }
 
-static int drop_op(struct tx *tx, void *arg)
+/* A request of the tenant's own administrator. */
+static struct ctx bootstrap_ctx(struct ctx *ctx, struct principal *who)
 {
-	const struct tenant *t = arg;
-	return tx_exec(tx,
-	               "delete from tenants where id = $1 and not exists (select 1 from users where users.tenant_id = $1)",
-	               DB_ARGS(V_I(t->id)), NULL);
+	struct ctx own;
+	ctx_init(&own, ctx->arena, ctx->clock, ctx->rng);
+	own.drive = ctx->drive;
+	own.who = who;
+	own.tenant_id = who->tenant_id;
+	own.operation = STR("bootstrap");
+	return own;
 }
 
 int tenant_share_add(struct ctx *ctx, const struct user *owner, struct str name, int64_t *share_id)
@@ -64,12 +70,7 @@ int tenant_share_add(struct ctx *ctx, const struct user *owner, struct str name,
 	int err = principal_load(ctx, owner->tenant_id, owner->id, &who);
 	if (err)
 		return err;
-	struct ctx own;
-	ctx_init(&own, ctx->arena, ctx->clock, ctx->rng);
-	own.drive = ctx->drive;
-	own.who = &who;
-	own.tenant_id = owner->tenant_id;
-	own.operation = STR("bootstrap");
+	struct ctx own = bootstrap_ctx(ctx, &who);
 	err = drive_share_create(&own, &(struct share_create){.name = name, .share_type = STR("central")}, &made);
 	if (err)
 		return ctx_fail(ctx, err, "%.*s", STR_ARG(ctx_detail(&own, err)));
@@ -79,7 +80,7 @@ int tenant_share_add(struct ctx *ctx, const struct user *owner, struct str name,
 
 int tenant_add(struct ctx *ctx, const struct tenant_new *in, struct tenant *out, struct user *admin)
 {
-	struct add a = {.ctx = ctx, .in = in, .out = out};
+	struct add a = {.in = in, .out = out, .admin = admin};
 	if (!name_valid(in->name))
 		return ctx_invalid(ctx, "body", STR("name"), "value_error",
 		                   "A tenant's name has 1 to %d letters, digits, '-', '_' or '.'", NAME_MAX_BYTES);
@@ -93,21 +94,21 @@ int tenant_add(struct ctx *ctx, const struct tenant_new *in, struct tenant *out,
 	    .display_name = in->display_name.n ? in->display_name : in->name,
 	    .status = STR("active"),
 	};
-	ctx->rng->fill(ctx->rng, a.chunk_key, sizeof a.chunk_key);
-	int err = db_write(ctx->drive->db, 0, add_op, &a);
-	explicit_bzero(a.chunk_key, sizeof a.chunk_key);
-	if (err)
-		return err;
 	struct user_new user = in->admin;
 	user.tenant_id = out->id;
 	user.admin = ADMIN_TENANT;
-	err = user_add(ctx, &user, admin);
-	if (err) {
-		(void)db_write(ctx->drive->db, 0, drop_op, out);
+	int err = user_prepare(ctx, &user, &a.draft);
+	if (err)
 		return err;
-	}
-	int64_t share_id;
-	return in->share_name.p ? tenant_share_add(ctx, admin, in->share_name, &share_id) : 0;
+	a.who = (struct principal){.tenant_id = out->id, .admin = ADMIN_TENANT, .scopes = SCOPE_ALL, .email = user.email,
+	                           .name = a.draft.name};
+	ctx->rng->fill(ctx->rng, a.chunk_key, sizeof a.chunk_key);
+	struct ctx own = bootstrap_ctx(ctx, &a.who);
+	err = drive_write(&own, add_op, &a);
+	explicit_bzero(a.chunk_key, sizeof a.chunk_key);
+	if (err == E_INVALID || err == E_CONFLICT || err == E_NOT_FOUND)
+		return ctx_fail(ctx, err, "%.*s", STR_ARG(ctx_detail(&own, err)));
+	return err;
 }
 
 struct list {

@@ -21,7 +21,7 @@ struct tenant_list {
 	size_t n;
 };
 
-/* The tenant and its administrator come in one transaction, then the share. E_CONFLICT: the name is taken. */
+/* The tenant, its administrator and the share come in one transaction. E_CONFLICT: the name is taken. */
 int tenant_add(struct ctx *ctx, const struct tenant_new *in, struct tenant *out, struct user *admin);
 /* By name or id ("tnt_..."). E_NOT_FOUND. */
 int tenant_find(struct ctx *ctx, struct str name_or_id, struct tenant *out);

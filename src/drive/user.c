@@ -62,50 +62,61 @@ static struct user user_row(struct arena *a, struct rows *r)
 	};
 }
 
+int user_prepare(struct ctx *ctx, const struct user_new *in, struct user_draft *out)
+{
+	*out = (struct user_draft){.in = in, .hash = STR_NULL, .name = in->name};
+	if (!email_valid(in->email))
+		return ctx_invalid(ctx, "body", STR("email"), "value_error", "This is not an e-mail address");
+	if (out->name.n == 0)
+		out->name = str_head(in->email, (size_t)str_rchr(in->email, '@'));
+	if (!plain_text(out->name, NAME_MAX_BYTES))
+		return ctx_invalid(ctx, "body", STR("name"), "value_error", "A name has 1 to %d bytes and no control characters",
+		                   NAME_MAX_BYTES);
+	return in->password.p ? password_hash(ctx, in->password, &out->hash) : 0;
+}
+
+int user_insert(struct tx *tx, struct ctx *ctx, const struct user_draft *draft, struct user *out)
+{
+	const struct user_new *in = draft->in;
+	int64_t now = clock_now(ctx->clock), id = idgen_next(ctx->drive->ids), there = 0;
+	int err = tx_i64(tx, "select count(*) from tenants where id = $1", DB_ARGS(V_I(in->tenant_id)), 0, &there);
+	if (!err && !there)
+		err = ctx_fail(ctx, E_NOT_FOUND, "There is no such tenant.");
+	struct str key = name_key(ctx->arena, in->email);
+	if (!err)
+		err = tx_i64(tx, "select count(*) from users where tenant_id = $1 and email_key = $2",
+		             DB_ARGS(V_I(in->tenant_id), V_T(key)), 0, &there);
+	if (!err && there)
+		err = ctx_fail(ctx, E_CONFLICT, "A user with the address %.*s exists.", STR_ARG(in->email));
+	if (!err)
+		err = tx_exec(tx,
+		              "insert into users (id, tenant_id, email, email_key, name, status, admin_role, password_hash,"
+		              " created_at) values ($1, $2, $3, $4, $5, 'active', $6, $7, $8)",
+		              DB_ARGS(V_I(id), V_I(in->tenant_id), V_T(in->email), V_T(key), V_T(draft->name),
+		                      V_T(admin_text(in->admin)), V_T(draft->hash), V_I(now)),
+		              NULL);
+	*out = (struct user){.id = id, .tenant_id = in->tenant_id, .email = in->email, .name = draft->name,
+	                     .status = STR("active"), .admin = in->admin, .created_at = now};
+	return err;
+}
+
 struct add {
 	struct ctx *ctx;
-	const struct user_new *in;
-	struct str hash, name;
+	const struct user_draft *draft;
 	struct user *out;
 };
 
 static int add_op(struct tx *tx, void *arg)
 {
 	struct add *a = arg;
-	const struct user_new *in = a->in;
-	int64_t now = clock_now(a->ctx->clock), id = idgen_next(a->ctx->drive->ids), there = 0;
-	int err = tx_i64(tx, "select count(*) from tenants where id = $1", DB_ARGS(V_I(in->tenant_id)), 0, &there);
-	if (!err && !there)
-		err = ctx_fail(a->ctx, E_NOT_FOUND, "There is no such tenant.");
-	struct str key = name_key(a->ctx->arena, in->email);
-	if (!err)
-		err = tx_i64(tx, "select count(*) from users where tenant_id = $1 and email_key = $2",
-		             DB_ARGS(V_I(in->tenant_id), V_T(key)), 0, &there);
-	if (!err && there)
-		err = ctx_fail(a->ctx, E_CONFLICT, "A user with the address %.*s exists.", STR_ARG(in->email));
-	if (!err)
-		err = tx_exec(tx,
-		              "insert into users (id, tenant_id, email, email_key, name, status, admin_role, password_hash,"
-		              " created_at) values ($1, $2, $3, $4, $5, 'active', $6, $7, $8)",
-		              DB_ARGS(V_I(id), V_I(in->tenant_id), V_T(in->email), V_T(key), V_T(a->name),
-		                      V_T(admin_text(in->admin)), V_T(a->hash), V_I(now)),
-		              NULL);
-	*a->out = (struct user){.id = id, .tenant_id = in->tenant_id, .email = in->email, .name = a->name,
-	                        .status = STR("active"), .admin = in->admin, .created_at = now};
-	return err;
+	return user_insert(tx, a->ctx, a->draft, a->out);
 }
 
 int user_add(struct ctx *ctx, const struct user_new *in, struct user *out)
 {
-	struct add a = {.ctx = ctx, .in = in, .hash = STR_NULL, .name = in->name, .out = out};
-	if (!email_valid(in->email))
-		return ctx_invalid(ctx, "body", STR("email"), "value_error", "This is not an e-mail address");
-	if (a.name.n == 0)
-		a.name = str_head(in->email, (size_t)str_rchr(in->email, '@'));
-	if (!plain_text(a.name, NAME_MAX_BYTES))
-		return ctx_invalid(ctx, "body", STR("name"), "value_error", "A name has 1 to %d bytes and no control characters",
-		                   NAME_MAX_BYTES);
-	int err = in->password.p ? password_hash(ctx, in->password, &a.hash) : 0;
+	struct user_draft draft;
+	struct add a = {.ctx = ctx, .draft = &draft, .out = out};
+	int err = user_prepare(ctx, in, &draft);
 	return err ? err : db_write(ctx->drive->db, in->tenant_id, add_op, &a);
 }
 

@@ -31,6 +31,13 @@ struct user_list {
 /* These are for tools and bootstrap: no principal is asked. */
 /* E_INVALID, E_CONFLICT (the address is taken). */
 int user_add(struct ctx *ctx, const struct user_new *in, struct user *out);
+/* The same in two steps, for a transaction that does more: checks and hashes outside of it, then inserts. */
+struct user_draft {
+	const struct user_new *in;
+	struct str name, hash;
+};
+int user_prepare(struct ctx *ctx, const struct user_new *in, struct user_draft *out);
+int user_insert(struct tx *tx, struct ctx *ctx, const struct user_draft *draft, struct user *out);
 /* By address, or by id ("usr_..."). tenant_id 0: any; E_CONFLICT when several tenants know the address. E_NOT_FOUND. */
 int user_find(struct ctx *ctx, int64_t tenant_id, struct str email_or_id, struct user *out);
 /* tenant_id 0: of all tenants; by tenant and address. */

@@ -714,6 +714,8 @@ static void test_deaf_socket(void **state)
 	ws_ping_ms = 0;
 	atomic_store(&sockets_closed, 0);
 	int fd = upgrade("/ws/1?token=good");
+	for (int i = 0; i < 5000 && !hub_count(hub); i++) /* the answer is sent before the hub knows the session */
+		usleep(1000);
 	memset(big, 'x', 64 << 10);
 	big[(64 << 10) - 1] = 0;
 	for (int i = 0; i < 1000; i++)

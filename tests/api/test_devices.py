@@ -1,6 +1,6 @@
 """Devices and what they sync (D4, D23)."""
 import pytest
-from helpers import V1, Device, fields_of, head, refused
+from helpers import V1, Device, fields_of, head, refused, together
 from support import unique
 
 PLATFORMS = ('windows', 'macos', 'linux', 'ios', 'android', 'web', 'cli')
@@ -68,14 +68,18 @@ def test_register_refuses(alice):
     assert register(alice, client_version=None).json()['client_version'] is None
 
 
-def test_a_user_has_at_most_100(private_server):
-    api = private_server().client('bob@example.com')
-    for i in range(100):
-        assert register(api, device_id=f'd{i}').status_code == 201
-    refused(register(api, device_id='d100'), 409, 'CONFLICT')
+@pytest.mark.slow
+def test_a_user_has_at_most_1000(private_server):
+    server = private_server()
+    apis = [server.client('bob@example.com') for _ in range(20)]
+    api = apis[0]
+    together(*[lambda n=n: [apis[n].ok('POST', f'{V1}/sync/devices', 201, json={'device_id': f'd{i}', 'device_name': 'x', 'platform': 'cli'})
+                            for i in range(n, 1000, 20)] for n in range(20)])
+    refused(register(api, device_id='one more'), 409, 'CONFLICT')
     assert register(api, device_id='d5').status_code == 201  # known already
+    assert len(api.ok('GET', f'{V1}/sync/devices')) == 1000
     api.ok('DELETE', f'{V1}/sync/devices/d0', 204)
-    assert register(api, device_id='d100').status_code == 201
+    assert register(api, device_id='one more').status_code == 201
 
 
 def test_patch(alice, share):

@@ -229,8 +229,8 @@ def test_a_removed_device_loses_its_socket(server, alice, share):
         async with sync_socket(server, alice, device.id) as ws:
             await ready(ws)
             await call(alice.ok, 'DELETE', f'{V1}/sync/devices/{device.id}', 204)
-            await ws.send('{"type":"ping"}')
             with pytest.raises(websockets.ConnectionClosed) as closed:
+                await ws.send('{"type":"ping"}')
                 while True:
                     await frame(ws, 10)
             assert closed.value.code == 4404
@@ -283,6 +283,7 @@ def test_sockets_of_one_user_are_bounded(server, alice, share):
 
     async def go():
         sockets = []
+        await asyncio.sleep(0.3)  # the sockets of the tests before are gone
         try:
             for _ in range(64):
                 sockets.append(await sync_socket(server, alice, device.id))

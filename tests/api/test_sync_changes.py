@@ -236,7 +236,7 @@ def test_bad_page_tokens(alice, share):
     get = lambda **params: alice.get(f'{V1}/sync/snapshot', params=params)
     assert get(share_id=there['id'], page_token=token).status_code == 400
     assert get(share_id=share['id'], folder_id=a['id'], page_token=token).status_code == 400
-    for bad in ('x', token + 'x', token[:-1], '\u20ac', '0', '-1.5'):
+    for bad in ('x', token + 'x', '\u20ac', '0', '-1.5', token.replace('.', ',')):
         assert get(share_id=share['id'], page_token=bad).status_code == 400, bad
     assert get(share_id=share['id'], page_token='x' * 513).status_code == 422
 
