@@ -234,6 +234,20 @@ static void json(void **state)
 	json_put_str(&b, STR("x\xff\xfey"));
 	assert_str(buf_as_str(&b), "\"x\xef\xbf\xbd\xef\xbf\xbdy\"");
 	buf_clear(&b);
+	/* every byte in every place: of a long text, and alone */
+	for (int i = 0; i < 128 * 19; i++) {
+		char text[20] = "nineteen characters", one = (char)(i % 128);
+		struct buf alone = {0}, want = {0};
+		text[i / 128] = one;
+		json_put_str(&alone, str_n(&one, 1));
+		buf_fmt(&want, "\"%.*s%.*s%s\"", i / 128, text, (int)alone.n - 2, alone.p + 1, text + i / 128 + 1);
+		buf_clear(&b);
+		json_put_str(&b, str_n(text, 19));
+		assert_int_equal(str_cmp(buf_as_str(&b), buf_as_str(&want)), 0);
+		buf_fini(&alone);
+		buf_fini(&want);
+	}
+	buf_clear(&b);
 	json_put_str(&b, STR_NULL);
 	assert_str(buf_as_str(&b), "null");
 	buf_fini(&b);

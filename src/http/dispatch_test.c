@@ -105,6 +105,22 @@ static void test_routes(void **state)
 	expect("GET", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17", 404, NULL);
 }
 
+/* every byte in every place of a header's value; str_c ends it at 0 */
+static void test_header_bytes(void **state)
+{
+	(void)state;
+	for (int i = 256; i < 256 * 20; i++) {
+		char value[] = "nineteen characters";
+		int c = i % 256, at = i / 256 - 1;
+		if (!c)
+			continue;
+		value[at] = (char)c;
+		struct exchange *x = ask("GET", "/a/1", STR(""), "X-Any", value);
+		assert_int_equal(x->reply.status, (c < 0x20 && c != '\t') || c == 0x7f ? 400 : 200);
+		exchange_free(x);
+	}
+}
+
 static struct str header_of(struct exchange *x, const char *name)
 {
 	for (size_t i = 0; i < x->n_headers; i++)
@@ -190,6 +206,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_routes),
+	    cmocka_unit_test(test_header_bytes),
 	    cmocka_unit_test(test_errors),
 	    cmocka_unit_test(test_codings),
 	};
