@@ -216,12 +216,14 @@ static void conn_drop(struct conn *c)
 
 static int pool_take(struct db *db, int64_t timeout_us, struct conn **out)
 {
-	/* Real time, as in db_cond_wait. */
-	int64_t end_us = clock_mono(&clock_system) + timeout_us;
+	int64_t end_us = 0; /* real time, as in db_cond_wait */
 	*out = NULL;
 	pthread_mutex_lock(&db->pool_lock);
 	while (db->n_idle == 0 && db->n_open >= db->max_readers && !db->stopping) {
-		int64_t left_us = end_us - clock_mono(&clock_system);
+		int64_t now_us = clock_mono(&clock_system);
+		if (!end_us)
+			end_us = now_us + timeout_us;
+		int64_t left_us = end_us - now_us;
 		if (left_us <= 0) {
 			pthread_mutex_unlock(&db->pool_lock);
 			return E_BUSY;

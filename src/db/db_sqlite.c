@@ -279,11 +279,11 @@ static int64_t sq_i64(struct rows *base, int col)
 static struct str sq_bytes(struct rows *base, int col, bool text)
 {
 	sqlite3_stmt *s = ((struct srows *)base)->stmt->s;
-	if (sqlite3_column_type(s, col) == SQLITE_NULL)
-		return STR_NULL;
 	const void *p = text ? (const void *)sqlite3_column_text(s, col) : sqlite3_column_blob(s, col);
-	/* A blob of no bytes reads as a NULL pointer, which would say "absent". */
-	return p ? str_n(p, (size_t)sqlite3_column_bytes(s, col)) : STR("");
+	if (p)
+		return str_n(p, (size_t)sqlite3_column_bytes(s, col));
+	/* A blob of no bytes reads as a NULL pointer too. */
+	return sqlite3_column_type(s, col) == SQLITE_NULL ? STR_NULL : STR("");
 }
 
 static bool sq_is_null(struct rows *base, int col)
@@ -529,8 +529,16 @@ static int file_create(const char *path, char **why)
 	return E_DB;
 }
 
+/* They cost a lock, shared by all threads, with every allocation. Refused, and no harm, once SQLite is in use. */
+static void no_memory_statistics(void)
+{
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static int sq_start(struct db *db, char **why)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, no_memory_statistics);
 	struct engine *e = calloc(1, sizeof *e);
 	must(e != NULL);
 	db->engine = e;
