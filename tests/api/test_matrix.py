@@ -163,6 +163,8 @@ def worlds(people):
     def world(caller, fresh=False):
         if fresh or caller not in made:
             made[caller] = World(people, caller)
+        elif caller != 'anonymous':
+            made[caller].device = Device(people[caller], made[caller].share).id  # devices end with each test
         return made[caller]
     return world
 

@@ -278,21 +278,21 @@ def test_frames_that_are_too_large_or_binary(server, alice, share):
     run(go())
 
 
-def test_sockets_of_one_user_are_bounded(server, alice, share):
-    device = Device(alice, share)
+def test_sockets_of_one_user_are_bounded(server, eve, share):
+    device = Device(eve, share)
 
     async def go():
         sockets = []
         await asyncio.sleep(0.3)  # the sockets of the tests before are gone
         try:
             for _ in range(64):
-                sockets.append(await sync_socket(server, alice, device.id))
+                sockets.append(await sync_socket(server, eve, device.id))
                 await ready(sockets[-1])
-            assert await code_of(sync_socket(server, alice, device.id)) == 1013
+            assert await code_of(sync_socket(server, eve, device.id)) == 1013
         finally:
             await asyncio.gather(*(ws.close() for ws in sockets))
         await asyncio.sleep(0.3)
-        async with sync_socket(server, alice, device.id) as ws:
+        async with sync_socket(server, eve, device.id) as ws:
             assert (await ready(ws))['type'] == 'pong'
     run(go())
 
