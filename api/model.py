@@ -292,7 +292,7 @@ class Operation:
             named += ['AUTH_TOKEN_INVALID', 'AUTHZ_USER_SUSPENDED']
         if self.permission not in ('public', 'authenticated'):
             named += ['NOT_FOUND', 'PERMISSION_DENIED']
-        if any(f.source == 'query' for f in self.fields) or self.body or self.form:
+        if any(f.source == 'query' or (f.source == 'path' and f.kind not in ('id', 'rid')) for f in self.fields) or self.body or self.form:
             named += ['VALIDATION_ERROR']
         named += ['RATE_LIMITED', 'INTERNAL', 'OVERLOADED']
         unknown = [c for c in named if c not in errors]

@@ -23,7 +23,8 @@ unsigned role_rights(enum role role)
 
 bool access_is_admin(const struct ctx *ctx)
 {
-	return ctx->who && ctx->who->admin != ADMIN_NONE && ctx->who->tenant_id == ctx->tenant_id;
+	return ctx->who && ctx->who->admin != ADMIN_NONE && ctx->who->tenant_id == ctx->tenant_id &&
+	       (ctx->who->scopes & (SCOPE_TENANT_ADMIN | SCOPE_PARTNER_ADMIN));
 }
 
 void access_forget(struct dtx *t)

@@ -67,7 +67,7 @@ static void people(struct testing *t)
 		    .tenant_id = i < TESTING_USERS ? t->tenant_id : t->other_tenant_id,
 		    .user_id = idgen_next(&t->ids),
 		    .admin = i == 0 ? ADMIN_TENANT : ADMIN_NONE,
-		    .scopes = SCOPE_FILES_READ | SCOPE_FILES_WRITE,
+		    .scopes = SCOPE_FILES_READ | SCOPE_FILES_WRITE | (i == 0 ? SCOPE_TENANT_ADMIN : 0),
 		    .email = str_c(emails[i]),
 		    .name = str_c(names[i]),
 		    .device_id = STR_NULL,

@@ -93,7 +93,7 @@ static int delete_op(struct dtx *t, void *arg)
 {
 	const struct node_delete *in = arg;
 	struct node n;
-	int err = node_load(t, in->id, NODE_FOLDER, RIGHT_DELETE | (in->permanent ? NODE_WITH_TRASH : 0), &n);
+	int err = node_load(t, in->id, NODE_FOLDER, RIGHT_DELETE | NODE_WITH_TRASH, &n); /* deleted again: success */
 	if (err)
 		return err;
 	return in->permanent ? node_purge(t, &n, in->device_id) : node_trash(t, &n, in->device_id);

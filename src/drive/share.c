@@ -354,7 +354,7 @@ static bool patch_merge(const struct share_patch *in, struct share *s)
 	if (in->name.p)
 		s->name = in->name;
 	if (in->has_description)
-		s->description = in->description;
+		s->description = in->description.n ? in->description : STR_NULL;
 	if (in->has_quota) {
 		s->has_quota = !in->quota_none;
 		s->quota_bytes = in->quota_none ? 0 : in->quota_bytes;
@@ -407,8 +407,10 @@ int drive_share_patch(struct ctx *ctx, const struct share_patch *in, struct shar
 static int delete_op(struct dtx *t, void *arg)
 {
 	struct share s;
-	int err = share_load(t, *(int64_t *)arg, RIGHT_OWNER, &s);
+	int err = share_load(t, *(int64_t *)arg, RIGHT_OWNER | SHARE_WITH_TRASH, &s);
 	int64_t now = clock_now(t->ctx->clock);
+	if (!err && s.deleted_at)
+		return 0;
 	if (!err)
 		err = tx_exec(t->tx, "update shares set deleted_at = $2, modified_at = $2 where id = $1",
 		              DB_ARGS(V_I(s.id), V_I(now)), NULL);

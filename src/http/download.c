@@ -125,7 +125,7 @@ static void multi(struct ctx *ctx, struct stream *s, const struct ranges *r, str
 static enum range_result choose(struct ctx *ctx, const struct request *req, struct download *d, struct ranges *r)
 {
 	struct str start = request_query(req, ctx->arena, "range_start"), end = request_query(req, ctx->arena, "range_end");
-	if (start.p || end.p)
+	if (!request_header(req, STR("range")).p && (start.p || end.p)) /* the header wins */
 		return range_query(start, end, d->size_bytes, r);
 	if (!if_range_holds(request_header(req, STR("if-range")), d->etag, d->mtime_us))
 		return RANGE_WHOLE;

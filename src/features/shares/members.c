@@ -59,8 +59,8 @@ int member_update(struct ctx *ctx, const struct MemberUpdateIn *in, struct Membe
 	    .share_id = in->share_id,
 	    .principal = in->principal_id,
 	    .role = role_of(in->body.role),
-	    .has_expires = in->body.has_expires_at,
-	    .expires_at = in->body.expires_at,
+	    .has_expires = in->body.given_expires_at,
+	    .expires_at = in->body.has_expires_at ? in->body.expires_at : 0,
 	};
 	struct member m;
 	int err = drive_member_patch(ctx, &patch, &m);

@@ -49,7 +49,8 @@ int share_update(struct ctx *ctx, const struct ShareUpdateIn *in, struct Share *
 	    .name = in->body.name,
 	    .has_description = in->body.description.p != NULL,
 	    .description = in->body.description,
-	    .has_quota = in->body.has_quota_bytes,
+	    .has_quota = in->body.given_quota_bytes,
+	    .quota_none = !in->body.has_quota_bytes,
 	    .quota_bytes = in->body.quota_bytes,
 	};
 	struct share s;
