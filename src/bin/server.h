@@ -98,4 +98,12 @@ struct str server_openapi(void);
 int node_lease_take(struct drive *drive, void (*lost)(void), struct node_lease **out, int64_t *number);
 void node_lease_drop(struct node_lease *lease);
 
+/* ---- background work ---- */
+
+/* A thread that does drive/housekeeping.h's rounds until it is stopped (NULL: nothing to stop). Before the drive and the
+ * metrics go. */
+struct metrics;
+struct housekeeper *housekeeper_start(struct drive *drive, struct metrics *metrics);
+void housekeeper_stop(struct housekeeper *h);
+
 #endif

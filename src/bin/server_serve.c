@@ -48,6 +48,7 @@ struct serving {
 	struct hub *hub;
 	struct fanout *fanout;
 	struct http_server *server;
+	struct housekeeper *housekeeper;
 	char *url;
 	char *login_url;
 };
@@ -97,10 +98,6 @@ static int64_t read_bulk_queue(void *arg)
 {
 	return (int64_t)lane_queued(((struct serving *)arg)->bulk);
 }
-static int64_t read_sockets(void *arg)
-{
-	return (int64_t)hub_count(((struct serving *)arg)->hub);
-}
 
 static void write_store(struct buf *out, const char *name, void *arg)
 {
@@ -135,7 +132,6 @@ static void register_metrics(struct serving *s)
 	              read_meta_queue, s);
 	metrics_gauge(s->metrics, "scaidrive_queue_depth", "Requests that wait for a worker.", "queue=\"bulk\"",
 	              read_bulk_queue, s);
-	metrics_gauge(s->metrics, "scaidrive_sync_websocket_connections", "Open WebSockets.", NULL, read_sockets, s);
 	metrics_family(s->metrics, "scaidrive_store_total", METRIC_COUNTER, "Work of the chunk store.", write_store, s);
 	metrics_family(s->metrics, "scaidrive_auth_total", METRIC_COUNTER, "Tokens checked, by how.", write_auth, s);
 }
@@ -189,6 +185,7 @@ static int start_http(struct serving *s)
 
 static void stop_http(struct serving *s)
 {
+	housekeeper_stop(s->housekeeper);
 	if (s->fanout)
 		fanout_stop(s->fanout);
 	if (s->server)
@@ -332,6 +329,7 @@ static void trim_when_quiet(struct db *db)
 	db_counts(db, &c);
 	int64_t now = c.reads + c.writes;
 	if (now == seen && now != trimmed) {
+		db_trim(db);
 		malloc_trim(1 << 20);
 		trimmed = now;
 	}
@@ -381,6 +379,7 @@ static int run_serve(struct args *args)
 	if (!code) {
 		s.url = listener_url(&s);
 		note_address(&s);
+		s.housekeeper = housekeeper_start(&s.rt.drive, s.metrics);
 		log_info("listening", LOG_C("url", s.url), LOG_I("port", http_server_port(s.server)), LOG_C("version", SD_VERSION),
 		         LOG_C("database", db_engine(s.rt.db)));
 		if (greeting)

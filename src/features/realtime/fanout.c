@@ -255,5 +255,5 @@ static int64_t connections(void *arg)
 
 void realtime_metrics(struct metrics *m, struct hub *hub)
 {
-	metrics_gauge(m, "scaidrive_websocket_connections", "Open WebSockets.", NULL, connections, hub);
+	metrics_gauge(m, "scaidrive_sync_websocket_connections", "Open WebSockets.", NULL, connections, hub);
 }

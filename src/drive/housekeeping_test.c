@@ -1,0 +1,167 @@
+/* Rounds of housekeeping against a clock that the test moves, on both engines. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/limits.h"
+#include "drive/drive_testing.h"
+#include "drive/housekeeping.h"
+#include "drive/version.h"
+
+static struct testing t;
+static const char *pg;
+static struct arena arena;
+static struct ctx bob;
+static int64_t share;
+
+static int setup(void **state)
+{
+	(void)state;
+	testing_open(&t, pg);
+	arena_init(&arena);
+	bob = testing_ctx(&t, &arena, &t.users[1]);
+	share = testing_share(&bob, "Files");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	testing_close(&t);
+	arena_fini(&arena);
+	return 0;
+}
+
+static struct housekeeping_round run(void)
+{
+	struct housekeeping_round r;
+	assert_int_equal(housekeeping_run(&t.drive, NULL, &r), 0);
+	return r;
+}
+
+static void later(int64_t s)
+{
+	t.clock.offset_us += SECONDS_US(s);
+}
+
+struct rows_of {
+	const char *sql;
+	int n;
+	int64_t at;
+};
+
+static int insert_op(struct tx *tx, void *arg)
+{
+	struct rows_of *in = arg;
+	int err = 0;
+	for (int i = 0; !err && i < in->n; i++) {
+		struct str key = arena_fmt(&arena, "key-%lld-%d", (long long)in->at, i);
+		err = tx_exec(tx, in->sql, DB_ARGS(V_T(key), V_B(key), V_I(in->at)), NULL);
+	}
+	return err;
+}
+
+static void insert(const char *sql, int n, int64_t at)
+{
+	struct rows_of in = {sql, n, at};
+	assert_int_equal(db_write(t.db, 0, insert_op, &in), 0);
+}
+
+static const char op[] =
+    "insert into op_results (device, op_id, err, status, change_type, resource_kind, resource_id, version_id, version,"
+    " parent_id, conflict_id, seq, detail, created_at)"
+    " select 1, $1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, null, $3 where length($2) > 0";
+static const char key[] =
+    "insert into idempotency (user_id, key, operation, request_hash, resource_kind, resource_id, created_at)"
+    " values (1, $1, 'x', $2, 1, 1, $3)";
+static const char login[] =
+    "insert into login_attempts (key, attempts, window_end) select $2, 1, $3 where $1 <> ''";
+
+static void test_lease(void **state)
+{
+	(void)state;
+	assert_true(run().ran);
+	assert_false(run().ran); /* another node, at the same time */
+	later(HOUSEKEEPING_PERIOD_S - 2);
+	assert_false(run().ran);
+	later(3);
+	assert_true(run().ran);
+	t.clock.offset_us -= SECONDS_US(86400); /* the clock was a day ahead */
+	assert_true(run().ran);
+	assert_int_equal(testing_i64(&t, "select count(*) from leases where name = 'housekeeping'"), 1);
+}
+
+static void test_stages(void **state)
+{
+	(void)state;
+	struct node f;
+	struct version_result r;
+	assert_int_equal(testing_file(&t, &bob, share, 0, "f", STR("one"), &f), 0);
+	struct content *content = testing_content(&t, t.tenant_id, STR("staged"));
+	struct version_put in = {.replace_file_id = f.id, .staged = true, .content = content};
+	assert_int_equal(drive_file_put(&bob, &in, &r), 0);
+	content_free(content);
+	assert_int_equal(testing_i64(&t, "select sum(used_bytes) from shares"), 9);
+	struct housekeeping_round round = run();
+	assert_true(round.ran);
+	assert_int_equal(round.removed[HOUSEKEEPING_STAGES], 0);
+	later(24 * 3600 + 1);
+	round = run();
+	assert_int_equal(round.removed[HOUSEKEEPING_STAGES], 1);
+	assert_int_equal(testing_i64(&t, "select sum(used_bytes) from shares"), 3);
+	assert_int_equal(testing_i64(&t, "select count(*) from versions"), 1);
+}
+
+static void test_ages(void **state)
+{
+	(void)state;
+	int64_t now = clock_now(&t.clock.clock), old = now - MILLIS_US(LIMIT_OP_RESULT_MS) - SECONDS_US(5);
+	insert(op, HOUSEKEEPING_STEP_ROWS + 20, old);
+	insert(op, 3, now);
+	insert(key, 7, old);
+	insert(key, 2, now);
+	insert(login, 4, now - 1);
+	insert(login, 1, now + SECONDS_US(600));
+	struct housekeeping_round r = run();
+	assert_true(r.ran);
+	assert_int_equal(r.removed[HOUSEKEEPING_OPS], HOUSEKEEPING_STEP_ROWS + 20);
+	assert_int_equal(r.removed[HOUSEKEEPING_KEYS], 7);
+	assert_int_equal(r.removed[HOUSEKEEPING_LOGINS], 4);
+	assert_int_equal(testing_i64(&t, "select count(*) from op_results"), 3);
+	assert_int_equal(testing_i64(&t, "select count(*) from idempotency"), 2);
+	assert_int_equal(testing_i64(&t, "select count(*) from login_attempts"), 1);
+}
+
+static void test_stop(void **state)
+{
+	(void)state;
+	static const _Atomic bool stop = true;
+	struct housekeeping_round r;
+	insert(login, 4, 1);
+	assert_int_equal(housekeeping_run(&t.drive, &stop, &r), 0);
+	assert_true(r.ran);
+	assert_int_equal(testing_i64(&t, "select count(*) from login_attempts"), 4);
+	later(HOUSEKEEPING_PERIOD_S + 1);
+	assert_int_equal(run().removed[HOUSEKEEPING_LOGINS], 4);
+}
+
+#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+static int run_all(const char *name)
+{
+	const struct CMUnitTest tests[] = {CASE(test_lease), CASE(test_stages), CASE(test_ages), CASE(test_stop)};
+	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+	int failed = run_all("housekeeping on sqlite");
+	pg = getenv("SCAIDRIVE_TEST_PG");
+	if (pg && *pg)
+		failed += run_all("housekeeping on postgresql");
+	return failed;
+}
