@@ -202,7 +202,7 @@ static int read_framing(struct exchange *x)
 				return ctx_fail(&x->ctx, E_BAD_REQUEST, "The Content-Length is malformed.");
 			have_length = true;
 		} else if (str_ieq(name, STR("transfer-encoding"))) {
-			if (x->chunked || !str_ieq(str_trim(value), STR("chunked")))
+			if (x->chunked || !str_ieq(value, STR("chunked")))
 				return ctx_fail(&x->ctx, E_BAD_REQUEST, "The Transfer-Encoding is not supported.");
 			x->chunked = true;
 		}

@@ -262,11 +262,25 @@ void on_completed(void *cls, struct MHD_Connection *con, void **slot, enum MHD_R
 	flight_unref(f);
 }
 
+struct header_walk {
+	struct exchange *x;
+	const char *end; /* of the last value */
+	bool odd;
+};
+
+/* MHD reads what it should refuse: it takes a folded line for more of the header's name (so that "Transfer-Encoding"
+ * vanishes from our sight and its own), a bare CR or LF for a line's end, and cuts at a NUL. As it splits the text in
+ * place, each value must stand right behind its name, and each name CR LF behind the value before. */
 static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n,
                                  const char *value, size_t value_n)
 {
+	struct header_walk *w = cls;
 	(void)kind;
-	return exchange_header(cls, str_n(name, name_n), str_n(value ? value : "", value_n)) ? MHD_YES : MHD_NO;
+	w->odd |= !value || value <= name + name_n || (w->end && name != w->end + 2);
+	for (const char *p = name + name_n + 1; !w->odd && p < value; p++)
+		w->odd = *p != ' ' && *p != '\t';
+	w->end = value + value_n;
+	return exchange_header(w->x, str_n(name, name_n), str_n(value ? value : "", value_n)) ? MHD_YES : MHD_NO;
 }
 
 /* inet_ntop formats with sprintf, which costs more than the rest of begin(). */
@@ -321,19 +335,23 @@ static enum MHD_Result begin(struct flight *f, const char *method)
 {
 	struct exchange *x = f->x;
 	int wanted = MHD_get_connection_values(f->con, MHD_HEADER_KIND, NULL, NULL);
-	int taken = MHD_get_connection_values_n(f->con, MHD_HEADER_KIND, on_header, x);
+	struct header_walk walk = {.x = x};
+	int taken = MHD_get_connection_values_n(f->con, MHD_HEADER_KIND, on_header, &walk);
 	f->step = exchange_begin(x, str_c(method), f->target, peer_of(f));
 	bool body = x->chunked || x->content_length > 0;
 	if (f->step != STEP_REPLY && taken < wanted)
 		exchange_fail(x, E_HEADERS_TOO_LARGE);
-	else if (f->step != STEP_REPLY && atomic_load(&f->server->stopping))
+	else if (f->step != STEP_REPLY && walk.odd) {
+		ctx_fail(&x->ctx, E_BAD_REQUEST, "A header is malformed.");
+		exchange_fail(x, E_BAD_REQUEST);
+	} else if (f->step != STEP_REPLY && atomic_load(&f->server->stopping))
 		exchange_fail(x, E_SHUTDOWN);
 	else if (f->step == STEP_SOCKET)
 		check_socket(f, body);
 	if (x->finished) {
 		/* a reply to this first call ends the connection: right for a body that we do not want to read, and
 		 * where it is in doubt where the request ends */
-		f->close_after = body || x->err == E_BAD_REQUEST;
+		f->close_after = body || walk.odd || x->err == E_BAD_REQUEST;
 		flight_respond(f);
 		return f->close_after ? send_reply(f) : MHD_YES;
 	}
