@@ -218,16 +218,16 @@ static int step_run(struct apply_batch *b, struct dtx *t, size_t i)
 static int batch_begin(struct dtx *t, struct apply_batch *b)
 {
 	struct share share;
-	int64_t head;
+	int64_t position;
 	int err = device_load(t, b->in->device_id, &b->device);
 	if (!err)
 		err = share_load(t, b->in->share_id, RIGHT_WRITE, &share);
-	if (!err)
-		err = drive_head(t, &head);
-	/* in a later transaction the head is the one that this request's own changes moved */
-	if (!err && b->in->base_cursor > head)
-		err = ctx_fail(t->ctx, E_CURSOR_INVALID, "base_cursor lies beyond the end of the log.");
-	return err;
+	if (err || b->in->base_cursor < 0)
+		return err;
+	/* In a later transaction the head is the one that this request's own changes moved. A position that the log no longer
+	 * reaches back to says nothing about what others did since. */
+	err = cursor_check(t, arena_fmt(t->ctx->arena, "%lld", (long long)b->in->base_cursor), &position);
+	return err == E_CURSOR_INVALID ? ctx_fail(t->ctx, err, "base_cursor is not in the log; read a snapshot.") : err;
 }
 
 static int batch_op(struct dtx *t, void *arg)
