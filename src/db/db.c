@@ -337,6 +337,14 @@ int db_ping(struct db *db)
 	return err;
 }
 
+void db_trim(struct db *db)
+{
+	pthread_mutex_lock(&db->pool_lock);
+	for (int i = 0; i < db->n_idle && db->driver->trim; i++)
+		db->driver->trim(db->idle[i]);
+	pthread_mutex_unlock(&db->pool_lock);
+}
+
 /* ---- writers ---- */
 
 /* Runs the members in one transaction. *rest gets those the group had no time for. Not 0: none was committed. */

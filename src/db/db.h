@@ -54,6 +54,8 @@ struct db_counts {
 void db_counts(struct db *db, struct db_counts *out);
 /* Answers within a second whether the database can be read. */
 int db_ping(struct db *db);
+/* Gives back what idle connections keep in memory only to be faster. */
+void db_trim(struct db *db);
 
 /* Brings the schema up: applies the numbered migrations that are missing, each in one transaction. Refuses a schema
  * that is newer than this program (E_DB, *why says so). Safe to interrupt and to run from several processes. */

@@ -60,6 +60,7 @@ struct db_driver {
 	/* False when an idle connection is known to be gone. */
 	bool (*alive)(struct conn *c);
 	int (*ping)(struct conn *c, int64_t timeout_us);
+	void (*trim)(struct conn *c); /* NULL: nothing to give back */
 
 	int (*begin_read)(struct conn *c);
 	/* Locks the tenant. */

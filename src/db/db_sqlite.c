@@ -469,6 +469,11 @@ static int sq_ping(struct conn *c, int64_t timeout_us)
 	return err;
 }
 
+static void sq_trim(struct conn *c)
+{
+	sqlite3_db_release_memory(sc(c)->db);
+}
+
 /* ---- the engine ---- */
 
 static void checkpoint(struct engine *e, struct sconn *c, bool truncate)
@@ -596,6 +601,7 @@ const struct db_driver db_driver_sqlite = {
     .disconnect = sq_disconnect,
     .alive = sq_alive,
     .ping = sq_ping,
+    .trim = sq_trim,
     .begin_read = sq_begin_read,
     .begin_write = sq_begin_write,
     .commit = sq_commit,

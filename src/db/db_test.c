@@ -187,6 +187,8 @@ static void test_values(void **state)
 	assert_int_equal(insert(5, INT64_MAX), 0);
 	assert_true(one("select sum(id) from t where id > 1") == INT64_MAX);
 	assert_int_equal(db_ping(db), 0);
+	db_trim(db);
+	assert_int_equal(one("select sum(small) from t"), -32768);
 }
 
 static int two_open_op(struct tx *tx, void *arg)
@@ -566,6 +568,7 @@ static void test_inline(void **state)
 	assert_int_equal(db_read(db, insert_op, &(struct row){.id = 9}), E_DB);
 	assert_int_equal(one("select count(*) from t"), 3);
 	assert_int_equal(db_ping(db), 0);
+	db_trim(db);
 	db_close(db);
 	open_db(false); /* and closed at once by teardown */
 }
