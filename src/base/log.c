@@ -44,9 +44,9 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
 	buf_lit(&line, "\",\"msg\":");
 	json_put_str(&line, str_c(msg));
 	for (; fields->key; fields++) {
-		buf_char(&line, ',');
-		json_put_str(&line, str_c(fields->key));
-		buf_char(&line, ':');
+		buf_lit(&line, ",\""); /* keys are ours and plain */
+		buf_str(&line, str_c(fields->key));
+		buf_lit(&line, "\":");
 		if (fields->is_int)
 			buf_i64(&line, fields->i);
 		else
