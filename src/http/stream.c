@@ -107,7 +107,7 @@ enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
 	bool failed = f->failed;
 	pthread_mutex_unlock(&f->lock);
 	if (failed) { /* the reply is made: read on for a while, so that the client sees it */
-		if (f->received > DRAIN_MAX && x->content_length > 2 * (int64_t)DRAIN_MAX)
+		if (f->received > DRAIN_MAX && (x->content_length < 0 || x->content_length > 2 * (int64_t)DRAIN_MAX))
 			return MHD_NO;
 		*n = 0;
 	}
