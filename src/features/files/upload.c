@@ -73,7 +73,9 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 		return ctx_invalid(ctx, "body", STR("file"), "value_error", "one file a request");
 	u->has_file = true;
 	u->filename = arena_str(ctx->arena, base_name(part->filename));
-	u->mime = is_generic(part->content_type) ? STR_NULL : arena_str(ctx->arena, part->content_type);
+	/* PostgreSQL takes no text that is not UTF-8 */
+	bool usable = !is_generic(part->content_type) && str_is_utf8(part->content_type);
+	u->mime = usable ? arena_str(ctx->arena, part->content_type) : STR_NULL;
 	if (u->body_bytes > ctx->drive->file_max_bytes + (1 << 20))
 		return too_large(ctx);
 
