@@ -1,5 +1,6 @@
 /* Random operations by two people on two shares; after every step the books must balance: bytes, rows, numbers of the
  * log. The seed is printed when a step fails (SCAIDRIVE_TEST_SEED, SCAIDRIVE_TEST_STEPS repeat it). Both engines. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -291,12 +292,80 @@ static void test_books(void **s)
 			print_message("operation %d: done %d refused %d\n", i, done[i], refused[i]);
 }
 
+/* ---- the same request several times at once ---- */
+
+enum { TWINS = 8 };
+
+struct twin {
+	pthread_t thread;
+	const struct content *content;
+	int err, apply_err;
+	int64_t file_id, folder_id;
+	enum apply_status status;
+};
+
+static pthread_barrier_t start;
+
+static void *twin_run(void *arg)
+{
+	struct twin *w = arg;
+	struct arena a;
+	struct version_result r;
+	struct apply_out out;
+	arena_init(&a);
+	struct ctx c = testing_ctx(&t, &a, &t.users[1]);
+	struct version_put in = {.share_id = shares[0], .name = STR("twin"), .content = w->content};
+	struct apply_change change = {.op_id = STR("op"), .resource = {ID_FOLDER, 0}, .type = CHANGE_CREATED,
+	                              .new_path = STR("/twins")};
+	struct apply_in apply = {STR("dev-0"), shares[0], RESOLVE_KEEP_BOTH, -1, &change, 1};
+	c.idempotency_key = STR("twins");
+	pthread_barrier_wait(&start);
+	w->err = drive_file_put(&c, &in, &r);
+	w->file_id = w->err ? 0 : r.node.id;
+	c.idempotency_key = STR_NULL;
+	w->apply_err = drive_apply(&c, &apply, &out);
+	w->status = w->apply_err ? APPLY_FAILED : out.results[0].status;
+	w->folder_id = w->apply_err ? 0 : out.results[0].resource.n;
+	arena_fini(&a);
+	return NULL;
+}
+
+static void test_twins(void **s)
+{
+	(void)s;
+	struct twin twins[TWINS] = {0};
+	struct content *content = testing_content(&t, t.tenant_id, STR("the same"));
+	int64_t head = testing_i64(&t, "select max(seq) from tenants");
+	int applied = 0;
+	assert_int_equal(pthread_barrier_init(&start, NULL, TWINS), 0);
+	for (int i = 0; i < TWINS; i++) {
+		twins[i].content = content;
+		assert_int_equal(pthread_create(&twins[i].thread, NULL, twin_run, &twins[i]), 0);
+	}
+	for (int i = 0; i < TWINS; i++)
+		pthread_join(twins[i].thread, NULL);
+	for (int i = 0; i < TWINS; i++) {
+		assert_int_equal(twins[i].err, 0);
+		assert_int_equal(twins[i].apply_err, 0);
+		assert_int_equal(twins[i].file_id, twins[0].file_id);
+		assert_int_equal(twins[i].folder_id, twins[0].folder_id);
+		assert_true(twins[i].status == APPLY_APPLIED || twins[i].status == APPLY_DUPLICATE);
+		applied += twins[i].status == APPLY_APPLIED;
+	}
+	assert_int_equal(applied, 1);
+	assert_int_equal(testing_i64(&t, "select max(seq) from tenants"), head + 2);
+	balance(0, 0, 0);
+	content_free(content);
+	pthread_barrier_destroy(&start);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 static int run_all(const char *name)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_books),
+	    CASE(test_twins),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
