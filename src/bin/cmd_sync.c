@@ -41,7 +41,8 @@ static void put_pair(struct buf *b, const char *key, struct str value)
 
 static void emit(struct buf *b)
 {
-	fwrite(b->p, 1, b->n, stdout);
+	if (b->n)
+		fwrite(b->p, 1, b->n, stdout);
 	fflush(stdout);
 	buf_fini(b);
 }

@@ -17,7 +17,8 @@ static void wipe(char **secret)
 
 static void put(struct buf *b)
 {
-	fwrite(b->p, 1, b->n, stdout);
+	if (b->n)
+		fwrite(b->p, 1, b->n, stdout);
 	buf_fini(b);
 }
 
