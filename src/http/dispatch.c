@@ -275,9 +275,13 @@ enum exchange_step exchange_begin(struct exchange *x, struct str method, struct 
 	req->path = str_cut(&req->query, '?');
 	name_request(x);
 	bool answered = false;
+	struct str decoded;
 	int err = read_framing(x);
 	if (!err)
 		err = find_route(x, &answered);
+	/* once, for all parameters: none may pass for absent because it cannot be read */
+	if (!err && !answered && !percent_decode(&x->arena, req->query, false, &decoded))
+		err = ctx_fail(&x->ctx, E_BAD_REQUEST, "The query is malformed.");
 	if (!err && !answered)
 		err = check_body(x);
 	if (err || answered) {

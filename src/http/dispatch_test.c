@@ -86,7 +86,10 @@ static void test_routes(void **state)
 {
 	(void)state;
 	expect("GET", "/a/1", 200, "one|1|");
-	expect("GET", "/a/1/?q=%zz", 200, "one|1|");
+	expect("GET", "/a/1/?q=%20x", 200, "one|1|");
+	expect("GET", "/a/1?q=%zz", 400, NULL);
+	expect("GET", "/a/1?x%=1", 400, NULL);
+	expect("GET", "/a/1?q=%ff", 400, NULL);
 	expect("HEAD", "/a/1", 200, "one|1|");
 	expect("GET", "http://host/a/1?q", 200, "one|1|");
 	expect("GET", "/a/trash", 200, "trash||");

@@ -22,7 +22,7 @@ struct str request_query(const struct request *r, struct arena *a, const char *n
 			continue;
 		if (!value.p)
 			value = STR("");
-		return percent_decode(a, value, true, &out) ? out : value; /* as sent: the reader of the value will refuse it */
+		return percent_decode(a, value, true, &out) ? out : STR_NULL;
 	}
 	return STR_NULL;
 }
