@@ -498,5 +498,9 @@ int main(void)
 	    T(many_changes_in_order),
 	    T(rights_are_asked),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	world_pg = getenv("SCAIDRIVE_TEST_PG");
+	if (world_pg && *world_pg)
+		failed += cmocka_run_group_tests(tests, NULL, NULL);
+	return failed;
 }

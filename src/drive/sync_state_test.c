@@ -278,5 +278,9 @@ int main(void)
 	    T(a_newer_edit_is_not_overwritten),
 	    T(a_delete_that_met_an_edit_is_settled),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	world_pg = getenv("SCAIDRIVE_TEST_PG");
+	if (world_pg && *world_pg)
+		failed += cmocka_run_group_tests(tests, NULL, NULL);
+	return failed;
 }

@@ -72,6 +72,14 @@ static inline void person_init(struct world *w, struct person *p, const char *em
 	world_ok(&p->ctx, drive_device_register(&p->ctx, &in, &d));
 }
 
+/* The URL of a PostgreSQL database that the tests may empty; NULL: SQLite. */
+static const char *world_pg;
+
+static inline int world_sql(struct tx *tx, void *arg)
+{
+	return tx_exec(tx, arg, DB_NO_ARGS, NULL);
+}
+
 static inline struct world *world_new(void)
 {
 	struct world *w = calloc(1, sizeof *w);
@@ -82,7 +90,11 @@ static inline struct world *world_new(void)
 	idgen_init(&w->ids, &clock_system, 0);
 	char url[128], *why = NULL;
 	snprintf(url, sizeof url, "sqlite:%s/db", w->dir);
-	assert_int_equal(db_open(&(struct db_config){.url = url, .inline_writes = true}, &w->db, &why), 0);
+	assert_int_equal(db_open(&(struct db_config){.url = world_pg ? world_pg : url, .inline_writes = true}, &w->db, &why), 0);
+	if (world_pg) {
+		assert_int_equal(db_write(w->db, 0, world_sql, "drop schema public cascade"), 0);
+		assert_int_equal(db_write(w->db, 0, world_sql, "create schema public"), 0);
+	}
 	assert_int_equal(db_migrate(w->db, schema_migrations, schema_n_migrations, &why), 0);
 	assert_int_equal(disk_posix_open(w->dir, &w->disk), 0);
 	struct store_config sc = {w->disk, w->db, &w->ids, &clock_system};
