@@ -153,6 +153,7 @@ static int open_all(struct runtime *rt, bool serve)
 	    .drive = &rt->drive,
 	    .issuer = config_text(rt->config, CFG_AUTH_ISSUER),
 	    .ttl_s = config_int(rt->config, CFG_AUTH_TOKEN_TTL),
+	    .refresh_ttl_s = config_int(rt->config, CFG_AUTH_REFRESH_TTL),
 	    .login = {config_int(rt->config, CFG_AUTH_LOGIN_ATTEMPTS), config_int(rt->config, CFG_AUTH_LOGIN_WINDOW)},
 	};
 	int err = tokens_open(&rt->ctx, &t, &rt->tokens);

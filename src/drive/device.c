@@ -238,6 +238,9 @@ static int delete_op(struct dtx *t, void *arg)
 		err = tx_exec(t->tx, "delete from device_cursors where device = $1", DB_ARGS(V_I(d.id)), NULL);
 	if (!err)
 		err = tx_exec(t->tx, "delete from device_preferences where device = $1", DB_ARGS(V_I(d.id)), NULL);
+	if (!err) /* its sign-ins end with it */
+		err = tx_exec(t->tx, "delete from refresh_families where user_id = $1 and device_id = $2",
+		              DB_ARGS(V_I(t->ctx->who->user_id), V_T(d.device_id)), NULL);
 	if (!err)
 		err = tx_exec(t->tx, "delete from devices where id = $1", DB_ARGS(V_I(d.id)), NULL);
 	return err;

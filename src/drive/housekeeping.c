@@ -10,6 +10,7 @@ const char *const housekeeping_names[HOUSEKEEPING_KINDS] = {
     [HOUSEKEEPING_OPS] = "operation_results",
     [HOUSEKEEPING_KEYS] = "idempotency_keys",
     [HOUSEKEEPING_LOGINS] = "sign_ins",
+    [HOUSEKEEPING_REFRESH] = "refresh_tokens",
 };
 
 struct round {
@@ -146,5 +147,10 @@ int housekeeping_run(struct drive *drive, const _Atomic bool *stop, struct house
 		                "delete from login_attempts where key in"
 		                " (select key from login_attempts where window_end <= $1 order by window_end limit $2)",
 		                now, &out->removed[HOUSEKEEPING_LOGINS]);
+	if (!err)
+		err = sweep_old(&r,
+		                "delete from refresh_families where name in"
+		                " (select name from refresh_families where expires_at <= $1 order by expires_at limit $2)",
+		                now, &out->removed[HOUSEKEEPING_REFRESH]);
 	return err;
 }

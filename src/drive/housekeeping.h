@@ -1,5 +1,6 @@
 /* housekeeping: removes what has had its time. Staged versions that never became a head (D6), results of operations and
- * idempotency keys after 30 days (D4), counted sign-ins whose window is over.
+ * idempotency keys after 30 days (D4), counted sign-ins whose window is over, refresh tokens that were
+ * not used for too long.
  *
  * One round does a bounded amount of work in small writes, so that requests pass in between; what is left waits for the
  * next round. A lease row names when the next round may begin: among nodes that share a database, whoever finds it over
@@ -18,8 +19,9 @@ enum {
 	HOUSEKEEPING_STEPS = 200,    /* of one kind a round */
 };
 
-enum housekeeping_kind { HOUSEKEEPING_STAGES, HOUSEKEEPING_OPS, HOUSEKEEPING_KEYS, HOUSEKEEPING_LOGINS, HOUSEKEEPING_KINDS };
-/* "staged_versions", "operation_results", "idempotency_keys", "sign_ins" */
+enum housekeeping_kind { HOUSEKEEPING_STAGES, HOUSEKEEPING_OPS, HOUSEKEEPING_KEYS, HOUSEKEEPING_LOGINS,
+                         HOUSEKEEPING_REFRESH, HOUSEKEEPING_KINDS };
+/* "staged_versions", "operation_results", "idempotency_keys", "sign_ins", "refresh_tokens" */
 extern const char *const housekeeping_names[HOUSEKEEPING_KINDS];
 
 struct housekeeping_round {

@@ -32,6 +32,13 @@ static const char first[] =
     " /*clustered*/;\n"
     "create index login_attempts_end on login_attempts (window_end);\n"
 
+    /* What lets a login last (refresh.h). name: a digest, as are the tokens. A family counts while user_gen is the user's. */
+    "create table refresh_families (name bytea primary key, tenant_id bigint not null, user_id bigint not null,"
+    " user_gen bigint not null, device_id text, current bytea not null, sibling bytea, previous bytea,"
+    " created_at bigint not null, used_at bigint not null, expires_at bigint not null) /*clustered*/;\n"
+    "create index refresh_families_user on refresh_families (user_id, used_at);\n"
+    "create index refresh_families_end on refresh_families (expires_at);\n"
+
     "create table shares (id bigint primary key, tenant_id bigint not null, root_id bigint not null, name text not null,"
     " description text, share_type text not null, owner_kind smallint not null, owner_id bigint not null,"
     " is_public smallint not null default 0, deleted_at bigint not null default 0, quota_bytes bigint,"

@@ -15,7 +15,7 @@
 struct tokens {
 	struct drive *drive;
 	char *issuer;
-	int64_t ttl_s;
+	int64_t ttl_s, refresh_ttl_s;
 	struct login_limits login;
 
 	_Atomic int64_t looked_at;  /* monotonic: when the keys were last read */
@@ -173,6 +173,7 @@ int tokens_open(struct ctx *ctx, const struct tokens_config *config, struct toke
 	t->issuer = strdup(config->issuer);
 	must(t->issuer);
 	t->ttl_s = config->ttl_s;
+	t->refresh_ttl_s = config->refresh_ttl_s;
 	t->login = config->login;
 	pthread_mutex_init(&t->loading, NULL);
 	pthread_rwlock_init(&t->lock, NULL);
@@ -208,6 +209,11 @@ void tokens_close(struct tokens *t)
 const struct login_limits *tokens_login_limits(const struct tokens *t)
 {
 	return &t->login;
+}
+
+int64_t tokens_refresh_ttl_s(const struct tokens *t)
+{
+	return t->refresh_ttl_s;
 }
 
 uint64_t tokens_epoch(struct ctx *ctx, struct tokens *t)

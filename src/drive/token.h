@@ -16,12 +16,14 @@ struct tokens_config {
 	const char *issuer;
 	int64_t ttl_s; /* of a token got by signing in */
 	struct login_limits login;
+	int64_t refresh_ttl_s; /* of a refresh token that is not used (refresh.h) */
 };
 
 /* Makes the first key when there is none. */
 int tokens_open(struct ctx *ctx, const struct tokens_config *config, struct tokens **out);
 void tokens_close(struct tokens *t);
 const struct login_limits *tokens_login_limits(const struct tokens *t);
+int64_t tokens_refresh_ttl_s(const struct tokens *t);
 
 struct token_new {
 	const struct user *user;

@@ -45,7 +45,7 @@ static bool email_valid(struct str s)
 
 #define USER_COLUMNS \
 	"select u.id, u.tenant_id, u.email, u.name, u.status, u.admin_role, u.created_at, u.last_login_at, t.name," \
-	" u.password_hash from "
+	" u.password_hash, u.gen from "
 
 static struct user user_row(struct arena *a, struct rows *r)
 {
@@ -59,6 +59,7 @@ static struct user user_row(struct arena *a, struct rows *r)
 	    .created_at = rows_i64(r, 6),
 	    .last_login_at = rows_i64(r, 7),
 	    .tenant_name = arena_str(a, rows_text(r, 8)),
+	    .gen = rows_i64(r, 10),
 	};
 }
 

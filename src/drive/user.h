@@ -14,6 +14,7 @@ struct user {
 	struct str email, name, status, tenant_name;
 	enum admin_role admin;
 	int64_t created_at, last_login_at; /* microseconds; last_login_at 0: never */
+	int64_t gen;                       /* grows with every change of state or password */
 };
 
 struct user_new {

@@ -42,6 +42,8 @@ enum config_type { CONFIG_TEXT, CONFIG_INT, CONFIG_BOOL };
 	  "The iss claim of this server's own tokens") \
 	X(CFG_AUTH_TOKEN_TTL, "auth.token_ttl", CONFIG_INT, "3600", 60, 31622400, "seconds", false, \
 	  "Life of a token got by signing in") \
+	X(CFG_AUTH_REFRESH_TTL, "auth.refresh_ttl", CONFIG_INT, "7776000", 60, 31622400, "seconds", false, \
+	  "A sign-in ends when its refresh token was not used for so long") \
 	X(CFG_AUTH_LOGIN_ATTEMPTS, "auth.login_attempts", CONFIG_INT, "10", 1, 10000, "attempts", false, \
 	  "Failed sign-ins of one account from one address within the window before 429; twice that from all addresses") \
 	X(CFG_AUTH_LOGIN_WINDOW, "auth.login_window", CONFIG_INT, "900", 1, 86400, "seconds", false, \

@@ -271,6 +271,86 @@ def test_my_shares(alice, bob, eve, admin):
     assert mine['type'] == share['share_type'] and mine['owner_id'] == alice.me()['id'] and mine['used_bytes'] == 0
 
 
+TOKEN = '/api/v1/auth/token'
+
+
+def exchange(client, token, **more):
+    return client.post(TOKEN, data={'grant_type': 'refresh_token', 'refresh_token': token, **more})
+
+
+def test_refresh(private_server):
+    s = private_server({'auth.token_ttl': '600'})
+    c = s.client()
+    first = login(c, 'admin@example.com').json()['refresh_token']
+    r = exchange(c, first)
+    assert r.status_code == 200 and r.headers['cache-control'] == 'no-store'
+    body = r.json()
+    assert set(body) == {'access_token', 'token_type', 'expires_in', 'refresh_token'}
+    assert body['token_type'] == 'Bearer' and body['expires_in'] == 600 and body['refresh_token'] != first
+    assert s.client(token=body['access_token']).me()['email'] == 'admin@example.com'
+    s.restart()
+    lost = exchange(c, first)  # the answer above was lost
+    assert lost.status_code == 200
+    second = lost.json()['refresh_token']
+    third = exchange(c, second)
+    assert third.status_code == 200
+    r = exchange(c, first)  # two generations old
+    assert r.status_code == 401 and r.json()['error']['code'] == 'AUTH_TOKEN_INVALID'
+    assert exchange(c, third.json()['refresh_token']).status_code == 401  # the whole sign-in has ended
+    s.stop()
+    assert 'an old refresh token was used' in s.log()
+    for secret in (first, second, third.json()['refresh_token'], body['access_token']):
+        assert secret not in s.log()
+
+
+def test_refresh_is_a_form(anonymous):
+    assert exchange(anonymous, '').status_code == 422
+    assert exchange(anonymous, 'x' * 129).status_code == 422
+    assert exchange(anonymous, 'x').status_code == 401
+    assert exchange(anonymous, 'sdr_' + '0' * 96).status_code == 401
+    assert anonymous.post(TOKEN, data={'grant_type': 'password', 'refresh_token': 'x'}).status_code == 422
+    assert anonymous.post(TOKEN, data={'refresh_token': 'x'}).status_code == 422
+    assert anonymous.post(TOKEN, data={}).status_code in (415, 422)
+    assert anonymous.post(TOKEN, json={'grant_type': 'refresh_token', 'refresh_token': 'x'}).status_code == 415
+
+
+def test_what_ends_a_sign_in(private_server):
+    s = private_server()
+    c = s.client()
+    mail = 'alice@example.com'
+    s.run('user', 'password', '--email', mail, '--password', PASSWORD)
+
+    def sign_in(**more):
+        return login(c, mail, **more).json()
+    token = sign_in()['refresh_token']
+    s.run('user', 'password', '--email', mail, '--password', PASSWORD)
+    assert exchange(c, token).status_code == 401
+    token = sign_in()['refresh_token']
+    s.run('user', 'suspend', '--email', mail)
+    assert exchange(c, token).status_code == 403
+    s.run('user', 'activate', '--email', mail)
+    assert exchange(c, token).status_code == 401
+    bound, other = sign_in(device_id='dev_1'), sign_in(device_id='dev_2')
+    alice = s.client(token=bound['access_token'])
+    alice.ok('POST', '/api/v1/sync/devices', json={'device_id': 'dev_1', 'name': 'one', 'platform': 'linux', 'device_name': 'one'})
+    assert alice.delete('/api/v1/sync/devices/dev_1').status_code in (200, 204)
+    assert exchange(c, bound['refresh_token']).status_code == 401
+    assert exchange(c, other['refresh_token']).status_code == 200
+
+
+def test_parallel_exchanges(private_server):
+    """Of any number at once, all are answered and the sign-in goes on with one of the last two answers."""
+    from concurrent.futures import ThreadPoolExecutor
+    s = private_server()
+    c = s.client()
+    token = login(c, 'admin@example.com').json()['refresh_token']
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: exchange(c, token), range(8)))
+    assert {r.status_code for r in answers} == {200}
+    assert len({r.json()['refresh_token'] for r in answers}) == 8
+    assert exchange(c, token).status_code == 200
+
+
 def test_secrets_stay_out_of_the_log(private_server):
     s = private_server({'log.level': 'debug'})
     c = s.client()
