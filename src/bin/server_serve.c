@@ -329,6 +329,7 @@ static void trim_when_quiet(struct db *db)
 	db_counts(db, &c);
 	int64_t now = c.reads + c.writes;
 	if (now == seen && now != trimmed) {
+		db_trim(db);
 		malloc_trim(1 << 20);
 		trimmed = now;
 	}
