@@ -81,12 +81,15 @@ static void conflict_row(struct rows *r, struct arena *a, struct conflict *c)
 			c->type = (enum conflict_type)i;
 }
 
-/* Whether the caller may read the node that it is about; *yes false without a fault when not. */
-static int conflict_readable(struct dtx *t, const struct conflict *c, bool *yes)
+/* Whether the caller may read the node that it is about; *yes false without a fault when not. The path becomes the one
+ * of today: the recorded one may name folders of a share that the node has left. */
+static int conflict_readable(struct dtx *t, struct conflict *c, bool *yes)
 {
 	struct node n;
 	int err = node_load(t, c->resource.n, 0, RIGHT_READ | NODE_WITH_TRASH, &n);
 	*yes = !err;
+	if (!err)
+		c->path = n.path;
 	if (err == E_NOT_FOUND || err == E_FORBIDDEN) {
 		ctx_clear(t->ctx);
 		return 0;

@@ -23,7 +23,7 @@ struct conflict {
 	struct str device_id; /* STR_NULL: none was named */
 	struct rid resource;
 	enum conflict_type type;
-	struct str path;      /* when it was recorded */
+	struct str path;      /* when it was recorded; of a conflict that was read: as it is now */
 	int64_t base_version_id, local_version_id, server_version_id; /* 0: none (a delete has no version) */
 	int64_t copy_id;      /* the file made beside by KEEP_BOTH; 0: none */
 	enum resolve_strategy strategy;   /* what the writer named */

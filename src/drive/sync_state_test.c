@@ -264,6 +264,36 @@ static void a_delete_that_met_an_edit_is_settled(void **state)
 	assert_true(!m.in_trash && m.size_bytes == 5);
 }
 
+/* The file went to a share whose readers do not know the folders it came from. */
+static void a_conflict_names_no_foreign_path(void **state)
+{
+	struct world *w = *state;
+	struct person *eve = arena_new(&w->arena, struct person);
+	struct apply_result r;
+	struct node folder, moved;
+	struct share other;
+	struct member m;
+	struct conflict_list list;
+	person_init(w, eve, "eve@x", ROLE_NONE);
+	world_ok(&w->ann.ctx, drive_folder_create(&w->ann.ctx, &(struct folder_create){.share_id = w->share_id,
+	                                                                               .name = STR("merger")}, &folder));
+	struct node n = world_file(w, &w->ann, folder.id, "a.txt", "base");
+	world_edit(w, &w->ben, n.id, n.version_id, false, "ben's");
+	struct apply_change u = {.resource = {ID_FILE, n.id}, .type = CHANGE_UPDATED, .base_version_id = n.version_id};
+	u.version_id = world_edit(w, &w->ann, n.id, n.version_id, true, "ann's");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_MANUAL, -1, u, &r), 0);
+	assert_true(str_eq(r.conflict->path, STR("/merger/a.txt")));
+	world_ok(&w->ann.ctx, drive_share_create(&w->ann.ctx, &(struct share_create){.name = STR("Two"),
+	                                                                             .share_type = STR("project")}, &other));
+	world_ok(&w->ann.ctx, drive_member_add(&w->ann.ctx, &(struct member_add){other.id, {ID_USER, eve->user.id},
+	                                                                         ROLE_READER, 0}, &m));
+	struct node_place place = {.id = n.id, .target_share_id = other.id};
+	world_ok(&w->ann.ctx, drive_file_move(&w->ann.ctx, &place, &moved));
+	world_ok(&eve->ctx, drive_conflict_list(&eve->ctx, &(struct conflict_list_in){0}, &list));
+	assert_int_equal(list.n, 1);
+	assert_true(str_eq(list.items[0].path, STR("/a.txt")));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +307,7 @@ int main(void)
 	    T(a_conflict_is_settled_once),
 	    T(a_newer_edit_is_not_overwritten),
 	    T(a_delete_that_met_an_edit_is_settled),
+	    T(a_conflict_names_no_foreign_path),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	world_pg = getenv("SCAIDRIVE_TEST_PG");
