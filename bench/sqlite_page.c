@@ -34,7 +34,7 @@ int main(int argc, char **argv)
 	volatile int64_t sink = 0;
 	while (seconds(CLOCK_MONOTONIC) < end) {
 		int64_t n = 0;
-		sqlite3_bind_int64(st, 1, atoll(argv[2]));
+		sqlite3_bind_int64(st, 1, strtoll(argv[2], NULL, 10));
 		sqlite3_bind_int64(st, 2, cursor);
 		while (sqlite3_step(st) == SQLITE_ROW) {
 			cursor = sqlite3_column_int64(st, 0);

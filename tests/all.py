@@ -3,14 +3,16 @@
 Exit code 0 only when nothing failed. Options: --build DIR (default build-test), --only NAME (repeatable), --list.
 """
 import argparse
-import json
+import concurrent.futures
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import traceback
 import xml.etree.ElementTree as xml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -19,6 +21,7 @@ SANITIZERS = {
     'UBSAN_OPTIONS': 'print_stacktrace=1:halt_on_error=1',
     'LSAN_OPTIONS': 'print_suppressions=0',
 }
+STEPS = ['checks', 'clang', 'unit', 'sqlite', 'postgresql', 'interop', 'crash']
 
 
 class Tally:
@@ -89,6 +92,14 @@ class Steps:
         self.tally.add(step, passed, failed, n['skipped'], seconds, out)
         return failed == 0
 
+    def guarded(self, name, step, *args):
+        """A step that breaks is a failed step, not a lost one."""
+        begin = time.monotonic()
+        try:
+            step(*args)
+        except Exception:
+            self.tally.add(name, 0, 1, 0, time.monotonic() - begin, traceback.format_exc())
+
     # ---- steps ----
     def checks(self):
         self.pytest('checks', 'tests/checks', 'tests/api_generator', timeout=120)
@@ -108,70 +119,126 @@ class Steps:
         tests = code == 0 and self.sh(['meson', 'test', '-C', self.build, '--list'], 60)[1]
         if code == 0 and tests:
             # unit tests are not built by default; build them here, so that a step's time is its own
-            names = sorted(set(re.findall(r'[\w-]+$', tests, re.M)))
-            code, out, more = self.sh(['ninja', '-C', self.build, *('test-' + n for n in names)], 420)
+            self.unit_names = sorted({'test-' + n for n in re.findall(r'[\w-]+$', tests, re.M)})
+            code, out, more = self.sh(['ninja', '-C', self.build, *self.unit_names], 420)
             seconds += more
         self.tally.add('build', int(code == 0), int(code != 0), 0, seconds, out)
         return code == 0
 
+    def clang(self):
+        self.whole('clang', [sys.executable, 'tests/clang.py', self.build], 240)
+
+    def cluster(self):
+        """A throw-away PostgreSQL for the unit tests: (folder, how to make the URL of a fresh database), or None."""
+        folder = os.path.join(tempfile.mkdtemp(prefix='scaidrive-unit-'), 'pg')
+        os.chmod(os.path.dirname(folder), 0o755)
+        code, out, _ = self.sh(['tests/pg_cluster.sh', 'start', folder], 120)
+        if code:
+            print('     ' + out, flush=True)
+            shutil.rmtree(os.path.dirname(folder), ignore_errors=True)
+            return None
+        url = out.splitlines()[-1]
+
+        def fresh(name):
+            subprocess.run([os.path.join(os.environ.get('PG_BIN', '/usr/lib/postgresql/15/bin'), 'createdb'), '-h', folder, '-U', 'scaidrive', name],
+                           check=True, stdout=subprocess.DEVNULL)
+            return url.replace('///scaidrive?', f'///{name}?')
+        return folder, fresh
+
     def unit(self):
+        """Every unit test, two at a time; those that know both engines get a PostgreSQL database of their own."""
         begin = time.monotonic()
-        code, out, _ = self.sh(['meson', 'test', '-C', self.build, '--no-rebuild', '--print-errorlogs', '-t', '2'], 300)
-        passed = failed = skipped = 0
-        log = os.path.join(self.build, 'meson-logs', 'testlog.json')
-        for line in open(log, errors='replace') if os.path.exists(log) else []:
-            t = json.loads(line)
-            text = (t.get('stdout') or '') + (t.get('stderr') or '')
-            p, f, s = (sum(map(int, re.findall(r'\[\s+%s\s+\] (\d+) test' % word, text))) for word in ('PASSED', 'FAILED', 'SKIPPED'))
-            if t.get('result') not in ('OK', 'SKIP') and f == 0:
+        cluster = self.cluster()
+        names = sorted(n for n in os.listdir(self.build) if n.startswith('test-') and os.access(os.path.join(self.build, n), os.X_OK)
+                       and os.path.isfile(os.path.join(self.build, n)) and n in self.unit_names)
+        both = self.on_both()
+        counts, faults = [0, 0, 0], []
+
+        def one(name):
+            env = {'MALLOC_PERTURB_': '165'}
+            if name in both and cluster:
+                env['SCAIDRIVE_TEST_PG'] = cluster[1](re.sub(r'\W', '_', name))
+            code, out, seconds = self.sh([os.path.join(self.build, name)], 180, env)
+            p, f, s = (sum(map(int, re.findall(r'\[\s+%s\s+\] (\d+) test' % word, out))) for word in ('PASSED', 'FAILED', 'SKIPPED'))
+            if code and not f:
                 f = 1
-            if t.get('result') == 'OK' and p + s == 0:
+            if not code and p + s == 0:
                 p = 1
-            passed, failed, skipped = passed + p, failed + f, skipped + s
-        if code and not failed:
-            failed = 1
-        self.tally.add('unit tests', passed, failed, skipped, time.monotonic() - begin, out)
+            return name, p, f, s, out, seconds
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for name, p, f, s, out, seconds in pool.map(one, names):
+                counts = [a + b for a, b in zip(counts, (p, f, s))]
+                if f:
+                    faults.append(f'{name} ({seconds:.0f} s)\n{out}')
+                with open(os.path.join(self.logs, name + '.log'), 'w') as log:
+                    log.write(out)
+        if cluster:
+            self.sh(['tests/pg_cluster.sh', 'stop', cluster[0]], 60)
+            shutil.rmtree(os.path.dirname(cluster[0]), ignore_errors=True)
+        else:
+            counts[1] += 1
+            faults.append('no PostgreSQL for the unit tests')
+        self.tally.add('unit tests', *counts, time.monotonic() - begin, '\n'.join(faults))
+
+    @staticmethod
+    def on_both():
+        """The unit tests that run on PostgreSQL too when they are told where it is."""
+        out = set()
+        for folder, _, names in os.walk(os.path.join(ROOT, 'src')):
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.endswith('_test.c') and 'SCAIDRIVE_TEST_PG' in open(path, encoding='utf-8').read():
+                    out.add('test-' + os.path.relpath(path, os.path.join(ROOT, 'src'))[:-len('_test.c')].replace('/', '-'))
+        return out
 
     def api(self, engine):
         self.pytest('api on ' + engine, 'tests/api', timeout=400, env={'SCAIDRIVE_TEST_DB': engine})
 
     def interop(self):
-        if os.path.exists(os.path.join(ROOT, 'tests', 'interop', 'conftest.py')):
+        folder = os.path.join(ROOT, 'tests', 'interop')
+        if os.path.exists(os.path.join(folder, 'conftest.py')):
+            seeds = os.environ.get('SCAIDRIVE_SEEDS', os.path.join(ROOT, '..', 'shared', 'seeds'))
+            if os.path.isdir(seeds) and shutil.which('npm') and not os.path.exists(os.path.join(folder, 'node_modules', '.bin', 'esbuild')):
+                code, out, _ = self.sh(['npm', 'ci', '--no-audit', '--no-fund'], 120, cwd=folder)
+                if code:  # the samples in TypeScript are skipped, and say so
+                    print('     npm ci: ' + out.strip()[-500:], flush=True)
             self.pytest('interop', 'tests/interop', timeout=240)
 
-    def crash(self):
-        build = os.path.relpath(self.build, ROOT)
-        for name, args in (('kill_server.py', ['--rounds', '6']), ('two_clients.py', ['--seconds', '30'])):
-            path = os.path.join('tests', 'crash', name)
-            if os.path.exists(os.path.join(ROOT, path)):
-                self.whole(name[:-3].replace('_', ' '), [sys.executable, path, '--build', build, *args], 240)
+    def crash(self, name, *args):
+        path = os.path.join('tests', 'crash', name)
+        self.whole(name[:-3].replace('_', ' '), [sys.executable, path, '--build', os.path.relpath(self.build, ROOT), *args], 240)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--build', default='build-test')
-    p.add_argument('--only', action='append', choices=['checks', 'unit', 'sqlite', 'postgresql', 'interop', 'crash'])
+    p.add_argument('--only', action='append', choices=STEPS)
     args = p.parse_args()
     steps = Steps(args.build)
     os.makedirs(steps.logs, exist_ok=True)
-    wanted = args.only or ['checks', 'unit', 'sqlite', 'postgresql', 'interop', 'crash']
+    wanted = args.only or STEPS
     begin = time.monotonic()
     if 'checks' in wanted:
         steps.checks()
     if wanted == ['checks'] or steps.compile():
+        if 'clang' in wanted:
+            steps.clang()
         if 'unit' in wanted:
             steps.unit()
         # Two chains side by side: they mostly wait for disks and password hashes.
-        chains = [[steps.api, 'sqlite'] if 'sqlite' in wanted else None, [steps.api, 'postgresql'] if 'postgresql' in wanted else None]
-        threads = [threading.Thread(target=c[0], args=c[1:]) for c in chains if c]
+        chains = [[('sqlite', steps.api, 'sqlite'), ('crash', steps.crash, 'two_clients.py', '--seconds', '30')],
+                  [('postgresql', steps.api, 'postgresql'), ('interop', steps.interop), ('crash', steps.crash, 'kill_server.py', '--rounds', '6')]]
+
+        def follow(chain):
+            for name, step, *args in chain:
+                if name in wanted:
+                    steps.guarded(name, step, *args)
+        threads = [threading.Thread(target=follow, args=(c,)) for c in chains]
         for t in threads:
             t.start()
         for t in threads:
             t.join()
-        if 'interop' in wanted:
-            steps.interop()
-        if 'crash' in wanted:
-            steps.crash()
     t = steps.tally
     print(f'in {time.monotonic() - begin:.0f} s; logs in {os.path.relpath(steps.logs, ROOT)}')
     print(f'{t.passed} passed, {t.failed} failed' + (f', {t.skipped} skipped' if t.skipped else ''), flush=True)

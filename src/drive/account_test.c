@@ -269,7 +269,7 @@ static void test_books(void **s)
 	(void)s;
 	const char *given = getenv("SCAIDRIVE_TEST_SEED"), *count = getenv("SCAIDRIVE_TEST_STEPS");
 	uint64_t seed = given ? strtoull(given, NULL, 10) : 20261121;
-	int steps = count ? atoi(count) : 600;
+	int steps = count ? (int)strtol(count, NULL, 10) : 600;
 	state = seed * 2654435761u + 1;
 	for (int i = 0; i < steps; i++) {
 		int what = (int)next(27);

@@ -169,9 +169,9 @@ static void strings_are_bounded(void **state)
 	struct FolderCreate in;
 	char text[1200] = "{\"share_id\":\"shr_1\",\"name\":\"";
 	size_t head = strlen(text);
-	for (int i = 0; i < 128; i++)
-		strcat(text, "\xc3\xa4"); /* 128 characters, 256 bytes */
-	strcat(text, "\"}");
+	for (size_t i = 0; i < 128; i++)
+		memcpy(text + head + 2 * i, "\xc3\xa4", 2); /* 128 characters, 256 bytes */
+	memcpy(text + head + 256, "\"}", 3);
 	assert_int_equal(READ(f, FolderCreate, text, &in), E_INVALID);
 	assert_true(contains(f->ctx.invalid, "at most 255 bytes"));
 	ctx_clear(&f->ctx);

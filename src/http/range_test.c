@@ -37,8 +37,9 @@ static void test_ranges(void **state)
 	static const char *const whole[] = {"", "items=0-1", "bytes=", "bytes=,", "bytes=5-2", "bytes=50-20", "bytes=a-",
 	                                    "bytes=-", "bytes=1", "bytes=0-5,3-8", "bytes=18446744073709551616-",
 	                                    "bytes=1-2-3", "bytes=-1-",
-	                                    "bytes=0-0,1-1,2-2,3-3,4-4,5-5,6-6,7-7,8-8,9-9,10-10,11-11,12-12,13-13,14-14,15-15,"
-	                                    "16-16"};
+	                                    /* parentheses: one string on two lines, meant */
+	                                    ("bytes=0-0,1-1,2-2,3-3,4-4,5-5,6-6,7-7,8-8,9-9,10-10,11-11,12-12,13-13,14-14,"
+	                                     "15-15,16-16")};
 	for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++)
 		assert_int_equal(range_parse(str_c(whole[i]), 100, &r), RANGE_WHOLE);
 }

@@ -293,7 +293,7 @@ static void answer(int fd, bool head_only, struct answer *a)
 	while (!head_only && a->body.n < (size_t)length)
 		if (!more(fd, &a->body))
 			return;
-	a->status = atoi(a->head.p + 9);
+	a->status = (int)strtol(a->head.p + 9, NULL, 10);
 }
 
 static void done(struct answer *a)
@@ -621,7 +621,7 @@ static int upgrade(const char *path)
 		assert_int_equal(recv(fd, &c, 1, 0), 1);
 		buf_char(&a.head, c);
 	}
-	assert_int_equal(atoi(a.head.p + 9), 101);
+	assert_int_equal(strtol(a.head.p + 9, NULL, 10), 101);
 	assert_true(str_eq(field(&a, "sec-websocket-accept"), STR("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")));
 	done(&a);
 	return fd;

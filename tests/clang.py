@@ -1,0 +1,35 @@
+"""Reads every source with clang under the build's warnings: tests/clang.py BUILD. Silent when all is well.
+
+BUILD is a set-up build folder whose generated files are there. The build itself uses gcc; this keeps the other compiler
+clean without a second build."""
+import concurrent.futures
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+
+def command(entry):
+    """The compiler's command of one source, turned into a look by clang: places, macros and warnings stay."""
+    kept = [w for w in shlex.split(entry['command']) if w.startswith(('-I', '-D', '-U', '-W', '-std=')) and not w.startswith('-Wl')]
+    kept = [w for w in kept if w not in ('-Winvalid-pch', '-Wshadow=local')]
+    return ['clang', '-fsyntax-only', '-pthread', *kept, entry['file']]
+
+
+def look(entry):
+    done = subprocess.run(command(entry), cwd=entry['directory'], capture_output=True, text=True)
+    return '' if done.returncode == 0 and not done.stderr else f'{entry["file"]}\n{done.stderr}'
+
+
+def main():
+    with open(os.path.join(sys.argv[1], 'compile_commands.json')) as f:
+        entries = {e['file']: e for e in json.load(f)}
+    with concurrent.futures.ThreadPoolExecutor(int(os.environ.get('CLANG_JOBS', '2'))) as pool:
+        faults = [f for f in pool.map(look, entries.values()) if f]
+    print('\n'.join(faults), end='\n' if faults else '')
+    return 1 if faults or not entries else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
