@@ -62,13 +62,15 @@ struct str path_join(struct arena *a, struct str folder_path, struct str name)
 
 /* ---- one node ---- */
 
-/* A node with the four folders above it; a root has none, and NULL reads as 0. */
+/* A node with the four folders above it, below the root (whose row tells nothing); NULL reads as 0. */
 #define LOAD_COLUMNS \
 	NODE_COLUMNS ", s.deleted_at, a.parent_id, a.name, a.deleted_at, b.parent_id, b.name, b.deleted_at," \
 	             " c.parent_id, c.name, c.deleted_at, d.parent_id, d.name, d.deleted_at"
 #define LOAD_JOINS \
-	" left join nodes a on a.id = n.parent_id left join nodes b on b.id = a.parent_id" \
-	" left join nodes c on c.id = b.parent_id left join nodes d on d.id = c.parent_id"
+	" left join nodes a on a.id = n.parent_id and n.parent_id <> s.root_id" \
+	" left join nodes b on b.id = a.parent_id and a.parent_id <> s.root_id" \
+	" left join nodes c on c.id = b.parent_id and b.parent_id <> s.root_id" \
+	" left join nodes d on d.id = c.parent_id and c.parent_id <> s.root_id"
 enum { NEAR = NODE_N_COLUMNS + 1, NEAR_LEVELS = 4 };
 
 struct step {
