@@ -116,6 +116,26 @@ static void write_store(struct buf *out, const char *name, void *arg)
 		metrics_sample(out, name, str_c(rows[i].kind), rows[i].n);
 }
 
+static struct store_stats stats_of(const struct serving *s)
+{
+	struct store_stats stats;
+	store_stats(s->rt.store, &stats);
+	return stats;
+}
+/* What the product's documents name; of all tenants. */
+static void write_uploaded(struct buf *out, const char *name, void *arg)
+{
+	metrics_sample(out, name, STR(""), stats_of(arg).bytes_in);
+}
+static void write_downloaded(struct buf *out, const char *name, void *arg)
+{
+	metrics_sample(out, name, STR(""), stats_of(arg).bytes_out);
+}
+static void write_deduplicated(struct buf *out, const char *name, void *arg)
+{
+	metrics_sample(out, name, STR(""), stats_of(arg).chunks_deduplicated);
+}
+
 static void write_auth(struct buf *out, const char *name, void *arg)
 {
 	struct auth_counts c;
@@ -133,6 +153,12 @@ static void register_metrics(struct serving *s)
 	metrics_gauge(s->metrics, "scaidrive_queue_depth", "Requests that wait for a worker.", "queue=\"bulk\"",
 	              read_bulk_queue, s);
 	metrics_family(s->metrics, "scaidrive_store_total", METRIC_COUNTER, "Work of the chunk store.", write_store, s);
+	metrics_family(s->metrics, "scaidrive_uploads_bytes_total", METRIC_COUNTER, "Bytes of content taken in.",
+	               write_uploaded, s);
+	metrics_family(s->metrics, "scaidrive_downloads_bytes_total", METRIC_COUNTER, "Bytes of content sent.",
+	               write_downloaded, s);
+	metrics_family(s->metrics, "scaidrive_chunks_deduplicated_total", METRIC_COUNTER, "Chunks that were there already.",
+	               write_deduplicated, s);
 	metrics_family(s->metrics, "scaidrive_auth_total", METRIC_COUNTER, "Tokens checked, by how.", write_auth, s);
 }
 

@@ -318,7 +318,7 @@ static int create(struct dtx *t, const struct version_put *in, struct incoming *
 {
 	struct node folder, *n = &out->node;
 	if (in->staged)
-		return ctx_fail(t->ctx, E_BAD_REQUEST, "staged needs replace_file_id");
+		return ctx_invalid(t->ctx, "body", STR("replace_file_id"), "missing", "Field required when staged");
 	int err = node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &folder);
 	if (!err)
 		err = node_name_check(t->ctx, in->name);

@@ -270,6 +270,11 @@ def test_stale_base_with_strategy(alice, share, strategy, current, open_):
     assert alice.content(others[0]['id']) == b'three'
 
 
+def test_staged_needs_a_file(alice, share):
+    r = alice.post(f'{V1}/files', data={'share_id': share['id'], 'staged': 'true'}, files={'file': ('x.txt', b'x')})
+    assert r.status_code == 422 and r.json()['detail'][0]['loc'] == ['body', 'replace_file_id'], r.text
+
+
 def test_staged(alice, bob, shared):
     f = alice.make_file(shared['id'], 'x.txt', b'one')
     at, used = head(alice), alice.ok('GET', f'{V1}/shares/{shared["id"]}')['used_bytes']
