@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "client/remote.h"
+#include "client/session.h"
 #include "client/settings.h"
 #include "client/state.h"
 
@@ -27,6 +27,7 @@ struct client {
 	bool state_is_open;
 	struct http_client *http; /* NULL until client_connect */
 	struct remote remote;
+	struct session session; /* with http, when somebody is logged in */
 	/* options */
 	bool json, once, allow_mass_delete, all, password_stdin, version, help;
 	const char *config, *state_dir, *server, *email, *token, *device_name;

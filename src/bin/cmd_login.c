@@ -3,6 +3,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/json.h"
 #include "bin/client.h"
 
@@ -33,14 +34,14 @@ static char *read_password(bool from_stdin)
 	return line;
 }
 
-static int token_by_password(struct client *c, struct str *token)
+static int by_password(struct client *c, struct remote_grant *out)
 {
 	if (!c->email)
 		return ctx_fail(&c->ctx, E_USAGE, "who logs in? Give --email E (and the password), or --token T");
 	char *password = read_password(c->password_stdin);
 	if (!password)
 		return ctx_fail(&c->ctx, E_USAGE, "no password was given");
-	int err = remote_login(&c->ctx, &c->remote, str_c(c->email), str_c(password), token);
+	int err = remote_login(&c->ctx, &c->remote, str_c(c->email), str_c(password), out);
 	explicit_bzero(password, strlen(password));
 	free(password);
 	return err;
@@ -48,26 +49,30 @@ static int token_by_password(struct client *c, struct str *token)
 
 static int login(struct client *c)
 {
-	struct str token = STR_NULL;
+	struct remote_grant grant = {0};
+	AUTO_FD int lock = -1;
 	if (!c->server && !c->settings.server.p && !c->state.server.p) {
 		ctx_fail(&c->ctx, E_USAGE, "which server? Give --server URL");
 		return client_fault(c, E_USAGE);
 	}
 	int err = client_connect(c, false);
 	if (!err && c->token)
-		token = str_c(c->token);
+		grant.access_token = str_c(c->token);
 	else if (!err)
-		err = token_by_password(c, &token);
+		err = by_password(c, &grant);
 	if (!err) {
 		/* Registering proves the token before it is kept. */
-		c->remote.token = token;
+		c->remote.session = NULL;
+		c->remote.token = grant.access_token;
 		err = remote_register(&c->ctx, &c->remote, c->state.device_name);
 	}
+	if (!err)
+		err = state_lock(&c->ctx, &c->state, &lock);
 	if (!err) {
 		struct arena *a = &c->state.arena;
 		struct str server = c->server ? str_c(c->server) : c->state.server.p ? c->state.server : c->settings.server;
 		c->state.server = arena_str(a, server);
-		c->state.token = arena_str(a, token);
+		session_keep(&c->ctx, &c->state, &grant);
 		if (c->email)
 			c->state.email = arena_str(a, str_c(c->email));
 		err = state_save(&c->ctx, &c->state);

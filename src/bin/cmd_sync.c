@@ -256,17 +256,10 @@ static void on_notice(void *arg, struct str sentence)
 	fprintf(stderr, "scaidrive: %.*s\n", STR_ARG(sentence));
 }
 
-static void renew_token(void *arg, struct ctx *ctx)
-{
-	struct sync *s = arg;
-	if (state_reload(ctx, &s->c->state) == 0)
-		s->c->remote.token = s->c->state.token;
-}
-
 static int run_daemon(struct sync *s)
 {
 	struct daemon d = {.agent = &s->agent, .root_path = s->path.p, .stopping = client_stopping, .on_settled = on_settled,
-	                   .on_notice = on_notice, .renew_token = renew_token, .arg = s};
+	                   .on_notice = on_notice, .arg = s};
 	if (!s->c->json)
 		printf("Syncing %.*s with %.*s. Stop with Ctrl-C.\n", STR_ARG(s->path), STR_ARG(s->share_name));
 	fflush(stdout);

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/json.h"
 #include "base/must.h"
 #include "bin/client.h"
@@ -101,9 +102,14 @@ int client_connect(struct client *c, bool need_login)
 	    .cancelled = client_stopping,
 	};
 	int err = http_client_new(&c->ctx, &config, &c->http);
-	if (!err)
-		c->remote = (struct remote){.http = c->http, .token = c->state.token, .device_id = c->state.device_id};
-	return err;
+	if (err)
+		return err;
+	c->remote = (struct remote){.http = c->http, .token = c->state.token, .device_id = c->state.device_id};
+	if (c->state.token.p && str_eq(server, c->state.server)) { /* a refresh token goes to no other server */
+		session_init(&c->session, &c->state, c->http);
+		c->remote.session = &c->session.face;
+	}
+	return 0;
 }
 
 enum { OPT_SERVER = 256, OPT_EMAIL, OPT_PASSWORD_STDIN, OPT_TOKEN, OPT_DEVICE_NAME, OPT_ONCE, OPT_MASS, OPT_ALL, OPT_STATE,
@@ -162,8 +168,13 @@ static int prepare(struct client *c)
 	err = state_open(&c->ctx, dir, &c->state);
 	c->state_is_open = !err;
 	if (!err && c->settings.device_name.p && !str_eq(c->state.device_name, c->settings.device_name)) {
+		AUTO_FD int lock = -1;
+		err = state_lock(&c->ctx, &c->state, &lock);
+		if (!err)
+			err = state_reload(&c->ctx, &c->state);
 		c->state.device_name = arena_str(&c->state.arena, c->settings.device_name);
-		err = state_save(&c->ctx, &c->state);
+		if (!err)
+			err = state_save(&c->ctx, &c->state);
 	}
 	return err;
 }
@@ -204,6 +215,8 @@ int main(int argc, char **argv)
 	int status = parse(&c, argc, argv);
 	if (status == EXIT_OK)
 		status = run(&c);
+	if (c.session.face.token)
+		session_fini(&c.session);
 	if (c.http)
 		http_client_free(c.http);
 	if (c.state_is_open)

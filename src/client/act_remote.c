@@ -179,7 +179,7 @@ static int file_source_read(struct http_source *self, void *out, size_t cap, siz
 	return err;
 }
 
-static int send(struct job *j)
+static int send_once(struct job *j)
 {
 	const struct plan_op *op = j->op;
 	struct root *root = j->agent->root;
@@ -201,6 +201,15 @@ static int send(struct job *j)
 	err = remote_upload(&j->ctx, j->agent->remote, j->agent->share, &j->up);
 	root->ops->close(source.file);
 	return err;
+}
+
+static int send(struct job *j)
+{
+	int err = send_once(j);
+	if (err != E_UNAUTHENTICATED || !j->agent->remote->session)
+		return err;
+	ctx_clear(&j->ctx); /* the token ended during the upload and has been renewed; if it could not, this says so */
+	return send_once(j);
 }
 
 static void run_job(void *arg)

@@ -84,8 +84,6 @@ static int settle(struct loop *l)
 	}
 	if (err == E_PRECONDITION || err == E_CANCELLED)
 		return err;
-	if (err == E_UNAUTHENTICATED && l->d->renew_token)
-		l->d->renew_token(l->d->arg, l->ctx);
 	a->scan_wanted = true;
 	back_off(l, &l->server);
 	l->pull_at = l->server.next_us;

@@ -17,8 +17,6 @@ struct daemon {
 	void (*on_settled)(void *arg, struct ctx *ctx, int err, const struct agent_round *round);
 	/* A sentence about something that works less well than it could (no socket, no watches). */
 	void (*on_notice)(void *arg, struct str sentence);
-	/* The token was refused: another process may have stored a new one. May be NULL. */
-	void (*renew_token)(void *arg, struct ctx *ctx);
 	void *arg;
 };
 

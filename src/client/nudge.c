@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/must.h"
+#include "client/remote_priv.h"
 
 enum { HEAD_MAX = 16 << 10, FRAME_MAX = 1 << 20, WAIT_MS = 10000 };
 
@@ -155,7 +156,7 @@ static int read_head(struct ctx *ctx, struct nudge *n, struct str key)
 	return err;
 }
 
-static int upgrade(struct ctx *ctx, struct nudge *n, struct remote *r)
+static int upgrade(struct ctx *ctx, struct nudge *n, struct remote *r, struct str token)
 {
 	uint8_t nonce[16];
 	ctx->rng->fill(ctx->rng, nonce, sizeof(nonce));
@@ -167,7 +168,7 @@ static int upgrade(struct ctx *ctx, struct nudge *n, struct remote *r)
 	http_escape(&b, r->device_id);
 	buf_fmt(&b, " HTTP/1.1\r\nHost: %.*s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %.*s\r\n"
 	            "Sec-WebSocket-Version: 13\r\nAuthorization: Bearer %.*s\r\nUser-Agent: scaidrive/" SD_VERSION "\r\n\r\n",
-	        STR_ARG(http_client_host(r->http)), STR_ARG(key), STR_ARG(r->token));
+	        STR_ARG(http_client_host(r->http)), STR_ARG(key), STR_ARG(token));
 	int err = send_all(ctx, n, buf_as_str(&b));
 	explicit_bzero(b.p, b.n);
 	buf_fini(&b);
@@ -189,9 +190,14 @@ int nudge_open(struct ctx *ctx, struct remote *r, struct nudge **out)
 	struct nudge *n = calloc(1, sizeof(*n));
 	must(n != NULL);
 	n->rng = ctx->rng;
-	int err = http_tunnel_open(r->http, ctx, &n->tunnel);
+	struct str token, next;
+	int err = remote_token(ctx, r, STR_NULL, &token);
 	if (!err)
-		err = upgrade(ctx, n, r);
+		err = http_tunnel_open(r->http, ctx, &n->tunnel);
+	if (!err)
+		err = upgrade(ctx, n, r, token);
+	if (err == E_UNAUTHENTICATED)
+		(void)remote_token(ctx, r, token, &next); /* for the next time */
 	if (!err) {
 		must(wslay_event_context_client_init(&n->ws, &callbacks, n) == 0);
 		wslay_event_config_set_max_recv_msg_length(n->ws, FRAME_MAX);

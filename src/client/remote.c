@@ -44,12 +44,26 @@ int remote_refused(struct ctx *ctx, const struct http_call *call)
 	                call->status);
 }
 
+int remote_token(struct ctx *ctx, struct remote *r, struct str refused, struct str *out)
+{
+	*out = r->token;
+	return r->session ? r->session->token(r->session, ctx, refused, out) : 0;
+}
+
 int remote_call(struct ctx *ctx, struct remote *r, struct http_call *call, struct json_object **doc)
 {
-	call->token = r->token;
 	if (!call->reply_max)
 		call->reply_max = REPLY_MAX;
-	int err = r->http->call(r->http, ctx, call);
+	int err = remote_token(ctx, r, STR_NULL, &call->token);
+	if (!err)
+		err = r->http->call(r->http, ctx, call);
+	if (!err && call->status == 401 && r->session) {
+		err = remote_token(ctx, r, call->token, &call->token);
+		if (!err && !call->source) {
+			buf_clear(&call->reply);
+			err = r->http->call(r->http, ctx, call);
+		}
+	}
 	if (!err && (call->status < 200 || call->status > 299))
 		err = remote_refused(ctx, call);
 	if (err || !doc)
@@ -116,7 +130,36 @@ int remote_node(struct ctx *ctx, struct json_object *o, enum node_kind kind, int
 	return 0;
 }
 
-int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str password, struct str *token)
+static int read_grant(struct ctx *ctx, struct json_object *doc, struct remote_grant *out)
+{
+	struct str access = json_str(doc, "access_token"), refresh = json_str(doc, "refresh_token");
+	if (!access.n || access.n > LIMIT_TOKEN_BYTES)
+		return remote_bad(ctx, "no access_token");
+	if (refresh.n > LIMIT_TOKEN_BYTES)
+		return remote_bad(ctx, "a malformed refresh_token");
+	*out = (struct remote_grant){.access_token = arena_str(ctx->arena, access),
+	                             .refresh_token = refresh.n ? arena_str(ctx->arena, refresh) : STR_NULL,
+	                             .expires_in_s = json_i64(doc, "expires_in", 0)};
+	return 0;
+}
+
+int remote_refresh(struct ctx *ctx, struct http_client *http, struct str refresh_token, struct remote_grant *out)
+{
+	AUTO_JSON *doc = NULL;
+	struct buf body = {0};
+	struct remote bare = {.http = http};
+	buf_lit(&body, "grant_type=refresh_token&refresh_token=");
+	http_escape(&body, refresh_token);
+	struct http_call call = {.method = "POST", .path = STR("/api/v1/auth/token"), .body = buf_as_str(&body),
+	                         .content_type = STR("application/x-www-form-urlencoded"), .timeout_ms = 20000};
+	int err = remote_call(ctx, &bare, &call, &doc);
+	explicit_bzero(body.p, body.n);
+	buf_fini(&body);
+	http_call_fini(&call);
+	return err ? err : read_grant(ctx, doc, out);
+}
+
+int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str password, struct remote_grant *out)
 {
 	AUTO_JSON *doc = NULL;
 	struct buf body = {0};
@@ -133,13 +176,7 @@ int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str
 	if (body.p)
 		explicit_bzero(body.p, body.n);
 	buf_fini(&body);
-	if (err)
-		return err;
-	struct str t = json_str(doc, "access_token");
-	if (!t.n || t.n > LIMIT_TOKEN_BYTES)
-		return remote_bad(ctx, "no access_token");
-	*token = arena_str(ctx->arena, t);
-	return 0;
+	return err ? err : read_grant(ctx, doc, out);
 }
 
 int remote_shares(struct ctx *ctx, struct remote *r, struct remote_share **out, size_t *n)

@@ -10,10 +10,23 @@
 #include "io/http_client.h"
 #include "reconcile/tree.h"
 
+/* Where tokens come from (session.h). */
+struct remote_session {
+	/* The token to use, in ctx->arena. refused: the server just refused this one (STR_NULL: none), another is wanted. */
+	int (*token)(struct remote_session *self, struct ctx *ctx, struct str refused, struct str *out);
+};
+
 struct remote {
 	struct http_client *http;
-	struct str token;     /* bearer; STR_NULL before login */
-	struct str device_id; /* of this device */
+	struct remote_session *session; /* NULL: token is all there is */
+	struct str token;               /* bearer; STR_NULL before login */
+	struct str device_id;           /* of this device */
+};
+
+/* What signing in yields. */
+struct remote_grant {
+	struct str access_token, refresh_token; /* refresh_token STR_NULL: the login cannot be renewed */
+	int64_t expires_in_s;                   /* 0: not said */
 };
 
 /* Server ids are numbers here; kind says which prefix they bear on the wire. */
@@ -73,7 +86,9 @@ struct remote_upload {
 	bool is_deleted;
 };
 
-int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str password, struct str *token);
+int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str password, struct remote_grant *out);
+/* The next pair. E_UNAUTHENTICATED, E_SUSPENDED: the login has ended. */
+int remote_refresh(struct ctx *ctx, struct http_client *http, struct str refresh_token, struct remote_grant *out);
 /* All shares the caller sees. */
 int remote_shares(struct ctx *ctx, struct remote *r, struct remote_share **out, size_t *n);
 int remote_register(struct ctx *ctx, struct remote *r, struct str device_name);

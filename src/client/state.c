@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
@@ -62,6 +63,16 @@ static struct str take(struct state *s, struct json_object *doc, const char *key
 	return arena_str(&s->arena, json_str(doc, key));
 }
 
+/* The old string stays when it says the same: the file is read again and again. */
+static void take_again(struct state *s, struct json_object *doc, const char *key, struct str *field)
+{
+	struct str value = json_str(doc, key);
+	if (!value.p || !value.n)
+		*field = STR_NULL;
+	else if (!str_eq(*field, value))
+		*field = take(s, doc, key);
+}
+
 static int load(struct ctx *ctx, struct state *s, bool *missing)
 {
 	AUTO_JSON *doc = NULL;
@@ -76,11 +87,14 @@ static int load(struct ctx *ctx, struct state *s, bool *missing)
 		return fail_errno(ctx, "read", path.p);
 	if (json_parse(str_n(text, (size_t)n), &doc) || !json_str(doc, "device_id").n)
 		return ctx_fail(ctx, E_CORRUPT, "%s is damaged. Restore it from a backup, or move it away and run `scaidrive login` again.", path.p);
-	s->device_id = take(s, doc, "device_id");
-	s->device_name = take(s, doc, "device_name");
-	s->server = take(s, doc, "server");
-	s->token = take(s, doc, "token");
-	s->email = take(s, doc, "email");
+	take_again(s, doc, "device_id", &s->device_id);
+	take_again(s, doc, "device_name", &s->device_name);
+	take_again(s, doc, "server", &s->server);
+	take_again(s, doc, "token", &s->token);
+	take_again(s, doc, "refresh_token", &s->refresh_token);
+	take_again(s, doc, "email", &s->email);
+	s->renew_at_us = json_i64(doc, "renew_at_us", 0);
+	explicit_bzero(text, (size_t)n);
 	return 0;
 }
 
@@ -92,14 +106,15 @@ int state_save(struct ctx *ctx, struct state *s)
 		const char *key;
 		struct str value;
 	} fields[] = {{"device_id", s->device_id}, {"device_name", s->device_name}, {"server", s->server},
-	              {"token", s->token},         {"email", s->email}};
+	              {"token", s->token},         {"refresh_token", s->refresh_token},
+	              {"email", s->email}};
 	buf_char(&b, '{');
 	bool first = true;
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
 		json_put_key(&b, &first, str_c(fields[i].key));
 		json_put_str(&b, fields[i].value);
 	}
-	buf_lit(&b, "}\n");
+	buf_fmt(&b, ",\"renew_at_us\":%lld}\n", (long long)s->renew_at_us);
 	AUTO_FD int fd = open(temp.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	AUTO_FD int dir = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int err = 0;
@@ -109,6 +124,16 @@ int state_save(struct ctx *ctx, struct state *s)
 	explicit_bzero(b.p, b.n);
 	buf_fini(&b);
 	return err;
+}
+
+int state_lock(struct ctx *ctx, const struct state *s, int *fd)
+{
+	struct str path = arena_fmt(ctx->arena, "%s/device.lock", s->dir);
+	*fd = open(path.p, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int done = *fd < 0 ? -1 : flock(*fd, LOCK_EX);
+	while (done && *fd >= 0 && errno == EINTR)
+		done = flock(*fd, LOCK_EX);
+	return done ? fail_errno(ctx, "lock", path.p) : 0;
 }
 
 int state_reload(struct ctx *ctx, struct state *s)
@@ -123,7 +148,10 @@ int state_open(struct ctx *ctx, const char *dir, struct state *out)
 	must(out->dir != NULL);
 	arena_init(&out->arena);
 	bool missing = false;
+	AUTO_FD int lock = -1;
 	int err = make_path(ctx, arena_fmt(ctx->arena, "%s/roots", dir).p);
+	if (!err)
+		err = state_lock(ctx, out, &lock);
 	if (!err)
 		err = load(ctx, out, &missing);
 	if (!err && missing) {

@@ -14,15 +14,20 @@ struct state {
 	struct str device_id;   /* a UUID, made on first use, never changed */
 	struct str device_name; /* for people; the host's name unless configured */
 	struct str server;      /* STR_NULL before login */
-	struct str token;
+	struct str token;         /* bearer */
+	struct str refresh_token; /* STR_NULL: none; the token cannot be renewed */
+	int64_t renew_at_us;      /* when to renew the token, wall clock; 0: unknown */
 	struct str email;
 };
 
 /* Opens or makes the folder. E_CORRUPT: device.json cannot be read (with what to do). */
 int state_open(struct ctx *ctx, const char *dir, struct state *out);
+/* Keeps other processes from changing device.json until *fd is closed. Whoever changes it holds this and, but for
+ * a new login, has read it again. */
+int state_lock(struct ctx *ctx, const struct state *s, int *fd);
 /* Makes the identity durable. */
 int state_save(struct ctx *ctx, struct state *s);
-/* Reads server and token again: another process may have signed in. */
+/* Reads everything again: another process may have signed in or renewed the token. */
 int state_reload(struct ctx *ctx, struct state *s);
 void state_close(struct state *s);
 /* $XDG_STATE_HOME/scaidrive or ~/.local/state/scaidrive. */

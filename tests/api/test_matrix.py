@@ -66,6 +66,7 @@ def ask(method, path, **kwargs):
 # operationId: (who may, how it is asked). Who: a set of callers, or PUBLIC (all), or EVERYBODY (all but anonymous).
 TABLE = {
     'auth_login': (None, ask('POST', f'{V1}/auth/login', json={'email': 'nobody@example.com', 'password': 'x'})),  # 401 for all here
+    'auth_token': (None, ask('POST', f'{V1}/auth/token', data={'grant_type': 'refresh_token', 'refresh_token': 'x'})),  # the same
     'auth_jwks': (PUBLIC, ask('GET', f'{V1}/auth/jwks')),
     'auth_jwks_well_known': (PUBLIC, ask('GET', '/.well-known/jwks.json')),
     'auth_config': (PUBLIC, ask('GET', f'{V1}/auth/config')),

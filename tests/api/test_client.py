@@ -1,0 +1,170 @@
+"""The real client as a person uses it: logins that last, a server that is away, folders that come back, modes and times."""
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+import types
+
+import pytest
+from support import PASSWORD, binary
+
+SHARE = 'Files'
+
+
+class Device:
+    """One device: a state folder, a synced folder, and perhaps a daemon."""
+
+    def __init__(self, server, base, name):
+        self.server, self.base = server, base
+        self.state, self.root = os.path.join(base, name + '.state'), os.path.join(base, name)
+        self.daemon = None
+        os.makedirs(base, exist_ok=True)
+
+    def command(self, *args):
+        return [binary('scaidrive'), *args, '--state', self.state]
+
+    def run(self, *args, stdin=None, code=0):
+        done = subprocess.run(self.command(*args), capture_output=True, text=True, input=stdin, timeout=60, env=self.server.env)
+        if code is not None:
+            assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def login(self):
+        self.run('login', '--server', self.server.base_url, '--email', 'admin@example.com', '--password-stdin', stdin=PASSWORD + '\n')
+        return self
+
+    def sync(self, code=0, *more):
+        done = self.run('sync', SHARE, self.root, '--once', '--json', *more, code=code)
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    def start(self):
+        log = open(self.state + '.log', 'ab')
+        self.daemon = subprocess.Popen(self.command('sync', SHARE, self.root, '--json'), stdout=log, stderr=log, env=self.server.env)
+        log.close()
+        return self
+
+    def stop(self, how=signal.SIGTERM):
+        if self.daemon:
+            self.daemon.send_signal(how)
+            self.daemon.wait(30)
+            self.daemon = None
+
+    def log(self):
+        with open(self.state + '.log') as f:
+            return f.read()
+
+    def identity(self, **change):
+        path = os.path.join(self.state, 'device.json')
+        with open(path) as f:
+            doc = json.load(f)
+        if change:
+            doc.update(change)
+            with open(path, 'w') as f:
+                json.dump(doc, f)
+        return types.SimpleNamespace(**doc)
+
+    def path(self, name):
+        return os.path.join(self.root, name)
+
+    def write(self, name, text):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), 'w') as f:
+            f.write(text)
+
+    def read(self, name):
+        with contextlib.suppress(FileNotFoundError), open(self.path(name)) as f:
+            return f.read()
+
+    def names(self):
+        return sorted(n for n in os.listdir(self.root) if n != '.scaidrive')
+
+
+def until(what, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return
+        time.sleep(0.05)
+    assert what()
+
+
+@pytest.fixture
+def world(private_server):
+    s = private_server(people=False)
+    made = []
+
+    def device(name):
+        made.append(Device(s, os.path.join(s.dir, 'devices'), name))
+        return made[-1].login()
+    yield types.SimpleNamespace(server=s, device=device)
+    for d in made:
+        d.stop(signal.SIGKILL)
+
+
+# ---- a login that lasts ----
+
+def test_login_is_renewed(world):
+    a = world.device('a')
+    assert os.stat(os.path.join(a.state, 'device.json')).st_mode & 0o777 == 0o600
+    first = a.identity()
+    assert first.refresh_token and time.time() < first.renew_at_us / 1e6 < time.time() + 3600
+    a.run('shares')
+    assert a.identity().token == first.token
+    a.identity(renew_at_us=1)  # its time has come
+    a.run('shares')
+    second = a.identity()
+    assert second.token != first.token and second.refresh_token != first.refresh_token and second.device_id == first.device_id
+    a.identity(token='refused')  # by a server whose clock differs
+    a.run('shares')
+    assert a.identity().token not in ('refused', second.token)
+
+
+def test_a_lost_renewal_ends_nothing(world):
+    """The new pair never reached the disk: the old one goes on."""
+    a = world.device('a')
+    first = a.identity(renew_at_us=1)
+    a.run('shares')
+    a.identity(**vars(first))
+    a.run('shares')
+    assert a.identity().token != first.token
+    a.run('shares')
+
+
+def test_daemon_and_commands_share_a_login(world):
+    """Everybody finds the token refused at the same time; whoever comes first renews it, and no use is taken for a theft."""
+    a = world.device('a').start()
+    until(lambda: os.path.isdir(a.root))
+    for i in range(3):
+        a.identity(token=f'refused {i}', renew_at_us=1)
+        running = [subprocess.Popen(a.command('shares'), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(6)]
+        a.write(f'file {i}', 'x')
+        for p in running:
+            assert (p.wait(30), p.stderr.read()) == (0, b'')
+    b = world.device('b')
+    until(lambda: b.sync() and b.names() == ['file 0', 'file 1', 'file 2'])
+    assert 'refresh token' not in world.server.log()
+
+
+def test_an_ended_login_says_so_and_a_new_one_is_taken_up(world):
+    a = world.device('a')
+    a.sync()
+    a.start()
+    world.server.run('user', 'password', '--email', 'admin@example.com', '--password', PASSWORD)
+    a.identity(token='refused')
+    done = a.run('shares', code=4)
+    assert 'scaidrive login --server' in done.stderr
+    a.write('later', 'x')
+    a.login()
+    b = world.device('b')
+    until(lambda: b.sync() and b.names() == ['later'])
+
+
+def test_a_bare_token_cannot_be_renewed(world):
+    a = world.device('a')
+    a.run('login', '--server', world.server.base_url, '--token', world.server.token('admin@example.com'))
+    assert a.identity().refresh_token is None
+    a.run('shares')
+    a.identity(token='refused')
+    assert 'has ended' in a.run('shares', code=4).stderr
