@@ -1,6 +1,7 @@
 """Answers to what is wrong (D26), limits, encodings, framing (D18, D21)."""
 import gzip
 import json
+import re
 import socket
 import subprocess
 import time
@@ -339,10 +340,26 @@ def test_config_and_document(anonymous):
 
 
 def test_metrics(private_server, anonymous):
+    anonymous.get('/health')
     text = anonymous.get('/metrics').text
     for name in ('scaidrive_requests_total', 'scaidrive_request_duration_seconds', 'scaidrive_queue_depth', 'scaidrive_sync_websocket_connections'):
         assert f'# TYPE {name}' in text, name
-    assert 'status="404"' in text
+    assert 'status="200"' in text
+    families, family, seen = set(), None, set()
+    for line in text.splitlines():  # exposition format 0.0.4
+        about = re.fullmatch(r'# (HELP|TYPE) ([a-z_]+) (.+)', line)
+        if about:
+            if about[1] == 'HELP':
+                assert about[2] not in families, f'{about[2]} stands in two places'
+                families.add(about[2])
+            else:
+                assert about[3] in ('counter', 'gauge', 'histogram') and about[2] in families, line
+                family = about[2]
+            continue
+        sample = re.fullmatch(r'([a-z_]+)(\{([a-z_]+="(?:[^"\\\n]|\\.)*",?)+\})? (\d+(\.\d+)?)', line)
+        assert sample and sample[1] in (family, family + '_bucket', family + '_sum', family + '_count'), line
+        assert line.rsplit(' ', 1)[0] not in seen, f'twice: {line}'
+        seen.add(line.rsplit(' ', 1)[0])
     assert anonymous.get('/metrics', headers={'X-Forwarded-For': '10.0.0.1'}).status_code == 404  # not from this machine
     off = private_server({'metrics.access': 'off'})
     assert off.client().get('/metrics').status_code == 404
