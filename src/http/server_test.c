@@ -602,6 +602,45 @@ static void test_stop(void **state)
 		close(fd[i]);
 }
 
+static _Atomic int pushing, port_now;
+
+static void *push(void *arg)
+{
+	static const char text[] = "GET /echo/1 HTTP/1.1\r\n" AUTH "\r\n";
+	char reply[512];
+	(void)arg;
+	while (atomic_load(&pushing)) {
+		struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atomic_load(&port_now))};
+		struct timeval patience = {1, 0};
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+		if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0 && put(fd, text, sizeof text - 1))
+			(void)!recv(fd, reply, sizeof reply, 0);
+		close(fd);
+	}
+	return NULL;
+}
+
+/* Connections arrive at the very moment: stop must neither abort nor hang. */
+static void test_stop_under_load(void **state)
+{
+	(void)state;
+	pthread_t t[6];
+	for (int round = 0; round < 25; round++) {
+		assert_int_equal(start_with(2, 1024), 0);
+		atomic_store(&port_now, http_server_port(server));
+		atomic_store(&pushing, 1);
+		for (int i = 0; i < 6; i++)
+			pthread_create(&t[i], NULL, push, NULL);
+		usleep(15000);
+		stop(NULL);
+		atomic_store(&pushing, 0);
+		for (int i = 0; i < 6; i++)
+			pthread_join(t[i], NULL);
+	}
+}
+
 /* ---- WebSockets ---- */
 
 static int upgrade(const char *path)
@@ -751,6 +790,7 @@ int main(void)
 	    cmocka_unit_test(test_deaf_socket),
 	    cmocka_unit_test(test_full_lane),
 	    cmocka_unit_test(test_stop),
+	    cmocka_unit_test(test_stop_under_load),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
