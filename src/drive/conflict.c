@@ -34,17 +34,21 @@ int conflict_record(struct dtx *t, struct conflict *c, bool open)
 	c->resolution = open ? RESOLVE_NONE : c->strategy;
 	c->resolved_at = open ? 0 : now;
 	c->resolved_by = open ? 0 : c->user_id;
+	int err = drive_head(t, &c->seq);
+	if (err)
+		return err;
 	/* counted though the group may yet fail: a metric may say one too many, never one too few */
 	atomic_fetch_add(&recorded[c->type], 1);
 	return tx_exec(t->tx,
 	               "insert into conflicts (id, tenant_id, share_id, device_id, user_id, resource_kind, resource_id,"
 	               " conflict_type, path, base_version_id, local_version_id, server_version_id, copy_id, strategy,"
-	               " resolution, resolved_at, resolved_by, created_at)"
-	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+	               " resolution, resolved_at, resolved_by, created_at, seq)"
+	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
 	               DB_ARGS(V_I(c->id), V_I(c->tenant_id), V_I(c->share_id), V_T(c->device_id), V_I(c->user_id),
 	                       V_I(c->resource.kind), V_I(c->resource.n), V_T(str_c(type_names[c->type])), V_T(c->path),
 	                       V_I(c->base_version_id), V_I(c->local_version_id), V_I(c->server_version_id), V_I(c->copy_id),
-	                       V_I(c->strategy), V_I(c->resolution), V_ID(c->resolved_at), V_I(c->resolved_by), V_I(now)),
+	                       V_I(c->strategy), V_I(c->resolution), V_ID(c->resolved_at), V_I(c->resolved_by), V_I(now),
+	                       V_I(c->seq)),
 	               NULL);
 }
 
@@ -52,7 +56,7 @@ int conflict_record(struct dtx *t, struct conflict *c, bool open)
 
 #define CONFLICT_COLUMNS \
 	"id, tenant_id, share_id, device_id, user_id, resource_kind, resource_id, conflict_type, path, base_version_id," \
-	" local_version_id, server_version_id, copy_id, strategy, resolution, resolved_at, resolved_by, created_at"
+	" local_version_id, server_version_id, copy_id, strategy, resolution, resolved_at, resolved_by, created_at, seq"
 
 static void conflict_row(struct rows *r, struct arena *a, struct conflict *c)
 {
@@ -75,6 +79,7 @@ static void conflict_row(struct rows *r, struct arena *a, struct conflict *c)
 	    .resolved_at = rows_i64(r, 15),
 	    .resolved_by = rows_i64(r, 16),
 	    .created_at = rows_i64(r, 17),
+	    .seq = rows_i64(r, 18),
 	};
 	for (int i = CONFLICT_EDIT_EDIT; i <= CONFLICT_FOLDER_DELETE; i++)
 		if (str_eq(type, str_c(type_names[i])))

@@ -29,6 +29,7 @@ struct conflict {
 	enum resolve_strategy strategy;   /* what the writer named */
 	enum resolve_strategy resolution; /* what settled it; RESOLVE_NONE while open */
 	int64_t resolved_at, resolved_by, created_at; /* resolved_at 0: open */
+	int64_t seq; /* the log's head when it was recorded */
 };
 
 struct conflict_list_in {

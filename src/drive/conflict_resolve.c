@@ -1,6 +1,7 @@
 /* Settling a recorded conflict on the stored versions. */
 #include "drive/conflict.h"
 
+#include "base/limits.h"
 #include "drive/version.h"
 
 struct settle_op {
@@ -63,6 +64,26 @@ static int settle_edit_delete(struct dtx *t, struct settle_op *op, struct node *
 	return err ? err : version_restore(t, n, local.number, c->device_id, &r);
 }
 
+/* Has anything but a deletion happened to the folder or below it since? More rows than are looked at count as yes. */
+static int changed_below(struct dtx *t, const struct node *folder, int64_t since, bool *yes)
+{
+	AUTO_ROWS *r = NULL;
+	int64_t looked = 0;
+	int err = tx_query(t->tx,
+	                   "select resource_id, ancestors from changes where share_id = $1 and seq > $2 and change_type <> $3"
+	                   " order by seq limit $4",
+	                   DB_ARGS(V_I(folder->share_id), V_I(since), V_I(CHANGE_DELETED), V_I(LIMIT_APPLY_TRASH_WALK)), &r);
+	*yes = false;
+	while (!err && !*yes && rows_next(r)) {
+		*yes = rows_i64(r, 0) == folder->id || ++looked == LIMIT_APPLY_TRASH_WALK;
+		uint64_t id;
+		for (struct str rest = rows_blob(r, 1); !*yes && rest.n && varint_read(&rest, &id);)
+			*yes = id == (uint64_t)folder->id;
+	}
+	int end = rows_close(&r);
+	return err ? err : end;
+}
+
 /* The device deleted what the server's side had edited: only CLIENT_WINS deletes (resolve.h). */
 static int settle_delete(struct dtx *t, struct settle_op *op, struct node *n)
 {
@@ -73,7 +94,12 @@ static int settle_delete(struct dtx *t, struct settle_op *op, struct node *n)
 		return 0;
 	if (n->kind == NODE_FILE && n->version_id != c->server_version_id)
 		return newer(t);
-	int err = access_verdict(t->ctx, n->rights, RIGHT_DELETE, node_rid(n));
+	bool more = false;
+	int err = n->kind == NODE_FOLDER ? changed_below(t, n, c->seq, &more) : 0;
+	if (!err && more)
+		return newer(t);
+	if (!err)
+		err = access_verdict(t->ctx, n->rights, RIGHT_DELETE, node_rid(n));
 	return err ? err : node_trash(t, n, c->device_id);
 }
 

@@ -107,7 +107,8 @@ static const char first[] =
     " conflict_type text not null, path text, base_version_id bigint not null default 0,"
     " local_version_id bigint not null default 0, server_version_id bigint not null default 0,"
     " copy_id bigint not null default 0, strategy smallint not null default 0, resolution smallint not null default 0,"
-    " resolved_at bigint, resolved_by bigint not null default 0, created_at bigint not null);\n"
+    " resolved_at bigint, resolved_by bigint not null default 0, created_at bigint not null,"
+    " seq bigint not null default 0);\n" /* seq: the log's head when it was recorded */
     "create index conflicts_share on conflicts (share_id, resolved_at, id);\n"
     "create index conflicts_node on conflicts (resource_id);\n"
 

@@ -132,6 +132,19 @@ def test_folder_delete(alice, bob, shared, how):
     assert file_of(alice, f, include_deleted='true')['is_deleted'] is (how == 'CLIENT_WINS')
 
 
+def test_folder_delete_after_more_came(alice, bob, shared):
+    """What came after the conflict was recorded is not swept away by settling it (invariant 6)."""
+    device = Device(alice, shared)
+    d = alice.make_folder(shared['id'], 'd')
+    at = head(alice)
+    bob.make_file(shared['id'], 'new', b'1', d['id'])
+    _, c = device.one(deleted(d), 'MANUAL', base_cursor=at)
+    later = bob.make_file(shared['id'], 'later', b'2', d['id'])
+    refused(resolve(alice, c, 'CLIENT_WINS'), 409, 'CONFLICT')
+    assert file_of(alice, later)['is_deleted'] is False
+    assert resolve(alice, c, 'SERVER_WINS').status_code == 200
+
+
 def test_rights(alice, bob, eve, other, shared):
     device = Device(alice, shared)
     f, c = make_conflict(alice, device)
