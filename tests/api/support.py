@@ -5,13 +5,27 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
+import types
 import uuid
 
 import contract
 import httpx
+from httpcore.backends import sync as httpcore_sync
+
+
+def connect_at_once(*args, **kwargs):
+    """httpx sends head and body in two pieces; with Nagle's algorithm the second waits 40 ms for the first one's ACK."""
+    connection = socket.create_connection(*args, **kwargs)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+if hasattr(httpcore_sync, 'socket'):
+    httpcore_sync.socket = types.SimpleNamespace(**{**vars(socket), 'create_connection': connect_at_once})
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PASSWORD = 'correct horse battery'
