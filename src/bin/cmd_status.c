@@ -22,6 +22,11 @@ static void put_root(struct client *c, struct buf *b, bool first, const struct r
 		else
 			buf_lit(b, "never");
 		buf_fmt(b, "\n  position   %lld\n", (long long)r->cursor);
+		if (r->problem.p) {
+			buf_lit(b, "  problem    since ");
+			buf_time(b, r->problem_us);
+			buf_fmt(b, ": %.*s\n", STR_ARG(r->problem));
+		}
 		return;
 	}
 	if (!first)
@@ -40,7 +45,15 @@ static void put_root(struct client *c, struct buf *b, bool first, const struct r
 	} else {
 		buf_lit(b, "null");
 	}
-	buf_char(b, '}');
+	if (r->problem.p) {
+		buf_char(b, ',');
+		put_field(b, "problem", r->problem);
+		buf_lit(b, ",\"problem_since\":\"");
+		buf_time(b, r->problem_us);
+		buf_lit(b, "\"}");
+	} else {
+		buf_lit(b, ",\"problem\":null,\"problem_since\":null}");
+	}
 }
 
 static int put_roots(struct client *c, struct buf *b)

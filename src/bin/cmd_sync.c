@@ -1,4 +1,5 @@
 /* scaidrive sync: keeps a share and a folder in step; once, or until it is stopped. */
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -137,6 +138,24 @@ static void print_summary(struct sync *s, const struct agent_round *round)
 	emit(&b);
 }
 
+/* Said once; then again after it has worked. */
+static void tell_away(struct sync *s, int err, struct str why)
+{
+	struct buf b = {0};
+	end_line(s);
+	if (!s->c->json && !s->told_fault)
+		fprintf(stderr, "scaidrive: %.*s Trying again until it works.\n", STR_ARG(why));
+	if (s->c->json) {
+		buf_char(&b, '{');
+		put_pair(&b, "event", STR("fault"));
+		put_pair(&b, "code", str_c(err_info(err)->code));
+		put_pair(&b, "detail", why);
+		buf_lit(&b, "}\n");
+		emit(&b);
+	}
+	s->told_fault = true;
+}
+
 /* ---- starting ---- */
 
 static int find_share(struct sync *s, const char *word)
@@ -187,16 +206,73 @@ static int find_path(struct sync *s, const char *dir)
 	return 0;
 }
 
+static struct str bare_url(struct str url)
+{
+	while (url.n && url.p[url.n - 1] == '/')
+		url.n--;
+	return url;
+}
+
+/* The server does not answer now and may later. */
+static bool is_away(int err)
+{
+	return err == E_NETWORK || err == E_TIMEOUT || err == E_UPSTREAM || err == E_BUSY || err == E_SHUTDOWN ||
+	       err == E_RATE_LIMITED || err == E_READ_ONLY;
+}
+
+/* A share that this folder was synced with before, by its id or name. */
+static bool find_known(struct sync *s, struct str word)
+{
+	struct ctx *ctx = &s->c->ctx;
+	char *dir = arena_cstr(ctx->arena, arena_fmt(ctx->arena, "%s/roots", s->c->state.dir));
+	struct str end = state_root_file(ctx->arena, &s->c->state, STR(""), s->path);
+	DIR *d = opendir(dir);
+	bool found = false;
+	end = str_c(strrchr(end.p, '/') + 1);
+	for (struct dirent *e; d && !found && (e = readdir(d));) {
+		struct replica r;
+		if (!str_ends(str_c(e->d_name), end))
+			continue;
+		if (replica_open(ctx, arena_cstr(ctx->arena, arena_fmt(ctx->arena, "%s/%s", dir, e->d_name)), &r)) {
+			ctx_clear(ctx);
+			continue;
+		}
+		found = r.marked && str_eq(r.path, s->path) && (str_eq(r.share, word) || str_eq(r.share_name, word));
+		if (found) {
+			s->share = arena_str(ctx->arena, r.share);
+			s->share_name = arena_str(ctx->arena, r.share_name);
+		}
+		replica_close(&r);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static int meet_server(struct sync *s, const char *share)
+{
+	struct client *c = s->c;
+	int err = find_share(s, share);
+	if (!err)
+		err = remote_register(&c->ctx, &c->remote, c->state.device_name);
+	if (!is_away(err) || c->once)
+		return err;
+	struct str why = ctx_detail(&c->ctx, err);
+	if (!find_known(s, str_c(share)))
+		return err;
+	tell_away(s, err, why);
+	ctx_clear(&c->ctx);
+	return 0;
+}
+
 static int open_all(struct sync *s, const char *share, const char *dir)
 {
 	struct client *c = s->c;
 	int err = client_connect(c, true);
 	if (!err)
-		err = find_share(s, share);
-	if (!err)
-		err = remote_register(&c->ctx, &c->remote, c->state.device_name);
-	if (!err)
 		err = find_path(s, dir);
+	if (!err)
+		err = meet_server(s, share);
 	if (!err)
 		err = replica_open(&c->ctx, state_root_file(c->ctx.arena, &c->state, s->share, s->path).p, &s->replica);
 	if (err)
@@ -207,7 +283,8 @@ static int open_all(struct sync *s, const char *share, const char *dir)
 	replica_set_str(&s->replica, &s->replica.path, s->path);
 	err = replica_flush(&c->ctx, &s->replica);
 	if (!err)
-		err = root_open(&c->ctx, s->path.p, fresh, s->replica.marker, fresh, &s->root);
+		err = root_open(&c->ctx, s->path.p, fresh,
+		                &(struct root_mark){s->replica.marker, s->share, bare_url(c->state.server)}, &s->root);
 	if (!err && fresh) {
 		s->replica.marked = s->replica.meta_dirty = true;
 		err = replica_flush(&c->ctx, &s->replica);
@@ -228,20 +305,38 @@ static void close_all(struct sync *s)
 
 /* ---- running ---- */
 
+/* What `scaidrive status` shows. */
+static void keep_problem(struct sync *s, struct ctx *ctx, int err)
+{
+	struct str text = err ? arena_str(ctx->arena, ctx_detail(ctx, err)) : STR_NULL;
+	struct ctx own;
+	const struct agent *a = &s->agent;
+	ctx_init(&own, ctx->arena, ctx->clock, ctx->rng);
+	if (!err && a->n_problems) {
+		text = arena_fmt(ctx->arena, "%s: %s", *a->problems[0].path ? a->problems[0].path : "/", a->problems[0].what);
+		if (a->n_problems > 1)
+			text = arena_fmt(ctx->arena, "%.*s (and %zu more)", STR_ARG(text), a->n_problems - 1);
+	}
+	replica_set_problem(&s->replica, text, clock_now(ctx->clock));
+	replica_flush(&own, &s->replica); /* a courtesy: what stops it stops the next round too, and is told then */
+}
+
 static void on_settled(void *arg, struct ctx *ctx, int err, const struct agent_round *round)
 {
 	struct sync *s = arg;
 	static const struct agent_stats none;
 	end_line(s);
-	if (err == E_PRECONDITION || err == E_CANCELLED)
+	if (err == E_CANCELLED)
+		return;
+	keep_problem(s, ctx, err);
+	if (err == E_PRECONDITION)
 		return; /* the end of the loop tells */
 	if (err) {
-		struct str detail = ctx_detail(ctx, err);
-		if (!s->told_fault)
-			fprintf(stderr, "scaidrive: %.*s Trying again until it works.\n", STR_ARG(detail));
-		s->told_fault = true;
+		tell_away(s, err, ctx_detail(ctx, err));
 		return;
 	}
+	if (s->told_fault && !s->c->json)
+		fputs("scaidrive: It works again.\n", stderr);
 	s->told_fault = false;
 	struct agent_stats *t = &s->agent.stats;
 	t->rounds = 0;
@@ -289,6 +384,8 @@ static int sync_run(struct client *c)
 		s.agent.pause = pause_ms;
 		s.agent.arg = &s;
 		err = c->once ? agent_settle(&c->ctx, &s.agent, &round) : run_daemon(&s);
+		if (c->once && err != E_CANCELLED)
+			keep_problem(&s, &c->ctx, err);
 	}
 	if (!err && c->once)
 		print_summary(&s, &round);

@@ -39,6 +39,10 @@ static int load_meta(struct tx *tx, struct replica *r)
 			r->share = arena_str(&r->arena, value);
 		else if (str_eq(key, STR("share_name")))
 			r->share_name = arena_str(&r->arena, value);
+		else if (str_eq(key, STR("problem")) && value.n)
+			r->problem = arena_str(&r->arena, value);
+		else if (str_eq(key, STR("problem_us")) && number)
+			r->problem_us = n;
 		else if (str_eq(key, STR("path")))
 			r->path = arena_str(&r->arena, value);
 	}
@@ -223,6 +227,15 @@ void replica_set_str(struct replica *r, struct str *field, struct str value)
 	r->meta_dirty = true;
 }
 
+void replica_set_problem(struct replica *r, struct str problem, int64_t now_us)
+{
+	if (str_eq(r->problem, problem))
+		return;
+	r->problem = problem.n ? arena_str(&r->arena, problem) : STR_NULL;
+	r->problem_us = now_us;
+	r->meta_dirty = true;
+}
+
 static int put_meta(struct tx *tx, const char *key, struct str value)
 {
 	if (!value.p)
@@ -275,6 +288,10 @@ static int flush(struct tx *tx, void *arg)
 		err = put_meta(tx, "marked", r->marked ? STR("1") : STR("0"));
 	if (!err)
 		err = put_meta(tx, "marker", r->marker);
+	if (!err)
+		err = put_meta(tx, "problem", r->problem.p ? r->problem : STR(""));
+	if (!err)
+		err = put_meta(tx, "problem_us", arena_fmt(a, "%lld", (long long)r->problem_us));
 	if (!err)
 		err = put_meta(tx, "share", r->share);
 	if (!err)

@@ -23,6 +23,8 @@ struct replica {
 	int64_t last_sync_us;  /* when both sides were last found in step; 0: never */
 	bool marked;           /* the root was given its marker */
 	struct str marker, share, share_name, path;
+	struct str problem;    /* of the last round, for status; STR_NULL: none */
+	int64_t problem_us;    /* when it was first met */
 };
 
 /* Opens or makes the database. file is sqlite's; a new one gets a marker, and share and path are remembered. */
@@ -40,5 +42,7 @@ void replica_replace(struct replica *r, enum replica_tree which, struct tree *t)
 /* Makes everything since the last flush durable, in one transaction. */
 int replica_flush(struct ctx *ctx, struct replica *r);
 void replica_set_str(struct replica *r, struct str *field, struct str value);
+/* STR_NULL: none any more. */
+void replica_set_problem(struct replica *r, struct str problem, int64_t now_us);
 
 #endif

@@ -61,9 +61,15 @@ struct root {
 	bool fold; /* this file system takes names with equal keys for one name */
 };
 
-/* Opens (with create: makes) the folder, takes its lock (E_LEASE: another process syncs it) and checks the marker:
- * marker_id is written when the folder has none and may_mark, else E_NOT_FOUND; E_CONFLICT when it bears another id. */
-int root_open(struct ctx *ctx, const char *path, bool create, struct str marker_id, bool may_mark, struct root **out);
+/* The marker, a line each: which state the folder belongs to, and what it was synced with. */
+struct root_mark {
+	struct str id, share, server;
+};
+
+/* Opens (with fresh: makes) the folder, takes its lock (E_LEASE: another process syncs it) and checks the marker. fresh says
+ * that this state has never synced the folder: then a missing marker is written, and a folder of a lost state that was
+ * synced with the same share of the same server is taken over. Else: missing is E_NOT_FOUND, another id E_CONFLICT. */
+int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_mark *mark, struct root **out);
 void root_free(struct root *r);
 
 /* Equal in everything that a change of content or a replacement would alter. */

@@ -15,6 +15,8 @@
 #include "base/must.h"
 #include "client/root.h"
 
+enum { MARKER_MAX = 4096 };
+
 struct posix_root {
 	struct root face;
 	int fd, own, staging, trash; /* descriptors of the root and of our own folders */
@@ -22,7 +24,7 @@ struct posix_root {
 	dev_t dev;
 	mode_t umask;
 	char *path;
-	struct str marker;
+	struct str marker; /* its id */
 	_Atomic unsigned next_stage;
 };
 
@@ -465,12 +467,12 @@ static int posix_remove_folder(struct root *face, struct ctx *ctx, struct str pa
 
 /* ---- the root itself ---- */
 
-static int read_marker(const struct posix_root *r, char out[128], size_t *n)
+static int read_marker(const struct posix_root *r, char out[MARKER_MAX], size_t *n)
 {
 	AUTO_FD int fd = openat(r->own, "id", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
-	ssize_t got = read(fd, out, 128);
+	ssize_t got = read(fd, out, MARKER_MAX);
 	*n = got > 0 ? str_trim(str_n(out, (size_t)got)).n : 0;
 	return got < 0 ? -1 : 0;
 }
@@ -479,11 +481,16 @@ static int posix_check(struct root *face, struct ctx *ctx)
 {
 	struct posix_root *r = (struct posix_root *)face;
 	struct stat now, held;
-	char marker[128];
+	char marker[MARKER_MAX];
 	size_t n = 0;
 	if (stat(r->path, &now) || fstat(r->fd, &held) || now.st_dev != held.st_dev || now.st_ino != held.st_ino)
 		return ctx_fail(ctx, E_NOT_FOUND, "The synced folder %s is not where it was. Nothing was deleted. Mount it or move it back, then start again.", r->path);
-	if (read_marker(r, marker, &n) || !str_eq(str_n(marker, n), r->marker))
+	struct str id = STR_NULL, text = str_n(marker, n);
+	if (read_marker(r, marker, &n) == 0) {
+		text.n = n;
+		id = str_cut(&text, '\n');
+	}
+	if (!str_eq(id, r->marker))
 		return ctx_fail(ctx, E_NOT_FOUND, "The marker %s/%s/id is missing or not ours. Nothing was deleted. Is another disk mounted there? Put the right folder back, or sync into a new one.", r->path, ROOT_OWN_NAME);
 	return 0;
 }
@@ -539,28 +546,35 @@ static void sweep_staging(struct posix_root *r)
 		closedir(dir);
 }
 
-static int write_marker(struct posix_root *r)
+static int write_marker(struct posix_root *r, struct ctx *ctx, const struct root_mark *mark)
 {
-	AUTO_FD int fd = openat(r->own, "id", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, r->marker.p, r->marker.n) != (ssize_t)r->marker.n || fsync(fd) || fsync(r->own))
-		return -1;
-	return fsync(r->fd);
+	struct str text = arena_fmt(ctx->arena, "%.*s\n%.*s\n%.*s\n", STR_ARG(mark->id), STR_ARG(mark->share), STR_ARG(mark->server));
+	unlinkat(r->own, "id.new", 0);
+	AUTO_FD int fd = openat(r->own, "id.new", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, text.p, text.n) != (ssize_t)text.n || fsync(fd) || renameat(r->own, "id.new", r->own, "id") ||
+	    fsync(r->own) || fsync(r->fd))
+		return fail_errno(ctx, errno, "cannot write", STR(ROOT_OWN_NAME "/id"));
+	return 0;
 }
 
-static int take_marker(struct posix_root *r, struct ctx *ctx, bool may_mark)
+static int take_marker(struct posix_root *r, struct ctx *ctx, bool may_mark, const struct root_mark *mark)
 {
-	char marker[128];
+	char marker[MARKER_MAX];
 	size_t n = 0;
 	if (read_marker(r, marker, &n) == 0) {
-		if (str_eq(str_n(marker, n), r->marker))
-			return 0;
-		return ctx_fail(ctx, E_CONFLICT, "%s belongs to another device's state or another share. Use the --state that synced it first, or choose another folder.", r->path);
+		struct str rest = str_n(marker, n), id = str_cut(&rest, '\n'), share = str_cut(&rest, '\n'), server = str_cut(&rest, '\n');
+		bool same = str_eq(share, mark->share) && str_eq(server, mark->server);
+		if (str_eq(id, mark->id))
+			return same ? 0 : write_marker(r, ctx, mark); /* the server has moved */
+		if (may_mark && same)
+			return write_marker(r, ctx, mark);
+		return ctx_fail(ctx, E_CONFLICT, "%s is synced with share %.*s of %.*s by another state folder. Use the --state that synced it, or choose another folder. If that state is lost and the folder shall be synced with this share from now on, remove the file %s/%s/id and start again: what is equal on both sides is adopted, what differs is kept twice, nothing is deleted.", r->path, STR_ARG(share.n ? share : STR("(unknown)")), STR_ARG(server.n ? server : STR("(unknown)")), r->path, ROOT_OWN_NAME);
 	}
 	if (errno != ENOENT)
 		return fail_errno(ctx, errno, "cannot read", STR(ROOT_OWN_NAME "/id"));
 	if (!may_mark)
 		return ctx_fail(ctx, E_NOT_FOUND, "%s has lost its marker %s/id, so it may not be the folder that was synced. Nothing was deleted. Put the right folder back (is its disk mounted?), or sync into a new one.", r->path, ROOT_OWN_NAME);
-	return write_marker(r) ? fail_errno(ctx, errno, "cannot write", STR(ROOT_OWN_NAME "/id")) : 0;
+	return write_marker(r, ctx, mark);
 }
 
 /* Does this file system take "A" and "a" for one name? */
@@ -570,9 +584,9 @@ static bool folds(const struct posix_root *r)
 	return fstatat(r->own, "STAGING", &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-int root_open(struct ctx *ctx, const char *path, bool create, struct str marker_id, bool may_mark, struct root **out)
+int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_mark *mark, struct root **out)
 {
-	if (create && mkdir(path, 0777) && errno != EEXIST)
+	if (fresh && mkdir(path, 0777) && errno != EEXIST)
 		return fail_errno(ctx, errno, "cannot create", str_c(path));
 	struct posix_root *r = calloc(1, sizeof(*r));
 	must(r != NULL);
@@ -581,7 +595,7 @@ int root_open(struct ctx *ctx, const char *path, bool create, struct str marker_
 	r->path = realpath(path, NULL);
 	r->umask = umask(022);
 	umask(r->umask);
-	r->marker = str_n(strndup(marker_id.p, marker_id.n), marker_id.n);
+	r->marker = str_n(strndup(mark->id.p, mark->id.n), mark->id.n);
 	r->fd = r->path ? open(r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	struct stat st;
 	int err = 0;
@@ -595,7 +609,7 @@ int root_open(struct ctx *ctx, const char *path, bool create, struct str marker_
 			err = ctx_fail(ctx, E_LEASE, "Another process is syncing %s. Stop it first (see `scaidrive status`).", path);
 	}
 	if (!err)
-		err = take_marker(r, ctx, may_mark);
+		err = take_marker(r, ctx, fresh, mark);
 	if (err) {
 		posix_free(&r->face);
 		return err;

@@ -168,3 +168,85 @@ def test_a_bare_token_cannot_be_renewed(world):
     a.run('shares')
     a.identity(token='refused')
     assert 'has ended' in a.run('shares', code=4).stderr
+
+
+# ---- a server that is away ----
+
+def status(device):
+    return json.loads(device.run('status', '--json').stdout)['folders'][0]
+
+
+def test_start_without_the_server(world):
+    a = world.device('a')
+    a.write('one', '1')
+    a.sync()
+    assert status(a)['problem'] is None
+    world.server.kill()
+    done = a.run('sync', SHARE, a.root, '--once', code=3)
+    assert 'reached' in done.stderr or 'connect' in done.stderr.lower()
+    a.start()
+    a.write('two', '2')
+    until(lambda: status(a)['problem'])
+    assert a.daemon.poll() is None
+    assert '"event":"fault"' in a.log()
+    world.server.start()
+    b = world.device('b')
+    until(lambda: b.sync() and b.read('two') == '2', 30)
+    until(lambda: status(a)['problem'] is None)
+
+
+def test_an_unknown_folder_needs_the_server(world):
+    a = world.device('a')
+    world.server.kill()
+    a.run('sync', SHARE, a.root, code=3)
+    assert not os.path.exists(a.root)
+
+
+def test_server_goes_and_comes_back(world):
+    a = world.device('a').start()
+    until(lambda: os.path.isdir(a.root))
+    a.write('one', '1')
+    b = world.device('b')
+    until(lambda: b.sync() and b.read('one') == '1')
+    world.server.kill()
+    a.write('two', '2')
+    until(lambda: status(a)['problem'])
+    world.server.start()
+    until(lambda: b.sync() and b.read('two') == '2', 30)
+
+
+# ---- a state folder that is lost ----
+
+def test_a_lost_state_adopts_the_tree(world):
+    import shutil
+    a = world.device('a')
+    a.write('same', 'same')
+    a.write('folder/deep/same', 'deep')
+    a.write('edited', 'old')
+    a.sync()
+    shutil.rmtree(a.state)
+    a.login()
+    a.write('edited', 'new')
+    a.write('added', 'more')
+    events, _ = a.sync()
+    done = events[-1]
+    assert done['in_step'] and done['received_files'] <= 1 and done['sent_files'] <= 2 and not done['trashed'], events
+    assert a.read('same') == 'same' and a.read('folder/deep/same') == 'deep' and a.read('added') == 'more'
+    assert sorted(a.read(n) for n in a.names() if n.startswith('edited')) == ['new', 'old'], a.names()
+    assert len(a.names()) == 5
+    before = a.names()
+    assert not [e for e in a.sync()[0] if e['event'] != 'settled'] and a.names() == before
+
+
+def test_a_folder_of_another_share_is_refused(world):
+    a = world.device('a')
+    a.write('one', '1')
+    a.sync()
+    world.server.client('admin@example.com').make_share('Other')
+    done = a.run('sync', 'Other', a.root, '--once', code=1)
+    assert '.scaidrive/id' in done.stderr and 'nothing is deleted' in done.stderr
+    os.unlink(a.path('.scaidrive/id'))
+    done = a.run('sync', SHARE, a.root, '--once', code=1)
+    assert 'lost its marker' in done.stderr
+    a.run('sync', 'Other', a.root, '--once')
+    assert a.names() == ['one']
