@@ -195,7 +195,7 @@ class Steps:
         return out
 
     def api(self, engine):
-        self.pytest('api on ' + engine, 'tests/api', timeout=400, env={'SCAIDRIVE_TEST_DB': engine})
+        self.pytest('api on ' + engine, 'tests/api', timeout=900, env={'SCAIDRIVE_TEST_DB': engine})
 
     def interop(self):
         folder = os.path.join(ROOT, 'tests', 'interop')

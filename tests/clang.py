@@ -3,6 +3,7 @@
 BUILD is a set-up build folder whose generated files are there. The build itself uses gcc; this keeps the other compiler
 clean without a second build."""
 import concurrent.futures
+import glob
 import json
 import os
 import shlex
@@ -25,6 +26,11 @@ def look(entry):
 def main():
     with open(os.path.join(sys.argv[1], 'compile_commands.json')) as f:
         entries = {e['file']: e for e in json.load(f)}
+    # the fuzz targets are built on demand only, with the same places and macros
+    any_test = next(e for name, e in entries.items() if name.endswith('_test.c'))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for path in glob.glob(os.path.join(root, 'src', '**', '*_fuzz.c'), recursive=True):
+        entries.setdefault(os.path.relpath(path, any_test['directory']), any_test | {'file': path})
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get('CLANG_JOBS', '2'))) as pool:
         faults = [f for f in pool.map(look, entries.values()) if f]
     print('\n'.join(faults), end='\n' if faults else '')
