@@ -54,7 +54,8 @@ static const char *in_words(const char *verb)
 	    {"make_local", "made here"},      {"fetch", "received"},           {"move_local", "moved here"},
 	    {"trash_local", "trashed here"},  {"detach", "kept as a copy"},    {"make_remote", "made on the server"},
 	    {"send", "sent"},                 {"send_version", "sent"},        {"move_remote", "moved on the server"},
-	    {"trash_remote", "trashed on the server"},
+	    {"trash_remote", "trashed on the server"}, {"set_mode_local", "mode changed here"},
+	    {"set_mode_remote", "mode changed there"},
 	};
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
 		if (strcmp(words[i][0], verb) == 0)

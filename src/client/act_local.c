@@ -26,6 +26,7 @@ static int act_record(struct ctx *ctx, struct agent *a, const struct plan_op *op
 		f.version_id = op->remote.version_id;
 		f.version = op->remote.version;
 	}
+	f.executable = op->executable;
 	if (op->record_place) {
 		f.parent = op->parent;
 		f.name = op->name;
@@ -114,6 +115,27 @@ static int act_trash(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 	return 0;
 }
 
+static int act_set_mode(struct ctx *ctx, struct agent *a, const struct plan_op *op)
+{
+	struct root_entry e;
+	const struct node *n = agent_as_planned(a, op), *s = tree_get(&a->replica->trees[REPLICA_SYNCED], op->id);
+	if (!n || !s || n->f.executable != op->local.executable)
+		return gone(ctx, op);
+	int err = a->root->ops->set_mode(a->root, ctx, agent_path(ctx, a, n->f.id), &n->f.stamp, op->executable, &e);
+	if (err)
+		return err;
+	struct node_facts f = n->f, sf = s->f;
+	f.stamp = e.stamp;
+	f.executable = sf.executable = e.executable;
+	f.name = arena_str(ctx->arena, f.name);
+	sf.name = arena_str(ctx->arena, sf.name);
+	sf.local_name = arena_str(ctx->arena, sf.local_name);
+	if (!replica_put(a->replica, REPLICA_LOCAL, &f))
+		return gone(ctx, op);
+	agent_agree(a, sf, sf.local_name);
+	return 0;
+}
+
 int act_detach(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 {
 	if (!agent_as_planned(a, op))
@@ -147,6 +169,8 @@ int act_local(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 		return act_move(ctx, a, op);
 	case PLAN_TRASH_LOCAL:
 		return act_trash(ctx, a, op);
+	case PLAN_SET_MODE_LOCAL:
+		return act_set_mode(ctx, a, op);
 	default:
 		must(op->verb == PLAN_DETACH);
 		return act_detach(ctx, a, op);

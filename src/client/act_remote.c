@@ -162,7 +162,7 @@ static int fetch(struct job *j)
 		return err;
 	}
 	return root->ops->stage_commit(sink.stage, &j->ctx, j->path, op->has_local ? &j->stamp : NULL, op->remote.mtime_us,
-	                               op->remote.executable, &j->entry);
+	                               op->executable, &j->entry);
 }
 
 struct file_source {
@@ -197,7 +197,7 @@ static int send_once(struct job *j)
 	                               .base_version_id = op->base_version_id, .size_bytes = op->local.size_bytes,
 	                               .strategy = str_c(resolve_strategy_name(op->strategy)),
 	                               .checksum = op->local.checksum, .mtime_us = op->local.mtime_us,
-	                               .executable = op->local.executable, .content = &source.face};
+	                               .executable = op->executable, .content = &source.face};
 	err = remote_upload(&j->ctx, j->agent->remote, j->agent->share, &j->up);
 	root->ops->close(source.file);
 	return err;
@@ -215,7 +215,11 @@ static int send(struct job *j)
 static void run_job(void *arg)
 {
 	struct job *j = arg;
-	j->err = j->op->verb == PLAN_FETCH ? fetch(j) : send(j);
+	const struct plan_op *op = j->op;
+	if (op->verb == PLAN_SET_MODE_REMOTE)
+		j->err = remote_set_mode(&j->ctx, j->agent->remote, op->id, op->executable);
+	else
+		j->err = op->verb == PLAN_FETCH ? fetch(j) : send(j);
 	pthread_mutex_lock(&j->batch->lock);
 	j->batch->left--;
 	pthread_cond_signal(&j->batch->done);
@@ -281,6 +285,23 @@ static int fold_sent_version(struct agent *a, const struct job *j)
 	return 0;
 }
 
+static int fold_mode(struct ctx *ctx, struct agent *a, const struct plan_op *op)
+{
+	const struct node *r = tree_get(&a->replica->trees[REPLICA_REMOTE], op->id);
+	const struct node *s = tree_get(&a->replica->trees[REPLICA_SYNCED], op->id);
+	if (!r || !s)
+		return E_CHANGED;
+	struct node_facts f = r->f, sf = s->f;
+	f.executable = sf.executable = op->executable;
+	f.name = arena_str(ctx->arena, f.name);
+	sf.name = arena_str(ctx->arena, sf.name);
+	sf.local_name = arena_str(ctx->arena, sf.local_name);
+	if (!replica_put(a->replica, REPLICA_REMOTE, &f))
+		return E_CHANGED;
+	agent_agree(a, sf, sf.local_name);
+	return 0;
+}
+
 static int fold_job(struct ctx *ctx, struct agent *a, struct job *j)
 {
 	const struct plan_op *op = j->op;
@@ -291,6 +312,8 @@ static int fold_job(struct ctx *ctx, struct agent *a, struct job *j)
 		return ctx_fail(ctx, j->err, "%.*s", STR_ARG(ctx_detail(&j->ctx, j->err)));
 	if (op->verb == PLAN_FETCH)
 		return fold_fetch(a, j);
+	if (op->verb == PLAN_SET_MODE_REMOTE)
+		return fold_mode(ctx, a, op);
 	a->stats.sent_files++;
 	a->stats.sent_bytes += op->local.size_bytes;
 	return op->verb == PLAN_SEND ? fold_sent_new(a, j) : fold_sent_version(a, j);

@@ -238,6 +238,7 @@ static enum stage_of_work work_of(enum plan_verb verb)
 	case PLAN_FETCH:
 	case PLAN_SEND:
 	case PLAN_SEND_VERSION:
+	case PLAN_SET_MODE_REMOTE:
 		return WORK_TRANSFER;
 	default:
 		return WORK_LOCAL;
@@ -339,7 +340,7 @@ static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 	char date[11];
 	time_date(clock_now(ctx->clock), date);
 	struct plan_options options = {.strategy = a->strategy, .device = a->device_name, .date = str_n(date, 10),
-	                               .reserved = STR(ROOT_OWN_NAME), .fold = a->root->fold};
+	                               .reserved = STR(ROOT_OWN_NAME), .fold = a->root->fold, .modeless = a->root->modeless};
 	struct plan p;
 	plan_make(&a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_LOCAL],
 	          &a->replica->trees[REPLICA_SYNCED], &options, &p);

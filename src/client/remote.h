@@ -104,6 +104,8 @@ int remote_changes(struct ctx *ctx, struct remote *r, struct str share, int64_t 
 int remote_apply(struct ctx *ctx, struct remote *r, struct str share, int64_t base_cursor, struct remote_edit *edits,
                  size_t n);
 int remote_upload(struct ctx *ctx, struct remote *r, struct str share, struct remote_upload *up);
+/* Sets the executable bit of a file. */
+int remote_set_mode(struct ctx *ctx, struct remote *r, int64_t file_id, bool executable);
 /* Streams the version into sink. E_UPSTREAM when the length is not the expected one. */
 int remote_download(struct ctx *ctx, struct remote *r, int64_t file_id, int64_t version_id, int64_t size_bytes,
                     struct http_sink *sink);

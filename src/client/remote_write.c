@@ -221,6 +221,19 @@ int remote_upload(struct ctx *ctx, struct remote *r, struct str share, struct re
 	return err ? err : read_uploaded(ctx, doc, up);
 }
 
+int remote_set_mode(struct ctx *ctx, struct remote *r, int64_t file_id, bool executable)
+{
+	struct buf path = {0};
+	buf_lit(&path, "/api/v1/files/");
+	buf_id(&path, ID_FILE, file_id);
+	struct http_call call = {.method = "PATCH", .path = buf_as_str(&path), .content_type = STR("application/json"),
+	                         .body = executable ? STR("{\"executable\":true}") : STR("{\"executable\":false}")};
+	int err = remote_call(ctx, r, &call, NULL);
+	http_call_fini(&call);
+	buf_fini(&path);
+	return err;
+}
+
 /* ---- download ---- */
 
 struct counted {

@@ -49,6 +49,9 @@ struct root_ops {
 	              struct root_entry *out);
 	/* Moves a file into the trash, under label. E_CHANGED: it does not bear the stamp any more. */
 	int (*trash)(struct root *r, struct ctx *ctx, struct str path, const struct disk_stamp *assumed, struct str label);
+	/* Sets or clears the executable bit; *out is how the file is then. E_CHANGED: it does not bear the stamp. */
+	int (*set_mode)(struct root *r, struct ctx *ctx, struct str path, const struct disk_stamp *assumed, bool executable,
+	                struct root_entry *out);
 	/* Removes an empty folder. E_CONFLICT: it is not empty. */
 	int (*remove_folder)(struct root *r, struct ctx *ctx, struct str path, const struct disk_stamp *assumed);
 	/* Is this still the folder with the marker we wrote? E_NOT_FOUND with what to do when not. */
@@ -58,7 +61,8 @@ struct root_ops {
 
 struct root {
 	const struct root_ops *ops;
-	bool fold; /* this file system takes names with equal keys for one name */
+	bool fold;     /* this file system takes names with equal keys for one name */
+	bool modeless; /* this file system keeps no executable bit */
 };
 
 /* The marker, a line each: which state the folder belongs to, and what it was synced with. */

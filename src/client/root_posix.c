@@ -450,6 +450,27 @@ static int posix_trash(struct root *face, struct ctx *ctx, struct str path, cons
 	return fsync(to) || fsync(at) ? fail_errno(ctx, errno, "cannot sync the folder of", path) : 0;
 }
 
+static int posix_set_mode(struct root *face, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
+                          bool executable, struct root_entry *out)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char name[NAME_MAX + 1];
+	struct stat st;
+	AUTO_FD int at = open_parent(r, path, name);
+	AUTO_FD int fd = at < 0 ? -1 : openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || entry_of(r, fd, "", out) || fstat(fd, &st))
+		return fail_errno(ctx, errno, "cannot look at", path);
+	if (out->kind != ENTRY_FILE || !stamp_same(&out->stamp, assumed))
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" was changed meanwhile", STR_ARG(path));
+	/* Executable for whoever may read it, as far as the umask lets. */
+	mode_t may = st.st_mode & 07777, read = (may & 0444) >> 2;
+	if (fchmod(fd, executable ? may | S_IXUSR | (read & ~r->umask) : may & ~(mode_t)0111) || fsync(fd) || entry_of(r, fd, "", out))
+		return fail_errno(ctx, errno, "cannot change the mode of", path);
+	if (out->executable != executable)
+		return ctx_fail(ctx, E_IO, "the executable bit of \"%.*s\" cannot be changed on this disk", STR_ARG(path));
+	return 0;
+}
+
 static int posix_remove_folder(struct root *face, struct ctx *ctx, struct str path, const struct disk_stamp *assumed)
 {
 	struct posix_root *r = (struct posix_root *)face;
@@ -521,6 +542,7 @@ static const struct root_ops posix_ops = {
     .make_folder = posix_make_folder,
     .rename = posix_rename,
     .trash = posix_trash,
+    .set_mode = posix_set_mode,
     .remove_folder = posix_remove_folder,
     .check = posix_check,
     .free = posix_free,
@@ -584,6 +606,14 @@ static bool folds(const struct posix_root *r)
 	return fstatat(r->own, "STAGING", &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* Does a file that was told to be executable, or not to be, obey? */
+static bool is_modeless(const struct posix_root *r)
+{
+	struct stat st;
+	bool obeys = fchmod(r->lock, 0700) == 0 && fstat(r->lock, &st) == 0 && (st.st_mode & S_IXUSR);
+	return !(fchmod(r->lock, 0600) == 0 && fstat(r->lock, &st) == 0 && !(st.st_mode & S_IXUSR) && obeys);
+}
+
 int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_mark *mark, struct root **out)
 {
 	if (fresh && mkdir(path, 0777) && errno != EEXIST)
@@ -616,6 +646,7 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 	}
 	sweep_staging(r);
 	r->face.fold = folds(r);
+	r->face.modeless = is_modeless(r);
 	*out = &r->face;
 	return 0;
 }

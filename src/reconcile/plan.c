@@ -38,6 +38,8 @@ static uint64_t order_of(enum plan_verb verb, const struct item *it, bool tempor
 	case PLAN_FETCH:
 	case PLAN_SEND:
 	case PLAN_SEND_VERSION:
+	case PLAN_SET_MODE_LOCAL:
+	case PLAN_SET_MODE_REMOTE:
 		phase = 4;
 		break;
 	case PLAN_TRASH_LOCAL:
@@ -47,6 +49,23 @@ static uint64_t order_of(enum plan_verb verb, const struct item *it, bool tempor
 		break;
 	}
 	return phase << 32 | depth;
+}
+
+/* The executable bit as the disk shows it. */
+static bool local_bit(const struct maker *m, const struct item *it)
+{
+	if (!m->options->modeless)
+		return it->l->f.executable;
+	return it->r ? it->r->f.executable : it->s && it->s->f.executable;
+}
+
+/* The bit that both sides shall have: the one that changed. */
+static bool wanted_bit(const struct maker *m, const struct item *it)
+{
+	if (!it->r || !it->l)
+		return it->r ? it->r->f.executable : it->l && local_bit(m, it);
+	bool remote = it->r->f.executable, changed = it->s && it->s->f.executable == remote;
+	return changed ? local_bit(m, it) : remote;
 }
 
 struct plan_op *plan_emit(struct maker *m, enum plan_verb verb, int case_no, const char *reason, struct item *it)
@@ -69,6 +88,7 @@ struct plan_op *plan_emit(struct maker *m, enum plan_verb verb, int case_no, con
 		op->local = copy_facts(m->a, it->l);
 	if (it->s)
 		op->synced = copy_facts(m->a, it->s);
+	op->executable = wanted_bit(m, it);
 	if (verb == PLAN_MOVE_LOCAL || verb == PLAN_MOVE_REMOTE)
 		it->busy = true;
 	return op;
@@ -305,13 +325,27 @@ static bool content(struct maker *m, struct item *it)
 	return false;
 }
 
+/* The executable bit of a file whose bytes and place are agreed. */
+static void mode(struct maker *m, struct item *it)
+{
+	const struct node_facts *r = &it->r->f;
+	if (r->kind != NODE_FILE || !it->s || it->pair || it->busy || r->executable == local_bit(m, it))
+		return;
+	if (wanted_bit(m, it) == r->executable)
+		plan_emit(m, PLAN_SET_MODE_LOCAL, 2, "executable bit changed remotely", it);
+	else
+		plan_emit(m, PLAN_SET_MODE_REMOTE, 3, "executable bit changed locally", it);
+}
+
 static void record(struct maker *m, struct item *it, bool same_content)
 {
 	const struct node_facts *r = &it->r->f, *s = it->s ? &it->s->f : NULL;
 	bool same_place = it->place == PLACE_SAME;
 	bool place = !s || s->parent != r->parent || !str_eq(s->name, r->name) ||
 	             !str_eq(node_local_name(s), it->l->f.name);
-	bool bytes = r->kind == NODE_FILE && (!s || s->version_id != r->version_id || edited(it->r, it->s));
+	bool bit = r->executable == local_bit(m, it) ? r->executable : s ? s->executable : local_bit(m, it);
+	bool bytes = r->kind == NODE_FILE &&
+	             (!s || s->version_id != r->version_id || s->executable != bit || edited(it->r, it->s));
 	place = place && same_place;
 	bytes = bytes && same_content;
 	if (!(place || bytes || it->pair) || ((!s || it->pair) && !(same_place && same_content)))
@@ -319,6 +353,7 @@ static void record(struct maker *m, struct item *it, bool same_content)
 	struct plan_op *op = plan_emit(m, PLAN_RECORD, 4, "the same on both sides", it);
 	op->record_place = place;
 	op->record_content = bytes;
+	op->executable = bit;
 	op->name = op->remote.name;
 	op->parent = r->parent;
 	if (!str_eq(it->l->f.name, r->name))
@@ -468,6 +503,8 @@ static void both(struct maker *m, struct item *it)
 		move_local(m, it);
 	else if (it->place == PLACE_LOCAL)
 		move_remote(m, it);
+	else if (same_content)
+		mode(m, it);
 	record(m, it, same_content);
 }
 
@@ -544,6 +581,7 @@ const char *plan_verb_name(enum plan_verb v)
 	    [PLAN_FETCH] = "fetch",             [PLAN_MOVE_LOCAL] = "move_local",   [PLAN_TRASH_LOCAL] = "trash_local",
 	    [PLAN_DETACH] = "detach",           [PLAN_MAKE_REMOTE] = "make_remote", [PLAN_SEND] = "send",
 	    [PLAN_SEND_VERSION] = "send_version", [PLAN_MOVE_REMOTE] = "move_remote", [PLAN_TRASH_REMOTE] = "trash_remote",
+	    [PLAN_SET_MODE_LOCAL] = "set_mode_local", [PLAN_SET_MODE_REMOTE] = "set_mode_remote",
 	};
 	return (size_t)v < sizeof(names) / sizeof(names[0]) ? names[v] : "";
 }

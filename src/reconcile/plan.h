@@ -19,6 +19,9 @@
  *   15  folder deleted        a child edited            the folder and that child stay (DETACH, or MAKE_LOCAL when it was
  *                                                       deleted here), untouched children go
  *
+ * The executable bit travels alone as well: SET_MODE_LOCAL is case 02, SET_MODE_REMOTE case 03; content that is sent or
+ * fetched carries the bit that changed. A bit that was never agreed (adoption, 04) is the server's.
+ *
  * How it ends. A plan need not do everything: what has to wait for another operation (a parent that does not exist
  * yet, a name still taken) is left to the next round. Each operation carries what it assumes; whoever executes it
  * checks that first and skips it otherwise, so the operations of one plan may run in any order, in parallel, or not at
@@ -48,6 +51,8 @@ enum plan_verb {
 	PLAN_SEND_VERSION, /* upload a version of remote.id on top of base_version_id */
 	PLAN_MOVE_REMOTE,  /* to (parent, name) */
 	PLAN_TRASH_REMOTE, /* one call for a folder with all its content */
+	PLAN_SET_MODE_LOCAL,  /* set the executable bit of the local file */
+	PLAN_SET_MODE_REMOTE, /* of the remote one */
 };
 
 struct plan_op {
@@ -65,6 +70,7 @@ struct plan_op {
 	int64_t base_version_id;        /* SEND_VERSION */
 	enum resolve_strategy strategy; /* SEND_VERSION; RESOLVE_NONE: refuse when the base is stale */
 	bool record_content, record_place; /* RECORD */
+	bool executable;       /* the bit that what is written shall have; RECORD: that was agreed */
 	/* What the plan saw, and assumes. Names live in the plan's arena. */
 	bool has_remote, has_local, has_synced;
 	struct node_facts remote, local, synced;
@@ -75,6 +81,7 @@ struct plan_options {
 	struct str device, date;        /* for the names of copies */
 	struct str reserved;            /* a name the root does not hold on this disk (the client's own folder) */
 	bool fold;                      /* this disk takes names with equal keys for one name */
+	bool modeless;                  /* this disk keeps no executable bit: what it shows means nothing */
 };
 
 struct plan {

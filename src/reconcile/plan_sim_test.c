@@ -166,6 +166,18 @@ static void user_edits(struct world *w, struct tree *t)
 	must(tree_put(t, &f));
 }
 
+static void user_changes_mode(struct world *w, struct tree *t)
+{
+	struct node *n = pick(w, t, false);
+	if (!n || n->f.kind != NODE_FILE)
+		return;
+	struct node_facts f = facts_of(w, n);
+	f.executable = !f.executable;
+	if (t == &w->server)
+		f.mtime_us = ++w->seq;
+	must(tree_put(t, &f));
+}
+
 static void user_swaps(struct world *w, struct tree *t)
 {
 	struct node *a = pick(w, t, false), *b = pick(w, t, false);
@@ -200,11 +212,12 @@ static void user_deletes(struct world *w, struct tree *t)
 static void disturb(struct world *w, struct tree *t, int n)
 {
 	while (n-- > 0) {
-		switch (below(w, 10)) {
+		switch (below(w, 11)) {
 		case 0: case 1: case 2: user_creates(w, t); break;
 		case 3: case 4: case 5: user_moves(w, t); break;
 		case 6: case 7: user_edits(w, t); break;
 		case 8: user_deletes(w, t); break;
+		case 9: user_changes_mode(w, t); break;
 		default: user_swaps(w, t); break;
 		}
 	}
@@ -262,6 +275,7 @@ static void do_fetch(struct world *w, const struct plan_op *op)
 		no_loss(w, l);
 		f.parent = l->f.parent;
 		f.name = facts_of(w, l).name;
+		f.executable = op->executable;
 		must(tree_put(&w->disk, &f));
 		f = op->remote;
 		f.parent = op->synced.parent; /* the place is another matter */
@@ -318,6 +332,7 @@ static void do_send(struct world *w, const struct plan_op *op)
 	f.id = ++w->next_id;
 	f.parent = op->parent;
 	f.name = op->name;
+	f.executable = op->executable;
 	server_store(w, &f);
 	must(tree_put(&w->server, &f));
 	if (below(w, 8) == 0)
@@ -334,6 +349,7 @@ static void restore(struct world *w, const struct plan_op *op)
 		    !name_free(w, &w->server, f.parent, f.name, 0) || tree_get(&w->server, f.id))
 			continue;
 		f.checksum = op->local.checksum;
+		f.executable = op->executable;
 		server_store(w, &f);
 		must(tree_put(&w->server, &f));
 		agree(w, f, op->synced.local_name);
@@ -361,6 +377,7 @@ static void do_send_version(struct world *w, const struct plan_op *op)
 	w->stored[content_of(&op->local)] = true;
 	f.checksum = op->local.checksum;
 	f.version_id = ++w->next_version;
+	f.executable = op->executable;
 	f.mtime_us = ++w->seq;
 	if (o.head == RESOLVE_HEAD_INCOMING)
 		must(tree_put(&w->server, &f));
@@ -416,12 +433,28 @@ static void do_record(struct world *w, const struct plan_op *op)
 		f.checksum = op->remote.checksum;
 		f.version_id = op->remote.version_id;
 	}
+	f.executable = op->executable;
 	if (op->record_place) {
 		f.parent = op->parent;
 		f.name = op->name;
 		f.local_name = op->other_name;
 	}
 	agree(w, f, f.local_name);
+}
+
+static void do_set_mode(struct world *w, const struct plan_op *op)
+{
+	bool here = op->verb == PLAN_SET_MODE_LOCAL;
+	struct node *l = local_as_planned(w, op), *r = tree_get(&w->server, op->id), *s = tree_get(&w->synced, op->id);
+	if (!l || !r || !s || l->f.executable != op->local.executable)
+		return;
+	struct node_facts f = facts_of(w, here ? l : r), sf = facts_of(w, s);
+	f.executable = sf.executable = op->executable;
+	if (!here)
+		f.mtime_us = ++w->seq;
+	must(tree_put(here ? &w->disk : &w->server, &f));
+	if (here || below(w, 8))
+		agree(w, sf, sf.local_name);
 }
 
 static void execute(struct world *w, const struct plan_op *op)
@@ -447,6 +480,8 @@ static void execute(struct world *w, const struct plan_op *op)
 	case PLAN_SEND_VERSION: do_send_version(w, op); break;
 	case PLAN_MOVE_REMOTE: do_move_remote(w, op); break;
 	case PLAN_TRASH_REMOTE: do_trash_remote(w, op); break;
+	case PLAN_SET_MODE_LOCAL:
+	case PLAN_SET_MODE_REMOTE: do_set_mode(w, op); break;
 	}
 }
 
@@ -494,6 +529,8 @@ static bool in_step(struct world *w)
 			return false;
 		if (r == w->server.root)
 			continue;
+		if (l->f.executable != r->f.executable || s->f.executable != r->f.executable)
+			return false;
 		if (l->f.parent != r->f.parent || s->f.parent != r->f.parent || !node_same_content(&r->f, &l->f) ||
 		    !node_same_content(&r->f, &s->f) || !str_eq(s->f.name, r->f.name) ||
 		    !str_eq(node_local_name(&s->f), l->f.name) || (r->f.kind == NODE_FILE && s->f.version_id != r->f.version_id))

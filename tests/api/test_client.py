@@ -250,3 +250,43 @@ def test_a_folder_of_another_share_is_refused(world):
     assert 'lost its marker' in done.stderr
     a.run('sync', 'Other', a.root, '--once')
     assert a.names() == ['one']
+
+
+# ---- modes and times ----
+
+def executable(device, name):
+    return bool(os.stat(device.path(name)).st_mode & 0o100)
+
+
+def test_the_executable_bit_travels_alone(world):
+    a, b = world.device('a'), world.device('b')
+    a.write('tool', 'x')
+    a.sync()
+    b.sync()
+    assert not executable(b, 'tool')
+    os.chmod(a.path('tool'), 0o755)
+    events, _ = a.sync()
+    assert [e['event'] for e in events] == ['set_mode_remote', 'settled'] and events[-1]['sent_files'] == 0
+    events, _ = b.sync()
+    assert [e['event'] for e in events] == ['set_mode_local', 'settled'] and executable(b, 'tool')
+    assert [e['event'] for e in b.sync()[0]] == [e['event'] for e in a.sync()[0]] == ['settled']
+    os.chmod(b.path('tool'), 0o600)
+    b.sync()
+    a.sync()
+    assert os.stat(a.path('tool')).st_mode & 0o777 == 0o644
+    os.chmod(a.path('tool'), 0o755)  # here the bit, there the content
+    b.write('tool', 'new content')
+    b.sync()
+    a.sync()
+    b.sync()
+    assert a.read('tool') == 'new content' and executable(a, 'tool') and executable(b, 'tool')
+    assert a.names() == b.names() == ['tool']
+
+
+def test_a_new_time_is_no_edit(world):
+    a = world.device('a')
+    a.write('file', 'x')
+    a.sync()
+    os.utime(a.path('file'), (1, 1))
+    events, _ = a.sync()
+    assert [e['event'] for e in events] == ['settled'] and events[-1]['sent_files'] == 0
