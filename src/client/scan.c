@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/must.h"
 #include "base/name.h"
+#include "reconcile/plan.h"
 
 enum { READ_BYTES = 256 << 10, SETTLE_MS = 30 };
 
@@ -13,6 +14,7 @@ struct found {
 	struct found *up, *next; /* next in breadth-first order */
 	const struct node *node; /* the old node this is; NULL: new */
 	bool unknown;            /* a folder that could not be listed, or an entry that is no file or folder */
+	bool passing;            /* left alone */
 	bool kept;               /* could not be read: keep the old facts */
 	int64_t id;
 	struct sha256 checksum;
@@ -177,6 +179,13 @@ static void match_files(struct scanner *s)
 	}
 }
 
+/* New files that only pass by are as if they were not there. */
+static void leave_passing(struct scanner *s)
+{
+	for (struct found *f = s->first; f; f = f->next)
+		f->passing = f->e.kind == ENTRY_FILE && !f->node && plan_is_passing(f->e.name);
+}
+
 int scan_hash(struct ctx *ctx, struct root *root, struct str path, struct root_entry *entry, struct sha256 *out)
 {
 	struct root_file *file;
@@ -295,7 +304,10 @@ int scan_run(struct ctx *ctx, struct root *root, const struct tree *old, int64_t
 	index_old(&s);
 	match_folders(&s);
 	match_files(&s);
+	leave_passing(&s);
 	for (struct found *f = s.first->next; f; f = f->next) {
+		if (f->passing)
+			continue;
 		if (f->e.kind == ENTRY_FILE)
 			read_file(&s, f);
 		if (!f->node && f->e.kind != ENTRY_OTHER)

@@ -134,12 +134,19 @@ static int by_id(const void *a, const void *b)
 	return (x->id > y->id) - (x->id < y->id);
 }
 
+/* New on one side, and to be left alone there. */
+static bool is_passing(const struct item *it)
+{
+	const struct node *n = it->r ? it->r : it->l;
+	return !it->s && !(it->r && it->l) && n && n->f.kind == NODE_FILE && plan_is_passing(n->f.name);
+}
+
 /* What both sides made alike is one thing: folders by name, files by name and bytes. Parents before children. */
 static void pair_up(struct maker *m)
 {
 	for (struct node *l = m->local->root; l; l = tree_walk(m->local->root, l)) {
 		struct item *mine = item_of(l);
-		if (mine->r || mine->s || !l->up)
+		if (mine->r || mine->s || !l->up || is_passing(mine))
 			continue;
 		struct node *up = item_of(l->up)->r;
 		struct node *r = up ? tree_child_by_key(m->remote, up->f.id, l->key) : NULL;
@@ -272,6 +279,8 @@ static void spread_survival(struct maker *m)
 {
 	for (size_t i = 0; i < m->n; i++) {
 		struct item *it = m->items[i];
+		if (is_passing(it))
+			continue;
 		if (it->r && it->l) {
 			if (it->place == PLACE_LOCAL) {
 				mark_up(item_of(it->r->up), true, false);
@@ -550,7 +559,7 @@ void plan_make(struct tree *remote, struct tree *local, struct tree *synced, con
 	for (size_t i = 0; i < m.n; i++) {
 		struct item *it = m.items[i];
 		size_t before = out->n + out->waiting;
-		if (it->id == TREE_ROOT)
+		if (it->id == TREE_ROOT || is_passing(it))
 			continue;
 		if (it->r && it->l)
 			both(&m, it);

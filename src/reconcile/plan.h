@@ -98,6 +98,9 @@ void plan_make(struct tree *remote, struct tree *local, struct tree *synced, con
 void plan_fini(struct plan *p);
 
 const char *plan_verb_name(enum plan_verb v);
+/* A file that programs keep beside a document for as long as it is open, or while it arrives. When it is new on one side it
+ * is left alone there: not sent, not fetched, not deleted. What was synced before it got such a name stays synced. */
+bool plan_is_passing(struct str name);
 /* The name a node bears while it waits for its own: ".scaidrive-moving-" and the id. */
 struct str plan_temp_name(struct arena *a, int64_t id);
 

@@ -12,6 +12,12 @@ struct str plan_temp_name(struct arena *a, int64_t id)
 	return arena_fmt(a, ".scaidrive-moving-%lld", (long long)id);
 }
 
+bool plan_is_passing(struct str name)
+{
+	return str_starts(name, STR("~$")) || (str_starts(name, STR(".~lock.")) && str_ends(name, STR("#"))) ||
+	       (str_starts(name, STR(".")) && str_ends(name, STR(".swp"))) || str_ends(name, STR(".crdownload"));
+}
+
 bool plan_is_temp(struct str name, int64_t id)
 {
 	char wanted[48];

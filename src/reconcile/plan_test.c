@@ -16,6 +16,7 @@ struct n {
 	char content;
 	const char *name, *local_name;
 	int64_t version; /* 0: as many as the content says */
+	bool executable;
 };
 
 struct world {
@@ -28,7 +29,7 @@ static void fill(struct tree *t, const struct n *list)
 	for (; list->id; list++) {
 		struct node_facts f = {.id = list->id, .parent = list->parent, .name = str_c(list->name),
 		                       .kind = list->content == 'd' ? NODE_FOLDER : NODE_FILE,
-		                       .local_name = str_c(list->local_name)};
+		                       .local_name = str_c(list->local_name), .executable = list->executable};
 		if (f.kind == NODE_FILE) {
 			f.checksum.b[0] = (uint8_t)list->content;
 			f.size_bytes = 1;
@@ -364,6 +365,68 @@ static void trees_stay_well_formed(void **state)
 	tree_fini(&t);
 }
 
+#define X(id, name) {id, 0, 'a', name, NULL, 0, true}
+#define O(id, name) {id, 0, 'a', name}
+
+static void executable_bit(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L(X(1, "there"), O(2, "here"), X(3, "both"), O(4, "off there"), X(5, "off here"), X(6, "same")),
+	        L(O(1, "there"), X(2, "here"), X(3, "both"), X(4, "off there"), O(5, "off here"), X(6, "same")),
+	        L(O(1, "there"), O(2, "here"), O(3, "both"), X(4, "off there"), X(5, "off here"), X(6, "same")));
+	EXPECT(5);
+	assert_true(has(&w, PLAN_SET_MODE_LOCAL, 2, 1, NULL)->executable);
+	assert_true(has(&w, PLAN_SET_MODE_REMOTE, 3, 2, NULL)->executable);
+	assert_true(has(&w, PLAN_RECORD, 4, 3, NULL)->executable);
+	assert_false(has(&w, PLAN_SET_MODE_LOCAL, 2, 4, NULL)->executable);
+	assert_false(has(&w, PLAN_SET_MODE_REMOTE, 3, 5, NULL)->executable);
+	done(&w);
+}
+
+/* With content the bit that changed goes along; one that was never agreed is the server's. */
+static void executable_bit_beside_content(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({1, 0, 'b', "x"}, X(2, "y"), X(3, "z")), L(X(1, "x"), {2, 0, 'b', "y"}, O(-3, "z")), L(O(1, "x"), O(2, "y")));
+	EXPECT(3);
+	assert_true(has(&w, PLAN_FETCH, 2, 1, NULL)->executable);
+	assert_true(has(&w, PLAN_SEND_VERSION, 3, 2, NULL)->executable);
+	assert_false(has(&w, PLAN_RECORD, 4, 3, NULL)->executable); /* what this disk has: then the server's bit is the newer */
+	done(&w);
+}
+
+static void a_disk_without_modes(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_by(&w, L(O(1, "x"), X(2, "y")), L(X(1, "x"), {2, 0, 'b', "y", NULL, 0, false}, {-3, 0, 'c', "new", NULL, 0, true}),
+	        L(O(1, "x"), X(2, "y")), (struct plan_options){.modeless = true});
+	EXPECT(2);
+	assert_true(has(&w, PLAN_SEND_VERSION, 3, 2, NULL)->executable);
+	assert_false(has(&w, PLAN_SEND, 3, -3, NULL)->executable);
+	done(&w);
+}
+
+static void passing_files(void **state)
+{
+	(void)state;
+	struct world w;
+	assert_true(plan_is_passing(STR("~$a.docx")) && plan_is_passing(STR(".~lock.a.odt#")) && plan_is_passing(STR(".a.swp")) &&
+	            plan_is_passing(STR("a.crdownload")));
+	assert_false(plan_is_passing(STR("a~$")) || plan_is_passing(STR("a.part")) || plan_is_passing(STR(".~lock")) ||
+	             plan_is_passing(STR("a.swp")) || plan_is_passing(STR(".env")) || plan_is_passing(STR("a.tmp")));
+	/* the folder was deleted here: what passes by there does not keep it */
+	plan_of(&w, L({1, 0, 'd', "f"}, {2, 1, 'a', "~$x"}, {3, 0, 'a', "~$y"}), L({-4, 0, 'b', "~$y"}), L({1, 0, 'd', "f"}));
+	EXPECT(1);
+	has(&w, PLAN_TRASH_REMOTE, 9, 1, NULL);
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "~$x"}), L({1, 0, 'b', "~$x"}), L({1, 0, 'a', "~$x"}));
+	has(&w, PLAN_SEND_VERSION, 3, 1, NULL);
+	done(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,6 +446,10 @@ int main(void)
 	    cmocka_unit_test(case_14_deleted_on_both),
 	    cmocka_unit_test(case_15_folder_deleted_child_edited),
 	    cmocka_unit_test(guard_stops),
+	    cmocka_unit_test(executable_bit),
+	    cmocka_unit_test(executable_bit_beside_content),
+	    cmocka_unit_test(a_disk_without_modes),
+	    cmocka_unit_test(passing_files),
 	    cmocka_unit_test(trees_stay_well_formed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -290,3 +290,29 @@ def test_a_new_time_is_no_edit(world):
     os.utime(a.path('file'), (1, 1))
     events, _ = a.sync()
     assert [e['event'] for e in events] == ['settled'] and events[-1]['sent_files'] == 0
+
+
+# ---- files that only pass by ----
+
+PASSING = ('~$report.docx', '.~lock.report.odt#', '.notes.txt.swp', 'film.mkv.crdownload')
+
+
+def test_lock_files_are_left_alone(world):
+    a, b = world.device('a'), world.device('b')
+    for name in PASSING:
+        a.write('folder/' + name, 'x')
+    a.write('folder/real', 'x')
+    a.sync()
+    b.sync()
+    assert os.listdir(b.path('folder')) == ['real']
+    assert set(os.listdir(a.path('folder'))) == {'real', *PASSING}
+    admin = world.server.client('admin@example.com')
+    share = [s for s in admin.ok('GET', '/api/v1/users/me/shares')['shares'] if s['name'] == SHARE][0]
+    there = admin.make_file(share['id'], name='~$there')  # made by a client that does not know better
+    assert not [e for e in b.sync()[0] if e['event'] != 'settled'] and b.names() == ['folder']
+    os.rename(a.path('folder/film.mkv.crdownload'), a.path('folder/film.mkv'))
+    os.rename(a.path('folder/real'), a.path('folder/~$real'))  # what is synced stays so
+    a.sync()
+    b.sync()
+    assert sorted(os.listdir(b.path('folder'))) == ['film.mkv', '~$real']
+    assert admin.get(f"/api/v1/files/{there['id']}").status_code == 200
