@@ -65,9 +65,9 @@ static int walk_to(const struct posix_root *r, struct str path)
 		struct str name = str_cut(&path, '/');
 		char buf[NAME_MAX + 1];
 		struct stat st;
-		if (name.n > NAME_MAX || str_eq(name, STR("..")) || str_eq(name, STR("."))) {
+		if (name.n > NAME_MAX) {
 			close(at);
-			errno = EINVAL;
+			errno = ENAMETOOLONG;
 			return -1;
 		}
 		memcpy(buf, name.p, name.n);
@@ -86,14 +86,25 @@ static int walk_to(const struct posix_root *r, struct str path)
 	return at;
 }
 
+/* Names only: nothing that means another place, however the kernel would take it. */
+static bool is_plain(struct str path)
+{
+	while (path.p && path.n) {
+		struct str name = str_cut(&path, '/');
+		if (!name.n || str_eq(name, STR(".")) || str_eq(name, STR("..")))
+			return false;
+	}
+	return true;
+}
+
 /* A folder of the root; -1 and errno. */
 static int open_folder(const struct posix_root *r, struct str path)
 {
 	char buf[LIMIT_PATH_BYTES + 1];
 	if (path.n == 0)
 		return openat(r->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (path.n > LIMIT_PATH_BYTES) {
-		errno = ENAMETOOLONG;
+	if (path.n > LIMIT_PATH_BYTES || !is_plain(path) || memchr(path.p, 0, path.n)) {
+		errno = path.n > LIMIT_PATH_BYTES ? ENAMETOOLONG : EINVAL;
 		return -1;
 	}
 	memcpy(buf, path.p, path.n);
@@ -111,7 +122,7 @@ static int open_parent(const struct posix_root *r, struct str path, char name[NA
 {
 	ptrdiff_t slash = str_rchr(path, '/');
 	struct str last = str_skip(path, slash < 0 ? 0 : (size_t)slash + 1);
-	if (last.n == 0 || last.n > NAME_MAX || str_eq(last, STR("..")) || str_eq(last, STR("."))) {
+	if (last.n == 0 || last.n > NAME_MAX || !is_plain(last) || memchr(last.p, 0, last.n)) {
 		errno = EINVAL;
 		return -1;
 	}
