@@ -75,11 +75,11 @@ def test_a_user_has_at_most_1000(private_server):
     api = apis[0]
     together(*[lambda n=n: [apis[n].ok('POST', f'{V1}/sync/devices', 201, json={'device_id': f'd{i}', 'device_name': 'x', 'platform': 'cli'})
                             for i in range(n, 1000, 20)] for n in range(20)])
-    refused(register(api, device_id='one more'), 409, 'CONFLICT')
+    refused(register(api, device_id='one-more'), 409, 'CONFLICT')
     assert register(api, device_id='d5').status_code == 201  # known already
     assert len(api.ok('GET', f'{V1}/sync/devices')) == 1000
     api.ok('DELETE', f'{V1}/sync/devices/d0', 204)
-    assert register(api, device_id='one more').status_code == 201
+    assert register(api, device_id='one-more').status_code == 201
 
 
 def test_patch(alice, share):
