@@ -140,7 +140,7 @@ class Writer(threading.Thread):
 
     def replace(self, client):
         file = self.random.choice(list(self.files))
-        data = self.random.randbytes(self.random.choice((1, 3000, 70000)))
+        data = self.random.randbytes(self.random.choice((16, 3000, 70000)))
         body, headers = form({'replace_file_id': file, 'base_version_id': self.files[file][0], 'staged': 'true'}, 'x', data)
         answer = self.until_answered(lambda: client.call('POST', '/api/v1/files', body, headers))
         if answer is None:
