@@ -100,6 +100,11 @@ bool json_flag(struct json_object *obj, const char *key, bool dflt)
 	return v && json_object_is_type(v, json_type_boolean) ? json_object_get_boolean(v) : dflt;
 }
 
+bool json_is_list(struct json_object *v)
+{
+	return v && json_object_is_type(v, json_type_array);
+}
+
 size_t json_len(struct json_object *array)
 {
 	return array && json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;

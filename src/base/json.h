@@ -21,6 +21,7 @@ struct json_object *json_get(struct json_object *obj, const char *key);
 struct str json_str(struct json_object *obj, const char *key); /* borrowed from the document */
 int64_t json_i64(struct json_object *obj, const char *key, int64_t dflt);
 bool json_flag(struct json_object *obj, const char *key, bool dflt);
+bool json_is_list(struct json_object *v);
 /* Array length, 0 for anything else. */
 size_t json_len(struct json_object *array);
 struct json_object *json_at(struct json_object *array, size_t i);

@@ -94,6 +94,19 @@ int remote_post(struct ctx *ctx, struct remote *r, struct str path, const struct
 	return err;
 }
 
+/* A list is an array and nothing else: what is something else is no empty list (I11). */
+static struct json_object *list_of(struct json_object *doc, const char *key)
+{
+	struct json_object *v = json_get(doc, key);
+	return json_is_list(v) ? v : NULL;
+}
+
+static bool more_of(struct json_object *doc, bool *more)
+{
+	*more = json_flag(doc, "has_more", false);
+	return *more == json_flag(doc, "has_more", true); /* else it is no boolean */
+}
+
 void remote_put_id(struct buf *b, enum node_kind kind, int64_t id)
 {
 	buf_id(b, kind == NODE_FILE ? ID_FILE : ID_FOLDER, id);
@@ -189,7 +202,7 @@ int remote_shares(struct ctx *ctx, struct remote *r, struct remote_share **out, 
 		int err = remote_get(ctx, r, path, &doc);
 		if (err)
 			return err;
-		struct json_object *list = json_get(doc, "shares");
+		struct json_object *list = list_of(doc, "shares");
 		size_t got = json_len(list);
 		if (!list)
 			return remote_bad(ctx, "no list of shares");
@@ -261,7 +274,7 @@ static void push(struct ctx *ctx, struct node_list *l, const struct node_facts *
 
 static int snapshot_page(struct ctx *ctx, struct json_object *doc, struct node_list *out)
 {
-	struct json_object *list = json_get(doc, "nodes");
+	struct json_object *list = list_of(doc, "nodes");
 	if (!list)
 		return remote_bad(ctx, "no list of nodes");
 	for (size_t i = 0; i < json_len(list); i++) {
@@ -310,7 +323,10 @@ int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t
 		if (*cursor < 0)
 			*cursor = at;
 		struct str next = json_str(doc, "page_token");
-		if (!json_flag(doc, "has_more", next.p != NULL))
+		bool more;
+		if (!more_of(doc, &more))
+			return remote_bad(ctx, "a snapshot that does not say whether it is whole");
+		if (!more)
 			break;
 		if (!next.n || (token.p && str_eq(token, next)))
 			return remote_bad(ctx, "a snapshot that does not go on");
@@ -326,7 +342,7 @@ static int read_change(struct ctx *ctx, struct json_object *o, struct remote_cha
 	struct str type = json_str(o, "change_type");
 	struct json_object *meta = json_get(o, "metadata");
 	struct rid id;
-	if (!id_parse(json_str(o, "resource_id"), &id) || !type.p)
+	if (!id_parse(json_str(o, "resource_id"), &id) || (id.kind != ID_FILE && id.kind != ID_FOLDER) || !type.p)
 		return remote_bad(ctx, "a malformed change");
 	*out = (struct remote_change){.kind = CHANGE_DELETE};
 	out->facts.id = id.n;
@@ -352,9 +368,9 @@ int remote_changes(struct ctx *ctx, struct remote *r, struct str share, int64_t 
 	buf_fini(&path);
 	if (err)
 		return err;
-	struct json_object *list = json_get(doc, "changes");
-	*out = (struct remote_page){.cursor = json_i64(doc, "cursor", -1), .has_more = json_flag(doc, "has_more", false)};
-	if (!list || out->cursor < cursor || (out->has_more && out->cursor == cursor))
+	struct json_object *list = list_of(doc, "changes");
+	*out = (struct remote_page){.cursor = json_i64(doc, "cursor", -1)};
+	if (!more_of(doc, &out->has_more) || !list || out->cursor < cursor || (out->has_more && out->cursor == cursor))
 		return remote_bad(ctx, "a page of changes without its cursor");
 	size_t n = json_len(list);
 	out->changes = arena_many(ctx->arena, n ? n : 1, struct remote_change);

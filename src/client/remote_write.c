@@ -92,7 +92,7 @@ int remote_apply(struct ctx *ctx, struct remote *r, struct str share, int64_t ba
 	if (err)
 		return err;
 	struct json_object *applied = json_get(doc, "applied"), *errors = json_get(doc, "errors");
-	if (!applied || !errors)
+	if (!json_is_list(applied) || !json_is_list(errors))
 		return remote_bad(ctx, "apply without its results");
 	for (size_t i = 0; i < json_len(applied) && !err; i++) {
 		struct remote_edit *e = edit_at(json_at(applied, i), edits, n);

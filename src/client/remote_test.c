@@ -1,0 +1,242 @@
+/* What the client makes of answers: a bad one is an error, never an empty list or a deletion. A fake http_client answers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "client/remote_priv.h"
+
+static struct arena arena;
+static struct ctx ctx;
+
+static struct fake {
+	struct http_client face;
+	struct {
+		int status;
+		const char *text;
+		bool html;
+	} answers[4];
+	int n, calls;
+	struct str tokens[4];
+} fake;
+
+static int fake_call(struct http_client *self, struct ctx *c, struct http_call *call)
+{
+	struct fake *f = (struct fake *)self;
+	int i = f->calls < f->n ? f->calls : f->n - 1;
+	f->tokens[f->calls++ % 4] = arena_str(c->arena, call->token);
+	call->status = f->answers[i].status;
+	call->is_json = !f->answers[i].html;
+	if (call->sink && call->status == 200)
+		return call->sink->write(call->sink, f->answers[i].text, strlen(f->answers[i].text));
+	buf_str(&call->reply, str_c(f->answers[i].text));
+	return 0;
+}
+
+static struct remote remote = {.http = &fake.face, .token = {"tok", 3}, .device_id = {"dev", 3}};
+
+static int setup(void **s)
+{
+	(void)s;
+	arena_init(&arena);
+	ctx_init(&ctx, &arena, &clock_system, &rng_system);
+	fake = (struct fake){.face = {.call = fake_call}};
+	remote.session = NULL;
+	return 0;
+}
+
+static int teardown(void **s)
+{
+	(void)s;
+	arena_fini(&arena);
+	return 0;
+}
+
+static void answer(int status, const char *text)
+{
+	fake.n = 1;
+	fake.calls = 0;
+	fake.answers[0].status = status;
+	fake.answers[0].text = text;
+	fake.answers[0].html = *text == '<';
+	ctx_clear(&ctx);
+}
+
+static int snapshot(int status, const char *text)
+{
+	struct node_facts *nodes;
+	size_t n;
+	int64_t cursor;
+	answer(status, text);
+	return remote_snapshot(&ctx, &remote, STR("shr_1"), TREE_ROOT, &nodes, &n, &cursor);
+}
+
+static int changes(int status, const char *text)
+{
+	struct remote_page page;
+	answer(status, text);
+	return remote_changes(&ctx, &remote, STR("shr_1"), 5, &page);
+}
+
+#define SHA "00000000000000000000000000000000000000000000000000000000000000aa"
+#define NODE(name, parent, size) \
+	"{\"id\":\"fil_0000000000001\",\"type\":\"file\",\"parent_id\":" parent ",\"name\":" name ",\"size\":" size \
+	",\"checksum_sha256\":\"" SHA "\",\"version_id\":\"ver_0000000000001\",\"version\":1,\"mtime\":null,\"executable\":false}"
+#define SNAP(nodes) "{\"nodes\":[" nodes "],\"cursor\":7,\"has_more\":false,\"page_token\":null}"
+#define CHANGE(type, id, meta) \
+	"{\"resource_type\":\"file\",\"resource_id\":\"" id "\",\"change_type\":\"" type "\",\"version_id\":\"ver_0000000000001\"," \
+	"\"metadata\":" meta "}"
+#define PAGE(list) "{\"changes\":[" list "],\"cursor\":7,\"has_more\":false}"
+
+static void good_answers(void **s)
+{
+	(void)s;
+	assert_int_equal(snapshot(200, SNAP("")), 0);
+	assert_int_equal(snapshot(200, SNAP(NODE("\"a\"", "null", "1"))), 0);
+	assert_int_equal(changes(200, PAGE("")), 0);
+	assert_int_equal(changes(200, PAGE(CHANGE("created", "fil_0000000000001", NODE("\"a\"", "null", "1")))), 0);
+	assert_int_equal(changes(200, PAGE(CHANGE("deleted", "fil_0000000000001", "{}"))), 0);
+}
+
+static void truncated(void **s)
+{
+	(void)s;
+	static const char whole[] = SNAP(NODE("\"a\"", "null", "1"));
+	static const char page[] = PAGE(CHANGE("deleted", "fil_0000000000001", "{}"));
+	for (size_t n = 0; n + 1 < sizeof whole; n++)
+		assert_int_equal(snapshot(200, arena_cstr(&arena, str_n(whole, n))), E_UPSTREAM);
+	for (size_t n = 0; n + 1 < sizeof page; n++)
+		assert_int_equal(changes(200, arena_cstr(&arena, str_n(page, n))), E_UPSTREAM);
+}
+
+static void wrong_types(void **s)
+{
+	(void)s;
+	static const char *const snapshots[] = {
+	    "null", "[]", "{}", "7", "{\"nodes\":{},\"cursor\":7,\"has_more\":false}", "{\"nodes\":null,\"cursor\":7,\"has_more\":false}",
+	    "{\"nodes\":\"\",\"cursor\":7,\"has_more\":false}", "{\"nodes\":[],\"has_more\":false}", "{\"nodes\":[],\"cursor\":7}",
+	    "{\"nodes\":[],\"cursor\":\"7\",\"has_more\":false}", "{\"nodes\":[],\"cursor\":-1,\"has_more\":false}",
+	    "{\"nodes\":[],\"cursor\":7,\"has_more\":\"no\"}", "{\"nodes\":[],\"cursor\":7,\"has_more\":true}",
+	    "{\"nodes\":[],\"cursor\":7,\"has_more\":true,\"page_token\":\"\"}", SNAP("null"), SNAP("[]"), SNAP("{}"),
+	    SNAP(NODE("null", "null", "1")), SNAP(NODE("7", "null", "1")), SNAP(NODE("\"a\"", "\"fil_0000000000001\"", "1")),
+	    SNAP(NODE("\"a\"", "\"nonsense\"", "1")), SNAP(NODE("\"a\"", "null", "\"1\"")), SNAP(NODE("\"a\"", "null", "-1")),
+	    "{\"ok\":true}",
+	};
+	for (size_t i = 0; i < sizeof snapshots / sizeof *snapshots; i++)
+		if (snapshot(200, snapshots[i]) != E_UPSTREAM)
+			fail_msg("accepted: %s", snapshots[i]);
+	static const char *const pages[] = {
+	    "{}", "[]", "{\"changes\":{},\"cursor\":7,\"has_more\":false}", "{\"changes\":[],\"cursor\":4,\"has_more\":false}",
+	    "{\"changes\":[],\"cursor\":5,\"has_more\":true}", "{\"changes\":[],\"cursor\":7}", PAGE("null"), PAGE("{}"),
+	    PAGE(CHANGE("deleted", "nonsense", "{}")), PAGE(CHANGE("deleted", "usr_0000000000001", "{}")),
+	    PAGE(CHANGE("deleted", "fil_0000000000000", "{}")), PAGE(CHANGE("created", "fil_0000000000001", "null")),
+	    PAGE(CHANGE("created", "fil_0000000000001", "{}")),
+	};
+	for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
+		if (changes(200, pages[i]) != E_UPSTREAM)
+			fail_msg("accepted: %s", pages[i]);
+}
+
+static void hostile_names(void **s)
+{
+	(void)s;
+	static const char *const names[] = {"\"..\"", "\".\"", "\"\"", "\"a/b\"", "\"/etc/passwd\"", "\"a\\u0000b\"", "\"a\\nb\"",
+	                                    "\"\\u007f\""};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		struct buf b = {0};
+		buf_fmt(&b, "{\"nodes\":[{\"id\":\"fld_0000000000001\",\"type\":\"folder\",\"parent_id\":null,\"name\":%s}],\"cursor\":7,"
+		            "\"has_more\":false}", names[i]);
+		assert_int_equal(snapshot(200, arena_cstr(&arena, buf_as_str(&b))), E_UPSTREAM);
+		buf_fini(&b);
+	}
+}
+
+static void numbers_without_bounds(void **s)
+{
+	(void)s;
+	int err = snapshot(200, SNAP(NODE("\"a\"", "null", "9223372036854775808")));
+	assert_true(err == 0 || err == E_UPSTREAM);
+	assert_int_equal(snapshot(200, SNAP(NODE("\"a\"", "null", "1e300"))), E_UPSTREAM);
+}
+
+static void proxies(void **s)
+{
+	(void)s;
+	static const int statuses[] = {301, 404, 407, 410, 500, 502, 503, 504};
+	for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+		assert_int_equal(snapshot(statuses[i], "<html>not here</html>"), E_UPSTREAM);
+		assert_int_equal(changes(statuses[i], "{\"message\":\"no route\"}"), E_UPSTREAM);
+	}
+	assert_int_equal(snapshot(200, "<html>Sign in to the hotel</html>"), E_UPSTREAM);
+	assert_int_equal(snapshot(204, ""), E_UPSTREAM);
+	assert_int_equal(snapshot(401, "<html></html>"), E_UNAUTHENTICATED);
+	/* ours mean what they say */
+	assert_int_equal(snapshot(404, "{\"detail\":\"Not found\",\"error\":{\"code\":\"NOT_FOUND\"}}"), E_NOT_FOUND);
+	assert_int_equal(changes(400, "{\"detail\":\"x\",\"error\":{\"code\":\"SYNC_CURSOR_INVALID\"}}"), E_CURSOR_INVALID);
+	assert_int_equal(changes(503, "{\"detail\":\"x\",\"error\":{\"code\":\"OVERLOADED\"}}"), E_BUSY);
+}
+
+static int sink_write(struct http_sink *self, const void *p, size_t n)
+{
+	(void)self, (void)p, (void)n;
+	return 0;
+}
+
+static void content_of_another_length(void **s)
+{
+	(void)s;
+	struct http_sink sink = {.write = sink_write};
+	answer(200, "12345");
+	assert_int_equal(remote_download(&ctx, &remote, 1, 1, 5, &sink), 0);
+	answer(200, "12345");
+	assert_int_equal(remote_download(&ctx, &remote, 1, 1, 6, &sink), E_UPSTREAM);
+	answer(200, "12345");
+	assert_int_equal(remote_download(&ctx, &remote, 1, 1, 4, &sink), E_UPSTREAM);
+	answer(200, "12345");
+	assert_int_equal(remote_download(&ctx, &remote, 1, 1, INT64_MAX, &sink), E_UPSTREAM);
+}
+
+struct twice {
+	struct remote_session face;
+	int asked;
+	bool ended;
+};
+
+static int twice_token(struct remote_session *self, struct ctx *c, struct str refused, struct str *out)
+{
+	struct twice *t = (struct twice *)self;
+	*out = refused.p ? STR("new") : STR("old");
+	t->asked += refused.p != NULL;
+	return refused.p && t->ended ? ctx_fail(c, E_UNAUTHENTICATED, "ended") : 0;
+}
+
+static void a_refused_token_is_renewed_once(void **s)
+{
+	(void)s;
+	struct twice t = {.face = {.token = twice_token}};
+	struct remote_page page;
+	remote.session = &t.face;
+	answer(401, "{\"detail\":\"x\",\"error\":{\"code\":\"AUTH_TOKEN_INVALID\"}}");
+	fake.answers[1].status = 200;
+	fake.answers[1].text = PAGE("");
+	fake.n = 2;
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), 0);
+	assert_true(fake.calls == 2 && str_eq(fake.tokens[0], STR("old")) && str_eq(fake.tokens[1], STR("new")));
+	answer(401, "{\"detail\":\"x\",\"error\":{\"code\":\"AUTH_TOKEN_INVALID\"}}");
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_UNAUTHENTICATED);
+	assert_int_equal(fake.calls, 2);
+	t.ended = true;
+	answer(401, "{\"detail\":\"x\",\"error\":{\"code\":\"AUTH_TOKEN_INVALID\"}}");
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_UNAUTHENTICATED);
+	assert_int_equal(fake.calls, 1);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {T(good_answers), T(truncated), T(wrong_types), T(hostile_names), T(numbers_without_bounds),
+	                                   T(proxies), T(content_of_another_length), T(a_refused_token_is_renewed_once)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
