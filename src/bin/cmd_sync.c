@@ -24,6 +24,7 @@ struct sync {
 	struct lane *lane;
 	bool terminal, line_is_open; /* a progress line is being rewritten */
 	bool told_fault;
+	int64_t told_at_us; /* when progress was shown last, monotonic */
 };
 
 static void end_line(struct sync *s)
@@ -88,8 +89,14 @@ static void on_event(void *arg, const struct agent_event *e)
 static void on_progress(void *arg, size_t done, size_t total, int64_t bytes)
 {
 	struct sync *s = arg;
-	if (!s->terminal || s->c->json || total < 8)
+	int64_t now = clock_mono(s->ctx.clock);
+	if (!s->terminal || s->c->json || now - s->told_at_us < MILLIS_US(150))
 		return;
+	if (!s->told_at_us) {
+		s->told_at_us = now; /* what is done at once needs no line */
+		return;
+	}
+	s->told_at_us = now;
 	fprintf(stderr, "\r\033[K%zu of %zu, %.1f MB", done, total, (double)bytes / 1e6);
 	s->line_is_open = true;
 }

@@ -337,6 +337,21 @@ static int prepare(struct ctx *ctx, struct agent *a, struct job *j)
 	return 0;
 }
 
+/* Under the lock. Tells how it goes several times a second, since a batch may take minutes. */
+static void wait_for(struct batch *b, struct agent *a, size_t n)
+{
+	while (b->left) {
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 200 * 1000000L;
+		until.tv_sec += until.tv_nsec / 1000000000L;
+		until.tv_nsec %= 1000000000L;
+		pthread_cond_timedwait(&b->done, &b->lock, &until);
+		if (a->on_progress)
+			a->on_progress(a->arg, a->acted + n - b->left, a->planned, a->bytes);
+	}
+}
+
 int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs)
 {
 	struct batch batch = {.left = n};
@@ -360,8 +375,7 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 		}
 	}
 	pthread_mutex_lock(&batch.lock);
-	while (batch.left)
-		pthread_cond_wait(&batch.done, &batch.lock);
+	wait_for(&batch, a, n);
 	pthread_mutex_unlock(&batch.lock);
 	for (size_t i = 0; i < n; i++) {
 		struct job *j = &jobs[i];

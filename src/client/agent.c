@@ -104,6 +104,8 @@ void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, in
 {
 	int64_t local = op->has_local ? op->local.id : op->id;
 	struct str path = agent_path(ctx, a, local);
+	if (!path.p && op->has_local) /* gone from here, or known by its new id now */
+		path = agent_child_path(ctx, a, op->local.parent, op->local.name);
 	if (!path.p)
 		path = op->has_local ? op->local.name : op->has_remote ? op->remote.name : op->synced.name;
 	struct str detail = err ? ctx_detail(ctx, err) : STR_NULL;
@@ -275,6 +277,7 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 		*err = agent_is_down(e) ? e : 0;
 		return 1;
 	}
+	a->acted = out->done + out->failed;
 	const struct plan_op *ops[LIMIT_APPLY_PER_TX] = {&p->ops[at]};
 	int errs[LIMIT_APPLY_PER_TX] = {0};
 	while (n < max && at + n < p->n && work_of(p->ops[at + n].verb) == work && p->ops[at + n].order >> 32 == phase) {
@@ -344,7 +347,7 @@ static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 	struct plan p;
 	plan_make(&a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_LOCAL],
 	          &a->replica->trees[REPLICA_SYNCED], &options, &p);
-	out->planned = p.n;
+	out->planned = a->planned = p.n;
 	out->waiting = p.waiting;
 	out->in_step = p.n == 0 && p.waiting == 0 && !a->unsettled;
 	err = guarded(ctx, a, &p, out);

@@ -57,7 +57,8 @@ struct agent {
 	struct agent_stats stats;
 	struct agent_problem *problems; /* of the last round */
 	size_t n_problems, cap_problems;
-	_Atomic int64_t bytes;
+	_Atomic int64_t bytes;          /* sent and received in this round */
+	size_t acted, planned;          /* of this round, for on_progress */
 };
 
 struct agent_round {
