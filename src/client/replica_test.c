@@ -1,0 +1,142 @@
+/* What a device remembers: everything up to the last flush, after a crash too. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "client/replica.h"
+
+static char dir[64], file[96];
+static struct arena arena;
+static struct ctx ctx;
+
+static int setup(void **s)
+{
+	(void)s;
+	snprintf(dir, sizeof dir, "/tmp/scaidrive-replica-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	snprintf(file, sizeof file, "%s/r.db", dir);
+	arena_init(&arena);
+	ctx_init(&ctx, &arena, &clock_system, &rng_system);
+	return 0;
+}
+
+static int teardown(void **s)
+{
+	static const char *const ends[] = {"", "-wal", "-shm"};
+	(void)s;
+	for (size_t i = 0; i < 3; i++)
+		unlink(arena_fmt(&arena, "%s%s", file, ends[i]).p);
+	arena_fini(&arena);
+	return rmdir(dir);
+}
+
+static struct node_facts node(int64_t id, int64_t parent, const char *name, bool is_file)
+{
+	struct node_facts f = {.id = id, .parent = parent, .name = str_c(name), .kind = is_file ? NODE_FILE : NODE_FOLDER};
+	if (is_file) {
+		f.checksum.b[0] = (uint8_t)id;
+		f.size_bytes = INT64_C(1) << 40;
+		f.version_id = 7;
+		f.version = 3;
+		f.executable = true;
+		f.mtime_us = -5;
+		f.stamp = (struct disk_stamp){.dev = UINT64_MAX, .ino = 9, .birth_ns = 1, .mtime_ns = -2, .ctime_ns = 3, .size_bytes = INT64_C(1) << 40};
+	}
+	return f;
+}
+
+static void put(struct replica *r, enum replica_tree t, int64_t id, int64_t parent, const char *name, bool is_file)
+{
+	struct node_facts f = node(id, parent, name, is_file);
+	assert_true(replica_put(r, t, &f));
+}
+
+static void everything_comes_back(void **s)
+{
+	(void)s;
+	struct replica r;
+	assert_int_equal(replica_open(&ctx, file, &r), 0);
+	assert_true(r.cursor == -1 && r.marker.n && !r.problem.p);
+	struct str marker = arena_str(&arena, r.marker);
+	for (int t = 0; t < REPLICA_TREES; t++) {
+		put(&r, t, 5, TREE_ROOT, "folder", false); /* a parent with the larger id */
+		put(&r, t, 2, 5, "file", true);
+	}
+	r.cursor = 77;
+	replica_set_str(&r, &r.share, STR("shr_1"));
+	replica_set_problem(&r, STR("away"), 99);
+	assert_int_equal(replica_flush(&ctx, &r), 0);
+	replica_close(&r);
+	assert_int_equal(replica_open(&ctx, file, &r), 0);
+	assert_true(r.cursor == 77 && str_eq(r.marker, marker) && str_eq(r.share, STR("shr_1")));
+	assert_true(str_eq(r.problem, STR("away")) && r.problem_us == 99);
+	struct node_facts want = node(2, 5, "file", true);
+	for (int t = 0; t < REPLICA_TREES; t++) {
+		const struct node *n = tree_get(&r.trees[t], 2);
+		assert_non_null(n);
+		assert_true(n->f.parent == 5 && str_eq(n->f.name, want.name) && sha256_eq(&n->f.checksum, &want.checksum));
+		assert_true(n->f.executable && n->f.mtime_us == -5 && n->f.version_id == 7 && n->f.version == 3);
+		assert_memory_equal(&n->f.stamp, &want.stamp, sizeof want.stamp);
+	}
+	replica_del(&r, REPLICA_LOCAL, 5);
+	assert_true(replica_rename_id(&r, 2, 2));
+	replica_set_problem(&r, STR_NULL, 0);
+	assert_int_equal(replica_flush(&ctx, &r), 0);
+	replica_close(&r);
+	assert_int_equal(replica_open(&ctx, file, &r), 0);
+	assert_true(r.trees[REPLICA_LOCAL].count == 0 && r.trees[REPLICA_REMOTE].count == 2 && !r.problem.p);
+	replica_close(&r);
+}
+
+/* The process dies with changes in memory: the state before them is whole. */
+static void a_crash_between_flushes(void **s)
+{
+	(void)s;
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0) {
+		struct replica r;
+		if (replica_open(&ctx, file, &r))
+			_exit(1);
+		put(&r, REPLICA_SYNCED, 1, TREE_ROOT, "kept", true);
+		r.cursor = 5;
+		r.meta_dirty = true;
+		if (replica_flush(&ctx, &r))
+			_exit(1);
+		put(&r, REPLICA_SYNCED, 2, TREE_ROOT, "lost", true);
+		replica_del(&r, REPLICA_SYNCED, 1);
+		r.cursor = 6;
+		_exit(0); /* nothing is closed */
+	}
+	int status;
+	assert_true(waitpid(child, &status, 0) == child && status == 0);
+	struct replica r;
+	assert_int_equal(replica_open(&ctx, file, &r), 0);
+	assert_true(r.cursor == 5 && r.trees[REPLICA_SYNCED].count == 1 && tree_get(&r.trees[REPLICA_SYNCED], 1));
+	replica_close(&r);
+}
+
+static void a_damaged_file_says_what_to_do(void **s)
+{
+	(void)s;
+	struct replica r;
+	FILE *f = fopen(file, "w");
+	assert_non_null(f);
+	fputs("this is no database, however long one looks at it; it is only text, and more of it than a header has", f);
+	fclose(f);
+	int err = replica_open(&ctx, file, &r);
+	assert_int_not_equal(err, 0);
+	assert_true(strstr(arena_cstr(&arena, ctx_detail(&ctx, err)), "Move it away") != NULL);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {T(everything_comes_back), T(a_crash_between_flushes), T(a_damaged_file_says_what_to_do)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
