@@ -2,8 +2,11 @@
 import contextlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
+import threading
 import time
 import types
 
@@ -316,3 +319,69 @@ def test_lock_files_are_left_alone(world):
     b.sync()
     assert sorted(os.listdir(b.path('folder'))) == ['film.mkv', '~$real']
     assert admin.get(f"/api/v1/files/{there['id']}").status_code == 200
+
+
+# ---- replies that are lost ----
+
+class Lossy:
+    """Between client and server: while armed, the server gets each change but its answer is lost."""
+
+    def __init__(self, to):
+        self.to, self.armed, self.lost = to, set(), []
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.url = 'http://127.0.0.1:%d' % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.serve, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def serve(self, s):
+        up, losing = socket.create_connection(('127.0.0.1', self.to)), False
+        with s, up, contextlib.suppress(OSError):
+            while True:
+                for a in select.select([s, up], [], [])[0]:
+                    data = a.recv(1 << 20)
+                    if not data:
+                        return
+                    if a is s:
+                        line = data.split(b'\r\n')[0].decode('latin-1')
+                        for path in list(self.armed):
+                            if ' HTTP/1.1' in line and path in line and not line.startswith('GET'):
+                                self.armed.discard(path)
+                                self.lost.append(line)
+                                losing = True
+                        up.sendall(data)
+                    elif losing:
+                        return
+                    else:
+                        s.sendall(data)
+
+
+def test_lost_replies_make_nothing_twice(world):
+    lossy = Lossy(world.server.port)
+    a = Device(types.SimpleNamespace(base_url=lossy.url, env=world.server.env), os.path.join(world.server.dir, 'devices'), 'a').login()
+    b = world.device('b')
+
+    def step(path, change):
+        change()
+        lossy.armed.add(path)
+        a.run('sync', SHARE, a.root, '--once', code=None)
+        assert lossy.lost and path in lossy.lost[-1]
+        lossy.armed.clear()
+        a.sync()
+        b.sync()
+        seen = {}
+        for d in (a, b):
+            seen[d] = sorted((os.path.relpath(os.path.join(at, f), d.root), d.read(os.path.relpath(os.path.join(at, f), d.root)))
+                             for at, _, files in os.walk(d.root) if '.scaidrive' not in at for f in files)
+        assert seen[a] == seen[b]
+        return dict(seen[a])
+    assert step('/api/v1/files', lambda: a.write('new', '1')) == {'new': '1'}
+    assert step('/api/v1/files', lambda: a.write('new', '2 edited')) == {'new': '2 edited'}
+    assert step('/sync/apply', lambda: a.write('folder/in it', '3')) == {'new': '2 edited', 'folder/in it': '3'}
+    assert step('/sync/apply', lambda: os.rename(a.path('new'), a.path('folder/moved'))) == {'folder/moved': '2 edited', 'folder/in it': '3'}
+    assert step('/api/v1/files/', lambda: os.chmod(a.path('folder/moved'), 0o755)) and executable(b, 'folder/moved')
+    assert step('/sync/apply', lambda: os.unlink(a.path('folder/in it'))) == {'folder/moved': '2 edited'}
+    lossy.listener.close()
