@@ -189,7 +189,7 @@ static void test_staged(void **state)
 	assert_int_equal(r.version.number, 0);
 	in = (struct version_put){.share_id = share, .name = STR("new"), .staged = true, .content = content};
 	struct version_result none;
-	assert_int_equal(drive_file_put(&bob, &in, &none), E_BAD_REQUEST);
+	assert_int_equal(drive_file_put(&bob, &in, &none), E_INVALID);
 	content_free(content);
 	assert_int_equal(drive_file_get(&bob, f.id, false, &n), 0);
 	assert_int_equal(n.version, 1);
