@@ -467,14 +467,14 @@ static void test_rot(void **state)
 	disk_free(d);
 }
 
-static int count_hash(void *arg, size_t i, const struct sha256 *hash, uint32_t length)
+static int count_hash(void *arg, const struct recipe_chunk *c)
 {
 	struct kept *k = arg;
-	struct sha256 want = sha256_of(k->p, length);
-	assert_true(sha256_eq(&want, hash));
-	k->p += length;
-	k->n -= length;
-	return i > 100000 ? E_INTERNAL : E_OK;
+	struct sha256 want = sha256_of(k->p, c->length);
+	assert_true(sha256_eq(&want, c->hash));
+	k->p += c->length;
+	k->n -= c->length;
+	return c->i > 100000 ? E_INTERNAL : E_OK;
 }
 
 struct walk {
@@ -485,7 +485,7 @@ struct walk {
 static int walk_op(struct tx *tx, void *arg)
 {
 	struct walk *w = arg;
-	return recipe_each(tx, w->s, w->k->tenant_id, buf_as_str(&w->k->recipe), count_hash, w->rest);
+	return recipe_each(tx, w->s, w->k->tenant_id, buf_as_str(&w->k->recipe), 0, SIZE_MAX, count_hash, w->rest);
 }
 
 static void test_recipe_each(void **state)

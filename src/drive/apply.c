@@ -151,8 +151,12 @@ static int step_dispatch(struct apply_step *s)
 		return ctx_fail(s->t->ctx, E_INVALID, "Only files and folders are changed here.");
 	switch (s->c->type) {
 	case CHANGE_CREATED:
+		if (file && s->c->bytes)
+			return apply_file_made(s);
 		return file ? apply_file_created(s) : apply_folder_created(s);
 	case CHANGE_UPDATED:
+		if (file && s->c->bytes)
+			return apply_file_edited(s);
 		if (file)
 			return apply_file_updated(s);
 		return ctx_fail(s->t->ctx, E_INVALID, "A folder has nothing to update.");
@@ -173,6 +177,8 @@ static int step_part(struct dtx *t, void *arg)
 	if (err || hit)
 		return err;
 	size_t before = t->n_changes;
+	if (s->c->type != CHANGE_CREATED || !s->c->bytes)
+		s->batch->folder.id = 0;
 	err = step_dispatch(s);
 	if (!err && t->n_changes > before)
 		s->r->seq = t->seq;
@@ -234,6 +240,7 @@ static int batch_op(struct dtx *t, void *arg)
 {
 	struct apply_batch *b = arg;
 	b->foreign = (struct apply_foreign){0};
+	b->folder.id = 0;
 	int err = batch_begin(t, b);
 	for (size_t i = b->from; !err && i < b->to; i++)
 		err = step_run(b, t, i);
@@ -265,10 +272,12 @@ int drive_apply(struct ctx *ctx, const struct apply_in *in, struct apply_out *ou
 		return err;
 	*out = (struct apply_out){.results = arena_many(ctx->arena, in->n_changes, struct apply_result),
 	                          .n_results = in->n_changes};
-	struct apply_batch b = {.in = in, .out = out};
+	struct apply_batch b = {.in = in, .out = out, .hash_left = LIMIT_APPLY_HASH_BYTES};
 	do {
 		b.to = in->n_changes - b.from < LIMIT_APPLY_PER_TX ? in->n_changes : b.from + LIMIT_APPLY_PER_TX;
-		err = drive_write(ctx, batch_op, &b);
+		err = apply_bytes_find(ctx, &b);
+		if (!err)
+			err = drive_write(ctx, batch_op, &b);
 		b.from = b.to;
 	} while (!err && b.from < in->n_changes);
 	return err;

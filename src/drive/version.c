@@ -316,10 +316,11 @@ static struct str own_mime(struct str mime, struct str name)
 
 static int create(struct dtx *t, const struct version_put *in, struct incoming *inc, struct version_result *out)
 {
-	struct node folder, *n = &out->node;
+	struct node loaded, *n = &out->node;
+	const struct node *folder = in->folder ? in->folder : &loaded;
 	if (in->staged)
 		return ctx_fail(t->ctx, E_BAD_REQUEST, "staged needs replace_file_id");
-	int err = node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &folder);
+	int err = in->folder ? 0 : node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &loaded);
 	if (!err)
 		err = node_name_check(t->ctx, in->name);
 	if (err)
@@ -330,7 +331,7 @@ static int create(struct dtx *t, const struct version_put *in, struct incoming *
 	inc->v.number = 1;
 	inc->v.mime_type = own_mime(in->mime_type, in->name);
 	head_facts(n, &inc->v);
-	err = node_insert(t, &folder, n, in->device_id);
+	err = node_insert(t, folder, n, in->device_id);
 	if (!err)
 		err = make_recipe(t, inc);
 	if (!err)
@@ -371,8 +372,9 @@ int version_commit(struct dtx *t, const struct version_put *in, struct version_r
 {
 	*out = (struct version_result){0};
 	struct incoming inc = {
-	    .v = {.size_bytes = in->content->size_bytes,
-	          .sha256 = in->content->sha256,
+	    .v = {.size_bytes = in->content ? in->content->size_bytes : in->size_bytes,
+	          .sha256 = in->content ? in->content->sha256 : in->sha256,
+	          .recipe = in->recipe,
 	          .has_mtime = in->has_mtime,
 	          .mtime_us = in->mtime_us,
 	          .executable = in->has_executable && in->executable,

@@ -34,7 +34,11 @@ struct version_put {
 	enum resolve_strategy strategy;
 	bool staged;             /* with replace_file_id only */
 
-	const struct content *content; /* durable (ingest_finish); stays the caller's */
+	const struct content *content; /* durable (ingest_finish); stays the caller's. NULL: the next three */
+	struct str recipe;             /* of chunks that the caller has (drive/chunk.h) */
+	int64_t size_bytes;
+	struct sha256 sha256;          /* verified */
+	const struct node *folder;     /* NULL, or folder_id as this transaction loaded it with RIGHT_CREATE */
 	struct str mime_type;          /* STR_NULL: as the file had it, or by the name */
 	bool has_mtime, has_executable, executable;
 	int64_t mtime_us;

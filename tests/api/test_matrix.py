@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import websockets
 from contract import operations
-from helpers import V1, Device, form, refused, replaced, trash, updated
+from helpers import V1, Device, form, refused, replaced, sha, trash, updated
 from support import unique
 
 CALLERS = ('anonymous', 'other', 'none', 'reader', 'contributor', 'admin', 'owner')
@@ -43,6 +43,12 @@ class World:
 def upload(w):
     body, headers = form(('share_id', w.share['id']), ('file; filename="new.txt"', b'new'))
     return w.caller.post(f'{V1}/files', content=body, headers=headers)
+
+
+def chunks(w):
+    content = b'chunk'
+    body = bytes.fromhex(sha(content)) + len(content).to_bytes(4, 'little') + content
+    return w.caller.post(f'{V1}/sync/chunks', params={'share_id': w.share['id']}, content=body)
 
 
 def ask(method, path, **kwargs):
@@ -100,6 +106,7 @@ TABLE = {
     'file_delete': (WRITERS, ask('DELETE', f'{V1}/files/{{file}}')),
     'file_content': (READERS, ask('GET', f'{V1}/files/{{file}}/content')),
     'file_content_head': (READERS, ask('HEAD', f'{V1}/files/{{file}}/content')),
+    'file_chunks': (READERS, ask('GET', f'{V1}/files/{{file}}/chunks')),
     'file_copy': (WRITERS, ask('POST', f'{V1}/files/{{file}}/copy', json={'target_folder_id': '{folder}'})),
     'file_move': (WRITERS, ask('POST', f'{V1}/files/{{file}}/move', json={'target_folder_id': '{folder}'})),
     'file_version_list': (READERS, ask('GET', f'{V1}/files/{{file}}/versions')),
@@ -110,6 +117,10 @@ TABLE = {
     'sync_cursor': (READERS, ask('POST', f'{V1}/sync/cursor', params={'share_id': '{share}', 'device_id': '{device}', 'position': '0'})),
     'sync_apply': (WRITERS, ask('POST', f'{V1}/sync/apply', json={'share_id': '{share}', 'device_id': '{device}', 'changes': [
         {'resource_type': 'folder', 'change_type': 'created', 'new_path': '/new'}]})),
+    'sync_chunking': (READERS, ask('GET', f'{V1}/sync/chunking', params={'share_id': '{share}'})),
+    'sync_chunks_missing': (READERS, ask('POST', f'{V1}/sync/chunks/missing', params={'share_id': '{share}'}, json={'hashes': ['0' * 64]})),
+    'sync_chunks_put': (WRITERS, chunks),
+    'sync_chunks_fetch': (READERS, ask('POST', f'{V1}/sync/chunks/fetch', params={'share_id': '{share}'}, json={'items': []})),
     'sync_download': (READERS, ask('GET', f'{V1}/sync/download/{{file}}')),
     'conflict_list': (READERS, ask('GET', f'{V1}/sync/conflicts', params={'share_id': '{share}'})),
     'conflict_resolve': (WRITERS, ask('POST', f'{V1}/sync/conflicts/{{conflict}}/resolve', params={'resolution': 'SERVER_WINS'})),
