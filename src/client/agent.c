@@ -7,7 +7,7 @@
 #include "base/must.h"
 #include "client/agent_priv.h"
 
-enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40 };
+enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40, TRANSFERS_MAX = 4096 };
 
 bool agent_is_down(int err)
 {
@@ -267,15 +267,16 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 {
 	enum stage_of_work work = work_of(p->ops[at].verb);
 	uint64_t phase = p->ops[at].order >> 32;
-	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_PER_TX : 256;
+	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_PER_TX : TRANSFERS_MAX;
 	if (work == WORK_LOCAL) {
 		int e = act_local(ctx, a, &p->ops[at]);
 		note(ctx, a, &p->ops[at], e, out);
 		*err = agent_is_down(e) ? e : 0;
 		return 1;
 	}
-	const struct plan_op *ops[LIMIT_APPLY_PER_TX] = {&p->ops[at]};
-	int errs[LIMIT_APPLY_PER_TX] = {0};
+	const struct plan_op **ops = arena_many(ctx->arena, max, const struct plan_op *);
+	int *errs = arena_many(ctx->arena, max, int);
+	ops[0] = &p->ops[at];
 	while (n < max && at + n < p->n && work_of(p->ops[at + n].verb) == work && p->ops[at + n].order >> 32 == phase) {
 		ops[n] = &p->ops[at + n];
 		n++;
