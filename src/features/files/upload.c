@@ -145,34 +145,8 @@ static int checksum_differs(struct ctx *ctx)
 
 static void write_answer(const struct version_result *r, struct reply *out)
 {
-	struct File file;
-	wire_file(&r->node, &file);
-	struct FileUploaded u = {
-	    .id = file.id,
-	    .tenant_id = file.tenant_id,
-	    .share_id = file.share_id,
-	    .folder_id = file.folder_id,
-	    .name = file.name,
-	    .path = file.path,
-	    .mime_type = file.mime_type,
-	    .size = file.size,
-	    .checksum_sha256 = file.checksum_sha256,
-	    .has_checksum_sha256 = file.has_checksum_sha256,
-	    .version = file.version,
-	    .version_id = r->version.id,
-	    .mtime = file.mtime,
-	    .has_mtime = file.has_mtime,
-	    .executable = file.executable,
-	    .owner_id = file.owner_id,
-	    .created_by = file.created_by,
-	    .created_at = file.created_at,
-	    .modified_by = file.modified_by,
-	    .modified_at = file.modified_at,
-	    .is_deleted = file.is_deleted,
-	    .file_id = file.id,
-	    .staged = r->fate == VERSION_STAGED,
-	    .conflict_id = r->has_conflict ? r->conflict.id : 0,
-	};
+	struct FileUploaded u;
+	wire_uploaded(r, &u);
 	write_FileUploaded(&out->body, &u);
 }
 
