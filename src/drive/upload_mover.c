@@ -7,7 +7,7 @@
 #include "base/must.h"
 #include "drive/upload_priv.h"
 
-enum { TICK_MS = 100, IDLE_TICK_MS = 5000, PARK_AFTER_S = 30, SWEEP_EVERY_S = 60, PAUSE_AFTER_FAULT_MS = 1000 };
+enum { TICK_MS = 100, IDLE_TICK_MS = 5000, PARK_AFTER_S = 30, SWEEP_EVERY_S = 60, PAUSE_AFTER_FAULT_MS = 1000, BATCH = 8 };
 
 /* ---- rebuilding ---- */
 
@@ -134,7 +134,13 @@ static int move_piece(struct live *l, int64_t index, struct staged s, uint8_t *w
 		return err;
 	}
 	err = live_feed(l, index, window, (size_t)s.size_bytes, &breaks);
-	return err ? err : live_settle(l, index + 1, breaks);
+	if (err)
+		return err;
+	/* one sync for several, unless somebody may wait */
+	pthread_mutex_lock(&l->u->mu);
+	bool more = live_has_work_locked(l) && l->fed - l->durable < BATCH;
+	pthread_mutex_unlock(&l->u->mu);
+	return more ? 0 : live_settle(l, index + 1, breaks);
 }
 
 /* The next session with work, in turn; referenced, with feeding set. */

@@ -109,18 +109,21 @@ static int verify(struct upload_piece *p)
 	return p->claim_differs ? E_CHECKSUM : 0;
 }
 
-/* Are all pieces before it on their way, in memory? */
+/* Are all pieces before it on their way: in memory, or staged, so that the mover feeds them? */
 static bool near_locked(struct upload_piece *p)
 {
 	enum { NEAR = 16 };
 	struct live *l = p->live;
-	if (l->dead || l->broken || l->reader || (!l->ingest && l->fed > 0) || p->index <= l->fed || p->index - l->fed > NEAR)
-		return !l->dead && !l->broken && !l->reader && p->index == l->fed && l->feeding;
+	bool rebuilding = l->reader || (!l->ingest && l->fed > 0);
+	if (l->dead || l->broken || rebuilding || p->index < l->fed || p->index - l->fed > NEAR)
+		return false;
+	if (p->index == l->fed)
+		return l->feeding;
 	for (int64_t i = l->fed; i < p->index; i++) {
 		struct upload_piece *q = l->active;
 		while (q && (q->index != i || !q->memory))
 			q = q->next;
-		if (!q && !(i == l->fed && l->feeding))
+		if (!q && !(i == l->fed && l->feeding) && !map_get(&l->staged, (uint64_t)i + 1))
 			return false;
 	}
 	return true;

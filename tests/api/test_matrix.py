@@ -51,6 +51,17 @@ def chunks(w):
     return w.caller.post(f'{V1}/sync/chunks', params={'share_id': w.share['id']}, content=body)
 
 
+def resumable(method, tail='', **kwargs):
+    """With a session of the caller's own, in a share of its own; it holds one byte."""
+    def go(w):
+        maker = w.caller if 'Authorization' in w.caller.headers else w.owner
+        up = maker.ok('POST', f'{V1}/uploads', json={'share_id': maker.make_share()['id'], 'file_name': 'x', 'file_size': 1})['id']
+        if tail == '/complete':
+            maker.ok('PUT', f'{V1}/uploads/{up}/chunks/0', content=b'x')
+        return w.caller.request(method, f'{V1}/uploads/{up}{tail}', **kwargs)
+    return go
+
+
 def ask(method, path, **kwargs):
     """path and the strings in kwargs may name {share} {file} {folder} {device} {member} {conflict}."""
     def fill(value, names):
@@ -111,6 +122,11 @@ TABLE = {
     'file_move': (WRITERS, ask('POST', f'{V1}/files/{{file}}/move', json={'target_folder_id': '{folder}'})),
     'file_version_list': (READERS, ask('GET', f'{V1}/files/{{file}}/versions')),
     'file_version_restore': (WRITERS, ask('POST', f'{V1}/files/{{file}}/versions/1/restore')),
+    'upload_create': (WRITERS, ask('POST', f'{V1}/uploads', json={'share_id': '{share}', 'file_name': 'new.bin', 'file_size': 1})),
+    'upload_get': (EVERYBODY, resumable('GET')),
+    'upload_chunk': (EVERYBODY, resumable('PUT', '/chunks/0', content=b'x')),
+    'upload_cancel': (EVERYBODY, resumable('DELETE')),
+    'upload_complete': (EVERYBODY, resumable('POST', '/complete')),
     'sync_changes': (READERS, ask('GET', f'{V1}/sync/changes', params={'share_id': '{share}', 'cursor': '0'})),
     'sync_snapshot': (READERS, ask('GET', f'{V1}/sync/snapshot', params={'share_id': '{share}'})),
     'sync_status': (READERS, ask('GET', f'{V1}/sync/status', params={'share_id': '{share}', 'device_id': '{device}'})),
