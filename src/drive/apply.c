@@ -4,6 +4,8 @@
 #include "drive/principal.h"
 #include "drive/share.h"
 
+enum { RUN = 50 };
+
 const char *apply_status_name(enum apply_status s)
 {
 	switch (s) {
@@ -219,6 +221,42 @@ static int step_run(struct apply_batch *b, struct dtx *t, size_t i)
 	return 0;
 }
 
+/* Many changes under one savepoint, which costs a third of the writer's time when each has its own. */
+struct run {
+	struct apply_batch *batch;
+	size_t from, to;
+};
+
+static int run_part(struct dtx *t, void *arg)
+{
+	struct run *run = arg;
+	int err = 0;
+	for (size_t i = run->from; !err && i < run->to; i++) {
+		struct apply_result *r = &run->batch->out->results[i];
+		struct apply_step s = {.batch = run->batch, .t = t, .c = &run->batch->in->changes[i], .r = r};
+		*r = (struct apply_result){.index = i, .op_id = s.c->op_id, .type = s.c->type, .resource = s.c->resource};
+		err = step_part(t, &s);
+	}
+	return err;
+}
+
+/* One failure undoes the run; then each of its changes is tried for itself. */
+static int run_together(struct apply_batch *b, struct dtx *t, size_t from, size_t to)
+{
+	struct run run = {b, from, to};
+	int err = to - from > 1 ? drive_nested(t, run_part, &run) : E_CONFLICT;
+	if (!err)
+		return 0;
+	if (step_is_fault(err))
+		return err;
+	ctx_clear(t->ctx);
+	b->folder.id = 0;
+	err = 0;
+	for (size_t i = from; !err && i < to; i++)
+		err = step_run(b, t, i);
+	return err;
+}
+
 /* ---- transactions ---- */
 
 static int batch_begin(struct dtx *t, struct apply_batch *b)
@@ -242,8 +280,8 @@ static int batch_op(struct dtx *t, void *arg)
 	b->foreign = (struct apply_foreign){0};
 	b->folder.id = 0;
 	int err = batch_begin(t, b);
-	for (size_t i = b->from; !err && i < b->to; i++)
-		err = step_run(b, t, i);
+	for (size_t i = b->from; !err && i < b->to; i += RUN)
+		err = run_together(b, t, i, b->to - i < RUN ? b->to : i + RUN);
 	if (!err)
 		err = drive_head(t, &b->out->cursor);
 	map_fini(&b->foreign.ids);
