@@ -161,7 +161,7 @@ def people(server, alice, other, anonymous):
     made = {}
     for role in ('none', 'reader', 'contributor', 'admin'):
         email = f'{unique("matrix")}@example.com'
-        server.add_user(email, name=f'Matrix {role}')
+        server.add_user(email, name=f'Matrix {role}', tenant='default')
         made[role] = server.client(email)
     return {**made, 'owner': alice, 'other': other, 'anonymous': anonymous}
 
