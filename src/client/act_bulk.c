@@ -11,9 +11,10 @@
 #include "client/agent_priv.h"
 
 enum {
-	GROUP_FILES = 4096,
-	GROUP_BYTES = 32 << 20,
-	GROUP_CHUNKS = LIMIT_CHUNKS_REQUEST,
+	GROUP_FILES = 10000,
+	GROUP_BYTES = 32 << 20,      /* read into memory */
+	FETCH_BYTES = 256 << 20,     /* staged on the disk */
+	GROUP_CHUNKS = LIMIT_CHUNKS_REQUEST, /* asked about */
 	FILE_CHUNKS = CHUNK_MAX_BYTES / CHUNK_MIN_BYTES + 1, /* of the largest file that goes this way */
 };
 
@@ -310,6 +311,7 @@ static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f)
 	}
 	if (!err)
 		err = ops->settle(a->root, ctx);
+	a->unsynced = a->unsynced && err;
 	if (err)
 		fail_jobs(ctx, a, f->jobs, f->n, err);
 }
@@ -325,7 +327,7 @@ static void fetch_all(struct ctx *ctx, struct agent *a, struct job *jobs, size_t
 		buf_clear(&f->content);
 		memset(f->stages, 0, sizeof f->stages);
 		memset(f->told, 0, sizeof f->told);
-		for (; i < n && f->n < GROUP_FILES && bytes < GROUP_BYTES; i++) {
+		for (; i < n && f->n < GROUP_FILES && bytes < FETCH_BYTES; i++) {
 			if (!jobs[i].bulk || jobs[i].err || jobs[i].op->verb != PLAN_FETCH)
 				continue;
 			f->version_ids[f->n] = jobs[i].op->remote.version_id;

@@ -7,7 +7,7 @@
 #include "base/must.h"
 #include "client/agent_priv.h"
 
-enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40, TRANSFERS_MAX = 4096 };
+enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40, TRANSFERS_MAX = 10000 };
 
 bool agent_is_down(int err)
 {
@@ -117,6 +117,16 @@ void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, in
 
 /* ---- observe ---- */
 
+/* Results become durable behind what they tell of (I8). */
+static int flush(struct ctx *ctx, struct agent *a)
+{
+	int err = a->unsynced ? a->root->ops->settle(a->root, ctx) : 0;
+	if (err)
+		return err;
+	a->unsynced = false;
+	return replica_flush(ctx, a->replica);
+}
+
 static int snapshot(struct ctx *ctx, struct agent *a)
 {
 	struct node_facts *nodes;
@@ -200,7 +210,7 @@ static int pull(struct ctx *ctx, struct agent *a)
 			return err;
 		}
 		if (!lost)
-			return replica_flush(ctx, a->replica);
+			return flush(ctx, a);
 		log_warn("the change log cannot be continued; reading the snapshot", LOG_I("cursor", before));
 		a->replica->cursor = -1;
 	}
@@ -221,7 +231,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 		agent_problem(a, found.problems[i].path, str_c(found.problems[i].what));
 	replica_replace(a->replica, REPLICA_LOCAL, &found.tree);
 	a->replica->meta_dirty = true;
-	return replica_flush(ctx, a->replica);
+	return flush(ctx, a);
 }
 
 /* ---- act ---- */
@@ -308,12 +318,12 @@ static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct ag
 		at += n;
 		since_flush += n;
 		if (since_flush >= 256 || work_of(p->ops[at - 1].verb) != WORK_LOCAL) {
-			int e = replica_flush(ctx, a->replica);
+			int e = flush(ctx, a);
 			err = err ? err : e;
 			since_flush = 0;
 		}
 	}
-	int e = replica_flush(ctx, a->replica);
+	int e = flush(ctx, a);
 	return err ? err : e;
 }
 
@@ -355,7 +365,7 @@ static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 	if (!err && out->in_step) {
 		a->replica->last_sync_us = clock_now(ctx->clock);
 		a->replica->meta_dirty = true;
-		err = replica_flush(ctx, a->replica);
+		err = flush(ctx, a);
 	}
 	return err;
 }

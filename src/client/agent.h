@@ -58,6 +58,7 @@ struct agent {
 	struct agent_problem *problems; /* of the last round */
 	size_t n_problems, cap_problems;
 	_Atomic int64_t bytes;
+	bool unsynced;          /* folders were made that may not be on the disk yet */
 	bool one_by_one;        /* a bulk call was refused as a whole */
 	bool has_gear;          /* how the server cuts, once it was asked */
 	struct gear gear;

@@ -50,6 +50,7 @@ struct root_ops {
 	int (*settle)(struct root *r, struct ctx *ctx);
 	int (*stage_place)(struct root_stage *s, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
 	                   struct root_entry *out);
+	/* Durable after settle. */
 	int (*make_folder)(struct root *r, struct ctx *ctx, struct str path, struct root_entry *out);
 	/* E_CONFLICT: the target exists; E_CHANGED: the source is not the thing that bears dev and ino of assumed. */
 	int (*rename)(struct root *r, struct ctx *ctx, struct str from, const struct disk_stamp *assumed, struct str to,

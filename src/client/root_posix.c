@@ -416,7 +416,7 @@ static int posix_make_folder(struct root *face, struct ctx *ctx, struct str path
 	struct posix_root *r = (struct posix_root *)face;
 	char name[NAME_MAX + 1];
 	AUTO_FD int at = open_parent(r, path, name);
-	if (at < 0 || mkdirat(at, name, 0777) || entry_of(r, at, name, out) || fsync(at))
+	if (at < 0 || mkdirat(at, name, 0777) || entry_of(r, at, name, out))
 		return fail_errno(ctx, errno, "cannot create the folder", path);
 	return 0;
 }
