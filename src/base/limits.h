@@ -41,6 +41,7 @@
 #define LIMIT_CHUNK_LEASE_MS        (INT64_C(24) * 3600 * 1000)
 #define LIMIT_APPLY_HASH_BYTES      (256 << 20) /* content of several chunks that one apply reads again to verify it */
 #define LIMIT_STAGED_MS             (INT64_C(24) * 3600 * 1000)
+#define LIMIT_INFLATED_BYTES        (INT64_C(64) << 30)  /* counted of a gzip file; beyond it the size is unknown */
 #define LIMIT_UPLOAD_MS             (INT64_C(24) * 3600 * 1000) /* without activity */
 #define LIMIT_UPLOAD_KEPT_MS        (INT64_C(7) * 24 * 3600 * 1000) /* an ended session's answer */
 #define LIMIT_UPLOAD_CHUNK_MIN      (64 << 10)

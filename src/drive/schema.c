@@ -160,7 +160,9 @@ static const char third[] =
     "create table upload_parts (upload_id bigint not null, first_piece bigint not null, recipe bytea not null,"
     " primary key (upload_id, first_piece)) /*clustered*/;\n"
     "create table upload_pieces (upload_id bigint not null, piece bigint not null, file_id bigint not null,"
-    " size_bytes bigint not null, xxh bigint not null, primary key (upload_id, piece)) /*clustered*/;\n";
+    " size_bytes bigint not null, xxh bigint not null, primary key (upload_id, piece)) /*clustered*/;\n"
+    /* What content that was sent with Content-Encoding gzip has when it is inflated; null: none, or not known. */
+    "alter table versions add column decompressed_bytes bigint;\n";
 
 const struct migration schema_migrations[] = {
     {1, "first light", first},

@@ -59,6 +59,8 @@ void wire_uploaded(const struct version_result *r, struct FileUploaded *out)
 	    .modified_at = file.modified_at,
 	    .is_deleted = file.is_deleted,
 	    .file_id = file.id,
+	    .decompressed_size = r->version.decompressed_bytes,
+	    .has_decompressed_size = r->version.has_decompressed,
 	    .staged = r->fate == VERSION_STAGED,
 	    .conflict_id = r->has_conflict ? r->conflict.id : 0,
 	};

@@ -112,6 +112,7 @@ TABLE = {
     'folder_children': (READERS, ask('GET', f'{V1}/folders/{{folder}}/children', params={'share_id': '{share}'})),
     'folder_move': (WRITERS, ask('POST', f'{V1}/folders/{{folder}}/move', json={'target_share_id': '{share}', 'name': 'moved'})),
     'file_upload': (WRITERS, upload),
+    'file_find': (READERS, ask('GET', f'{V1}/files', params={'share_id': '{share}', 'checksum_sha256': '0' * 64})),
     'file_get': (READERS, ask('GET', f'{V1}/files/{{file}}')),
     'file_update': (WRITERS, ask('PATCH', f'{V1}/files/{{file}}', json={'name': 'renamed'})),
     'file_delete': (WRITERS, ask('DELETE', f'{V1}/files/{{file}}')),

@@ -1,6 +1,7 @@
 """Resumable uploads: sessions, pieces in any order, restarts, and everything a client can do wrong."""
 import base64
 import contextlib
+import gzip
 import hashlib
 import os
 import random
@@ -539,3 +540,60 @@ def test_random_sessions(alice, share):
 
 def test_fields_are_named(alice, share):
     assert ('body.file_size', 'missing') in fields_of(alice.post(f'{V1}/uploads', json={'share_id': share['id'], 'file_name': 'x'}))
+
+
+# ---- simple uploads: what they are ----
+
+def simple(api, share, name, content, mime='application/octet-stream', **headers):
+    boundary = 'b0undary'
+    lines = [f'Content-Disposition: form-data; name="file"; filename="{name}"', f'Content-Type: {mime}', *(f'{k.replace("_", "-")}: {v}' for k, v in headers.items())]
+    body = (f'--{boundary}\r\nContent-Disposition: form-data; name="share_id"\r\n\r\n{share["id"]}\r\n--{boundary}\r\n' + '\r\n'.join(lines)
+            + '\r\n\r\n').encode() + content + f'\r\n--{boundary}--\r\n'.encode()
+    r = api.post(f'{V1}/files', content=body, headers={'Content-Type': f'multipart/form-data; boundary={boundary}'})
+    assert r.status_code == 201, r.text
+    return r.json()
+
+
+def test_gzip_part(alice, share):
+    plain = b'all work and no play ' * 50000
+    packed = gzip.compress(plain)
+    f = simple(alice, share, unique('g') + '.txt', packed, 'text/plain', Content_Encoding='gzip')
+    assert (f['size'], f['decompressed_size'], f['checksum_sha256']) == (len(packed), len(plain), sha(packed))
+    assert alice.content(f['id']) == packed
+    assert versions_of(alice, f)[0]['decompressed_size'] == len(plain)
+    for bad in (packed[:-1], b'no gzip at all', b''):
+        f = simple(alice, share, unique('g'), bad, Content_Encoding='gzip')
+        assert f['decompressed_size'] is None and f['size'] == len(bad)
+    assert simple(alice, share, unique('g'), packed)['decompressed_size'] is None
+    bomb = gzip.compress(bytes(200 * MIB))
+    begin_s = time.monotonic()
+    assert simple(alice, share, unique('g'), bomb, Content_Encoding='gzip')['decompressed_size'] == 200 * MIB
+    assert time.monotonic() - begin_s < 20
+
+
+@pytest.mark.parametrize('name, mime, content, expected', [
+    ('a.bin', 'application/octet-stream', b'%PDF-1.7 ...', 'application/pdf'),
+    ('a', 'application/octet-stream', b'\x89PNG\r\n\x1a\n.......', 'image/png'),
+    ('a.txt', 'application/octet-stream', b'%PDF-1.7 ...', 'text/plain'),
+    ('a.txt', 'text/x-mine', b'%PDF-1.7 ...', 'text/x-mine'),
+    ('a.unknown', 'application/octet-stream', b'just text', 'application/octet-stream'),
+    ('a.unknown', 'application/octet-stream', b'%', 'application/octet-stream'),
+])
+def test_media_type(alice, share, name, mime, content, expected):
+    assert simple(alice, share, unique() + name, content, mime)['mime_type'] == expected
+
+
+def test_is_this_content_there(alice, bob, eve, share):
+    content = blob(1000, 33)
+    ask = {'share_id': share['id'], 'checksum_sha256': sha(content)}
+    assert alice.ok('GET', f'{V1}/files', params=ask) == {'files': []}
+    a, b = (alice.make_file(share['id'], unique(), content) for _ in range(2))
+    folder = alice.make_folder(share['id'], unique())
+    below = alice.make_file(share['id'], unique(), content, folder_id=folder['id'])
+    assert [f['id'] for f in alice.ok('GET', f'{V1}/files', params=ask)['files']] == [a['id'], b['id'], below['id']]
+    alice.delete(f'{V1}/files/{a["id"]}')
+    alice.delete(f'{V1}/folders/{folder["id"]}')
+    assert [f['id'] for f in alice.ok('GET', f'{V1}/files', params=ask)['files']] == [b['id']]
+    refused(eve.get(f'{V1}/files', params=ask), 404, 'NOT_FOUND')
+    refused(alice.get(f'{V1}/files', params={**ask, 'checksum_sha256': 'z' * 64}), 422, 'VALIDATION_ERROR')
+    assert alice.get(f'{V1}/files', params={'share_id': share['id']}).status_code == 422

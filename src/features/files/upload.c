@@ -3,6 +3,8 @@
  * Fields may come before or behind the part "file". What is known when the part begins is checked at once, so that a
  * refusal does not cost the client its bytes; all is checked again in the transaction that makes the version.
  */
+#include "base/limits.h"
+#include "features/files/gunzip.h"
 #include "features/wire.h"
 #include "http/handler.h"
 #include "http/multipart.h"
@@ -26,6 +28,9 @@ struct upload {
 	int64_t file_bytes;
 	struct ingest *ingest;
 	struct content *content;
+	struct gunzip *gunzip; /* the part came with Content-Encoding gzip */
+	char begin[MIME_SNIFF_BYTES];
+	size_t n_begin;
 };
 
 static bool is_generic(struct str mime)
@@ -57,7 +62,10 @@ static void put_from_form(const struct upload *u, const struct FileUploadForm *f
 	    .has_executable = form->has_executable,
 	    .executable = form->executable,
 	    .device_id = form->device_id,
+	    .mime_by_content = u->file_bytes ? mime_by_content(str_n(u->begin, u->n_begin)) : STR_NULL,
 	};
+	if (u->gunzip)
+		put->has_decompressed = gunzip_length(u->gunzip, &put->decompressed_bytes);
 }
 
 static int too_large(struct ctx *ctx)
@@ -74,6 +82,8 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 	u->has_file = true;
 	u->filename = arena_str(ctx->arena, base_name(part->filename));
 	u->mime = is_generic(part->content_type) ? STR_NULL : arena_str(ctx->arena, part->content_type);
+	if (str_ieq(part->content_encoding, STR("gzip")))
+		u->gunzip = gunzip_new(LIMIT_INFLATED_BYTES);
 	if (u->body_bytes > ctx->drive->file_max_bytes + (1 << 20))
 		return too_large(ctx);
 
@@ -120,6 +130,13 @@ static int on_data(void *arg, const void *p, size_t n)
 	u->file_bytes += (int64_t)n;
 	if (u->file_bytes > u->ctx->drive->file_max_bytes)
 		return too_large(u->ctx);
+	if (u->n_begin < sizeof u->begin) {
+		size_t k = n < sizeof u->begin - u->n_begin ? n : sizeof u->begin - u->n_begin;
+		memcpy(u->begin + u->n_begin, p, k);
+		u->n_begin += k;
+	}
+	if (u->gunzip)
+		gunzip_feed(u->gunzip, p, n);
 	return ingest_feed(u->ingest, p, n);
 }
 
@@ -187,6 +204,7 @@ static void upload_close(struct body_sink *sink)
 		ingest_abort(u->ingest);
 	if (u->content)
 		content_free(u->content);
+	gunzip_free(u->gunzip);
 	buf_fini(&u->value);
 }
 
