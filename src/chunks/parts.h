@@ -1,12 +1,13 @@
 /* parts: an ingest in parts, so that what was fed outlives the ingest.
  *
- * A part holds the whole chunks that were fed since the part before. The bytes behind the last cut are written to the pack
- * as well, so that all that was fed is durable; a later ingest, of this run or another, is shown the parts again (their
- * bytes are hashed and nothing else), is fed the tail, and stands where the first one stood: the chunks of a file do not
- * depend on where it was parted.
+ * A part holds the whole chunks that were fed since the part before. The bytes behind the last cut are written to the
+ * pack as well, so that all that was fed is durable; a later ingest, of this run or another, is shown the parts again
+ * (their bytes are hashed and nothing else), is fed the tail, and stands where the first one stood: the chunks of a
+ * file do not depend on where it was parted.
  *
- * A part is durable after content_sync, indexed by content_commit (parts in order), and then told to ingest_keep, so that
- * ingest_abort leaves its bytes. Only content_sync may run beside a feed. After a fault the ingest is dead: abort it.
+ * A part is durable after content_sync, indexed by content_commit (parts in order), and then told to ingest_keep, so
+ * that ingest_abort leaves its bytes. Only content_sync may run beside a feed. After a fault the ingest is dead: abort
+ * it.
  */
 #ifndef SD_CHUNKS_PARTS_H
 #define SD_CHUNKS_PARTS_H

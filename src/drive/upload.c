@@ -62,8 +62,10 @@ void uploads_close(struct uploads *u)
 /* ---- rows ---- */
 
 #define UPLOAD_COLUMNS \
-	"id, share_id, folder_id, name, replace_file_id, base_version_id, strategy, staged, mime_type, mtime, executable," \
-	" device_id, checksum, size_bytes, chunk_bytes, status, next_piece, tail, sha256, file_id, version_id, created_at," \
+	"id, share_id, folder_id, name, replace_file_id, base_version_id, strategy, staged, mime_type, mtime, " \
+	"executable," \
+	" device_id, checksum, size_bytes, chunk_bytes, status, next_piece, tail, sha256, file_id, version_id, " \
+	"created_at," \
 	" active_at, user_id"
 
 static int64_t count_pieces(int64_t size_bytes, int64_t chunk_bytes)
@@ -77,18 +79,18 @@ static void from_row(struct arena *a, struct rows *r, struct upload *out)
 	*out = (struct upload){
 	    .id = rows_i64(r, 0),
 	    .in.put = {.share_id = rows_i64(r, 1),
-	               .folder_id = rows_i64(r, 2),
-	               .name = arena_str(a, rows_text(r, 3)),
-	               .replace_file_id = rows_i64(r, 4),
-	               .base_version_id = rows_i64(r, 5),
-	               .strategy = (enum resolve_strategy)rows_i64(r, 6),
-	               .staged = rows_i64(r, 7) != 0,
-	               .mime_type = arena_str(a, rows_text(r, 8)),
-	               .has_mtime = !rows_is_null(r, 9),
-	               .mtime_us = rows_i64(r, 9),
-	               .has_executable = !rows_is_null(r, 10),
-	               .executable = rows_i64(r, 10) != 0,
-	               .device_id = arena_str(a, rows_text(r, 11))},
+		       .folder_id = rows_i64(r, 2),
+		       .name = arena_str(a, rows_text(r, 3)),
+		       .replace_file_id = rows_i64(r, 4),
+		       .base_version_id = rows_i64(r, 5),
+		       .strategy = (enum resolve_strategy)rows_i64(r, 6),
+		       .staged = rows_i64(r, 7) != 0,
+		       .mime_type = arena_str(a, rows_text(r, 8)),
+		       .has_mtime = !rows_is_null(r, 9),
+		       .mtime_us = rows_i64(r, 9),
+		       .has_executable = !rows_is_null(r, 10),
+		       .executable = rows_i64(r, 10) != 0,
+		       .device_id = arena_str(a, rows_text(r, 11))},
 	    .in.has_checksum = checksum.n == 32,
 	    .in.size_bytes = rows_i64(r, 13),
 	    .in.chunk_bytes = rows_i64(r, 14),
@@ -112,8 +114,9 @@ int upload_load(struct dtx *t, int64_t id, struct upload *out)
 {
 	AUTO_ROWS *r = NULL;
 	bool found;
-	int err = tx_query_row(t->tx, "select " UPLOAD_COLUMNS " from uploads where id = $1 and tenant_id = $2 and user_id = $3",
-	                       DB_ARGS(V_I(id), V_I(t->ctx->tenant_id), V_I(actor(t))), &r, &found);
+	int err = tx_query_row(
+	    t->tx, "select " UPLOAD_COLUMNS " from uploads where id = $1 and tenant_id = $2 and user_id = $3",
+	    DB_ARGS(V_I(id), V_I(t->ctx->tenant_id), V_I(actor(t))), &r, &found);
 	if (err)
 		return err;
 	if (!found) {
@@ -145,14 +148,16 @@ int upload_staged(struct dtx *t, int64_t id, struct staged_row **out, size_t *n)
 	int err = tx_i64(t->tx, "select count(*) from upload_pieces where upload_id = $1", DB_ARGS(V_I(id)), 0, &count);
 	if (!err)
 		err = tx_query(t->tx,
-		               "select piece, file_id, size_bytes, xxh from upload_pieces where upload_id = $1 order by piece limit $2",
-		               DB_ARGS(V_I(id), V_I(count)), &r);
+			       "select piece, file_id, size_bytes, xxh from upload_pieces where upload_id = $1 order "
+			       "by piece limit $2",
+			       DB_ARGS(V_I(id), V_I(count)), &r);
 	if (err)
 		return err;
 	*n = 0;
 	*out = arena_many(t->ctx->arena, (size_t)count + 1, struct staged_row);
 	while ((int64_t)*n < count && rows_next(r))
-		(*out)[(*n)++] = (struct staged_row){rows_i64(r, 0), {rows_i64(r, 1), rows_i64(r, 2), (uint64_t)rows_i64(r, 3)}};
+		(*out)[(*n)++] =
+		    (struct staged_row){rows_i64(r, 0), {rows_i64(r, 1), rows_i64(r, 2), (uint64_t)rows_i64(r, 3)}};
 	return rows_close(&r);
 }
 
@@ -162,17 +167,17 @@ static int shape_check(struct ctx *ctx, const struct upload_create *in)
 {
 	int64_t chunk = in->chunk_bytes;
 	if (chunk < LIMIT_UPLOAD_CHUNK_MIN || chunk > LIMIT_UPLOAD_CHUNK_MAX || (chunk & (chunk - 1)) != 0)
-		return ctx_invalid(ctx, "body", STR("chunk_size"), "value_error", "a power of two from %d to %d", LIMIT_UPLOAD_CHUNK_MIN,
-		                   LIMIT_UPLOAD_CHUNK_MAX);
+		return ctx_invalid(ctx, "body", STR("chunk_size"), "value_error", "a power of two from %d to %d",
+				   LIMIT_UPLOAD_CHUNK_MIN, LIMIT_UPLOAD_CHUNK_MAX);
 	if (in->size_bytes < 0)
 		return ctx_invalid(ctx, "body", STR("file_size"), "greater_than_equal", "0 or more");
 	if (in->size_bytes > LIMIT_CONTENT_BYTES)
 		return ctx_fail(ctx, E_TOO_LARGE, "A file has at most %lld bytes", (long long)LIMIT_CONTENT_BYTES);
 	if (count_pieces(in->size_bytes, chunk) > LIMIT_UPLOAD_PIECES)
 		return chunk < LIMIT_UPLOAD_CHUNK_MAX
-		           ? ctx_invalid(ctx, "body", STR("chunk_size"), "value_error", "an upload has at most %d chunks; take larger ones",
-		                         LIMIT_UPLOAD_PIECES)
-		           : ctx_fail(ctx, E_TOO_LARGE, "An upload has at most %d chunks", LIMIT_UPLOAD_PIECES);
+			   ? ctx_invalid(ctx, "body", STR("chunk_size"), "value_error",
+					 "an upload has at most %d chunks; take larger ones", LIMIT_UPLOAD_PIECES)
+			   : ctx_fail(ctx, E_TOO_LARGE, "An upload has at most %d chunks", LIMIT_UPLOAD_PIECES);
 	const struct version_put *put = &in->put;
 	if (!put->share_id && !put->folder_id && !put->replace_file_id)
 		return ctx_invalid(ctx, "body", STR("share_id"), "missing", "Field required");
@@ -198,9 +203,10 @@ static void hash_text(struct buf *b, struct str s)
 static struct sha256 create_hash(const struct upload_create *in)
 {
 	const struct version_put *put = &in->put;
-	const int64_t numbers[] = {put->share_id, put->folder_id, put->replace_file_id, put->base_version_id, put->strategy,
-	                           put->staged, in->size_bytes, in->chunk_bytes, put->has_mtime, put->mtime_us,
-	                           put->has_executable, put->executable, in->has_checksum};
+	const int64_t numbers[] = {put->share_id,   put->folder_id, put->replace_file_id, put->base_version_id,
+				   put->strategy,   put->staged,    in->size_bytes,       in->chunk_bytes,
+				   put->has_mtime,  put->mtime_us,  put->has_executable,  put->executable,
+				   in->has_checksum};
 	struct buf b = {0};
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
 		buf_varint(&b, zigzag(numbers[i]));
@@ -218,8 +224,8 @@ static int find_share(struct dtx *t, struct version_put *put)
 {
 	struct node n;
 	int err = put->replace_file_id
-	              ? node_load(t, put->replace_file_id, NODE_FILE, RIGHT_WRITE | NODE_WITH_TRASH, &n)
-	              : node_load_folder(t, put->share_id, put->folder_id, RIGHT_CREATE, &n);
+		      ? node_load(t, put->replace_file_id, NODE_FILE, RIGHT_WRITE | NODE_WITH_TRASH, &n)
+		      : node_load_folder(t, put->share_id, put->folder_id, RIGHT_CREATE, &n);
 	put->share_id = n.share_id;
 	return err;
 }
@@ -230,22 +236,25 @@ static int room_check(struct dtx *t, int64_t share_id, int64_t size_bytes)
 	AUTO_ROWS *r = NULL;
 	bool found;
 	int64_t quota_left;
-	int err = tx_query_row(t->tx,
-	                       "select count(*), coalesce(sum(size_bytes), 0), coalesce(sum(case when share_id = $2 then size_bytes"
-	                       " else 0 end), 0) from uploads where user_id = $1 and status = 1 and active_at > $3",
-	                       DB_ARGS(V_I(actor(t)), V_I(share_id), V_I(clock_now(t->ctx->clock) - MILLIS_US(LIMIT_UPLOAD_MS))), &r,
-	                       &found);
+	int err = tx_query_row(
+	    t->tx,
+	    "select count(*), coalesce(sum(size_bytes), 0), coalesce(sum(case when share_id = $2 then size_bytes"
+	    " else 0 end), 0) from uploads where user_id = $1 and status = 1 and active_at > $3",
+	    DB_ARGS(V_I(actor(t)), V_I(share_id), V_I(clock_now(t->ctx->clock) - MILLIS_US(LIMIT_UPLOAD_MS))), &r,
+	    &found);
 	if (err || !found)
 		return err ? err : E_INTERNAL;
 	int64_t sessions = rows_i64(r, 0), reserved = rows_i64(r, 1), here = rows_i64(r, 2);
-	err = tx_i64(t->tx, "select quota_bytes - used_bytes from shares where id = $1", DB_ARGS(V_I(share_id)), INT64_MAX, &quota_left);
+	err = tx_i64(t->tx, "select quota_bytes - used_bytes from shares where id = $1", DB_ARGS(V_I(share_id)),
+		     INT64_MAX, &quota_left);
 	if (err)
 		return err;
 	if (sessions >= LIMIT_UPLOADS_PER_USER)
-		return ctx_fail(t->ctx, E_RATE_LIMITED, "You have %d open uploads; complete or cancel some", LIMIT_UPLOADS_PER_USER);
+		return ctx_fail(t->ctx, E_RATE_LIMITED, "You have %d open uploads; complete or cancel some",
+				LIMIT_UPLOADS_PER_USER);
 	if (reserved > LIMIT_UPLOAD_RESERVED_BYTES || size_bytes > LIMIT_UPLOAD_RESERVED_BYTES - reserved)
 		return ctx_fail(t->ctx, E_QUOTA, "Your open uploads would have more than %lld bytes together",
-		                (long long)LIMIT_UPLOAD_RESERVED_BYTES);
+				(long long)LIMIT_UPLOAD_RESERVED_BYTES);
 	if (here > quota_left || size_bytes > quota_left - here)
 		return ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded");
 	return 0;
@@ -256,18 +265,20 @@ static int insert_row(struct dtx *t, const struct upload_create *in, const struc
 	int64_t now = clock_now(t->ctx->clock);
 	static const char nothing[] = "";
 	struct sha256 empty = sha256_of(nothing, 0);
-	return tx_exec(t->tx,
-	               "insert into uploads (id, tenant_id, user_id, share_id, folder_id, name, replace_file_id, base_version_id,"
-	               " strategy, staged, mime_type, mtime, executable, device_id, checksum, size_bytes, chunk_bytes, sha256,"
-	               " created_at, active_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
-	               " $18, $19, $19)",
-	               DB_ARGS(V_I(id), V_I(t->ctx->tenant_id), V_I(actor(t)), V_I(put->share_id), V_I(put->folder_id),
-	                       V_T(put->name), V_I(put->replace_file_id), V_I(put->base_version_id), V_I(put->strategy),
-	                       V_I(put->staged), V_T(put->mime_type), put->has_mtime ? V_I(put->mtime_us) : V_NULL,
-	                       put->has_executable ? V_I(put->executable) : V_NULL, V_T(put->device_id),
-	                       in->has_checksum ? V_B(str_n(in->checksum.b, 32)) : V_NULL, V_I(in->size_bytes),
-	                       V_I(in->chunk_bytes), in->size_bytes ? V_NULL : V_B(str_n(empty.b, 32)), V_I(now)),
-	               NULL);
+	return tx_exec(
+	    t->tx,
+	    "insert into uploads (id, tenant_id, user_id, share_id, folder_id, name, replace_file_id, base_version_id,"
+	    " strategy, staged, mime_type, mtime, executable, device_id, checksum, size_bytes, chunk_bytes, sha256,"
+	    " created_at, active_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, "
+	    "$17,"
+	    " $18, $19, $19)",
+	    DB_ARGS(V_I(id), V_I(t->ctx->tenant_id), V_I(actor(t)), V_I(put->share_id), V_I(put->folder_id),
+		    V_T(put->name), V_I(put->replace_file_id), V_I(put->base_version_id), V_I(put->strategy),
+		    V_I(put->staged), V_T(put->mime_type), put->has_mtime ? V_I(put->mtime_us) : V_NULL,
+		    put->has_executable ? V_I(put->executable) : V_NULL, V_T(put->device_id),
+		    in->has_checksum ? V_B(str_n(in->checksum.b, 32)) : V_NULL, V_I(in->size_bytes),
+		    V_I(in->chunk_bytes), in->size_bytes ? V_NULL : V_B(str_n(empty.b, 32)), V_I(now)),
+	    NULL);
 }
 
 static int create_op(struct dtx *t, void *arg)
@@ -319,7 +330,8 @@ static void list_pieces(struct arena *a, struct upload *up, const struct staged_
 		bool have = over || i < up->next_piece || (k < n && rows[k].piece == i);
 		if (have) {
 			up->n_received++;
-			up->bytes_received += i + 1 < all ? up->in.chunk_bytes : up->in.size_bytes - i * up->in.chunk_bytes;
+			up->bytes_received +=
+			    i + 1 < all ? up->in.chunk_bytes : up->in.size_bytes - i * up->in.chunk_bytes;
 			if (up->n_received_listed < UPLOAD_LIST_MAX)
 				up->received[up->n_received_listed++] = i;
 		} else if (up->n_missing_listed < UPLOAD_LIST_MAX) {
@@ -418,8 +430,8 @@ static int join_parts(struct dtx *t, struct complete *c)
 	AUTO_ROWS *r = NULL;
 	buf_clear(&c->recipe);
 	recipe_join_begin(&join, &c->recipe);
-	int err = tx_query(t->tx, "select recipe from upload_parts where upload_id = $1 order by first_piece", DB_ARGS(V_I(c->id)),
-	                   &r);
+	int err = tx_query(t->tx, "select recipe from upload_parts where upload_id = $1 order by first_piece",
+			   DB_ARGS(V_I(c->id)), &r);
 	while (!err && rows_next(r))
 		err = recipe_join_add(&join, rows_blob(r, 0));
 	int closed = rows_close(&r);
@@ -450,8 +462,9 @@ static int pieces_missing(struct ctx *ctx, const struct upload *up)
 	struct buf list = {0};
 	for (size_t i = 0; i < up->n_missing_listed && i < SHOWN; i++)
 		buf_fmt(&list, "%s%lld", i ? ", " : "", (long long)up->missing[i]);
-	int err = ctx_fail(ctx, E_CONFLICT, "%lld of %lld chunks are missing: %.*s%s", (long long)(up->n_pieces - up->n_received),
-	                   (long long)up->n_pieces, (int)list.n, list.p, up->n_pieces - up->n_received > SHOWN ? " ..." : "");
+	int err = ctx_fail(ctx, E_CONFLICT, "%lld of %lld chunks are missing: %.*s%s",
+			   (long long)(up->n_pieces - up->n_received), (long long)up->n_pieces, (int)list.n, list.p,
+			   up->n_pieces - up->n_received > SHOWN ? " ..." : "");
 	buf_fini(&list);
 	return err;
 }
@@ -507,8 +520,12 @@ static int complete_op(struct dtx *t, void *arg)
 	put.content = &c->content;
 	err = version_commit(t, &put, c->out);
 	return err ? err
-	           : tx_exec(t->tx, "update uploads set status = 2, file_id = $2, version_id = $3, active_at = $4 where id = $1",
-	                     DB_ARGS(V_I(c->id), V_I(c->out->node.id), V_I(c->out->version.id), V_I(clock_now(t->ctx->clock))), NULL);
+		   : tx_exec(
+			 t->tx,
+			 "update uploads set status = 2, file_id = $2, version_id = $3, active_at = $4 where id = $1",
+			 DB_ARGS(V_I(c->id), V_I(c->out->node.id), V_I(c->out->version.id),
+				 V_I(clock_now(t->ctx->clock))),
+			 NULL);
 }
 
 static int again_op(struct dtx *t, void *arg)
@@ -522,8 +539,9 @@ static int make_version(struct ctx *ctx, struct complete *c)
 	c->content = (struct content){.size_bytes = c->up.in.size_bytes, .recipe = buf_as_str(&c->recipe)};
 	memcpy(c->content.sha256.b, c->up.sha256.p, 32);
 	if (c->up.in.has_checksum && !sha256_eq(&c->content.sha256, &c->up.in.checksum))
-		return ctx_fail(ctx, E_CHECKSUM, "The content that arrived does not have the checksum_sha256 that the upload was begun"
-		                                 " with");
+		return ctx_fail(ctx, E_CHECKSUM,
+				"The content that arrived does not have the checksum_sha256 that the upload was begun"
+				" with");
 	int err = store_health(ctx->drive->store);
 	if (!err)
 		err = drive_write(ctx, complete_op, c);

@@ -1,5 +1,6 @@
-/* Sessions in memory. A piece passes two gates, each with one owner at a time: feeding (into the ingest, in file order), then
- * syncing, where one caller makes durable and commits what all have fed by then, while the next piece is being fed. */
+/* Sessions in memory. A piece passes two gates, each with one owner at a time: feeding (into the ingest, in file
+ * order), then syncing, where one caller makes durable and commits what all have fed by then, while the next piece is
+ * being fed. */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -79,7 +80,8 @@ void live_got_locked(struct live *l, int64_t index)
 	l->bytes_have += piece_size(l, index);
 }
 
-struct live *live_new(struct uploads *u, int64_t tenant_id, const struct upload *up, const struct staged_row *rows, size_t n)
+struct live *live_new(struct uploads *u, int64_t tenant_id, const struct upload *up, const struct staged_row *rows,
+		      size_t n)
 {
 	struct live *l = calloc(1, sizeof *l);
 	must(l != NULL);
@@ -190,8 +192,18 @@ void live_kill_locked(struct live *l)
 		live_free(l);
 }
 
-/* Lets go of the ingest that was idle longest, to make room for another. */
-static bool make_room_locked(struct uploads *u)
+/* Nobody is at its ingest or about to be. */
+static bool is_idle_locked(const struct live *l)
+{
+	if (l->feeding || l->syncing || l->parts || live_has_work_locked(l))
+		return false;
+	for (const struct upload_piece *p = l->active; p; p = p->next)
+		if (p->wake)
+			return false;
+	return true;
+}
+
+bool live_make_room_locked(struct uploads *u)
 {
 	struct live *oldest = NULL;
 	uint64_t key;
@@ -200,7 +212,7 @@ static bool make_room_locked(struct uploads *u)
 		return true;
 	for (size_t i = 0; map_next(&u->lives, &i, &key, &value);) {
 		struct live *l = value;
-		if (l->ingest && !l->refs && !l->feeding && !l->syncing && (!oldest || l->used_us < oldest->used_us))
+		if (l->ingest && is_idle_locked(l) && (!oldest || l->used_us < oldest->used_us))
 			oldest = l;
 	}
 	if (!oldest || mono(u) - oldest->used_us < SECONDS_US(2))
@@ -213,7 +225,7 @@ bool live_may_feed_locked(struct live *l, int64_t index)
 {
 	if (l->dead || l->broken || l->feeding || l->reader || l->fed != index)
 		return false;
-	return l->ingest || (l->fed == 0 && make_room_locked(l->u));
+	return l->ingest || (l->fed == 0 && live_make_room_locked(l->u));
 }
 
 static int key_op(struct tx *tx, void *arg)
@@ -224,7 +236,8 @@ static int key_op(struct tx *tx, void *arg)
 		int64_t tenant_id;
 		uint8_t key[32];
 	} *k = arg;
-	int err = tx_query_row(tx, "select chunk_key from tenants where id = $1", DB_ARGS(V_I(k->tenant_id)), &r, &found);
+	int err =
+	    tx_query_row(tx, "select chunk_key from tenants where id = $1", DB_ARGS(V_I(k->tenant_id)), &r, &found);
 	if (err)
 		return err;
 	struct str key = found ? rows_blob(r, 0) : STR_NULL;
@@ -258,6 +271,7 @@ void live_release(struct live *l, int err)
 	void *arg = NULL;
 	pthread_mutex_lock(&u->mu);
 	l->feeding = false;
+	l->used_us = mono(u);
 	if (err)
 		break_locked(l, err);
 	mend_locked(l);
@@ -319,7 +333,7 @@ static int part_insert(struct tx *tx, const struct commit *c, const struct part 
 	int err = content_commit(tx, c->l->u->drive->store, c->l->tenant_id, p->content, &recipe);
 	if (!err)
 		err = tx_exec(tx, "insert into upload_parts (upload_id, first_piece, recipe) values ($1, $2, $3)",
-		              DB_ARGS(V_I(c->l->id), V_I(p->first), V_B(buf_as_str(&recipe))), NULL);
+			      DB_ARGS(V_I(c->l->id), V_I(p->first), V_B(buf_as_str(&recipe))), NULL);
 	buf_fini(&recipe);
 	return err;
 }
@@ -342,18 +356,18 @@ static int commit_op(struct tx *tx, void *arg)
 	struct str sha256 = last->last ? str_n(last->content->sha256.b, 32) : STR_NULL;
 	int64_t changed;
 	int err = tx_exec(tx,
-	                  "update uploads set next_piece = $2, tail = $3, sha256 = $4, active_at = $5"
-	                  " where id = $1 and status = 1 and next_piece = $6",
-	                  DB_ARGS(V_I(c->l->id), V_I(last->upto), V_B(tail), V_B(sha256),
-	                          V_I(clock_now(c->l->u->drive->clock)), V_I(c->from)),
-	                  &changed);
+			  "update uploads set next_piece = $2, tail = $3, sha256 = $4, active_at = $5"
+			  " where id = $1 and status = 1 and next_piece = $6",
+			  DB_ARGS(V_I(c->l->id), V_I(last->upto), V_B(tail), V_B(sha256),
+				  V_I(clock_now(c->l->u->drive->clock)), V_I(c->from)),
+			  &changed);
 	if (!err && !changed)
 		err = is_over(tx, c->l->id);
 	for (const struct part *p = c->parts; !err && p; p = p->next)
 		err = part_insert(tx, c, p);
 	if (!err)
 		err = tx_exec(tx, "delete from upload_pieces where upload_id = $1 and piece < $2",
-		              DB_ARGS(V_I(c->l->id), V_I(last->upto)), NULL);
+			      DB_ARGS(V_I(c->l->id), V_I(last->upto)), NULL);
 	return err;
 }
 

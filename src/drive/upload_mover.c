@@ -1,5 +1,6 @@
-/* The mover: one thread that feeds pieces which were staged before their turn, rebuilds ingests for that, wakes pieces that
- * have waited long enough, parks what is idle, and ends sessions nobody goes on with. It works in steps of one piece. */
+/* The mover: one thread that feeds pieces which were staged before their turn, rebuilds ingests for that, wakes pieces
+ * that have waited long enough, parks what is idle, and ends sessions nobody goes on with. It works in steps of one
+ * piece. */
 #include <stdlib.h>
 #include <time.h>
 
@@ -7,7 +8,14 @@
 #include "base/must.h"
 #include "drive/upload_priv.h"
 
-enum { TICK_MS = 100, IDLE_TICK_MS = 5000, PARK_AFTER_S = 30, SWEEP_EVERY_S = 60, PAUSE_AFTER_FAULT_MS = 1000, BATCH = 8 };
+enum {
+	TICK_MS = 100,
+	IDLE_TICK_MS = 5000,
+	PARK_AFTER_S = 30,
+	SWEEP_EVERY_S = 60,
+	PAUSE_AFTER_FAULT_MS = 1000,
+	BATCH = 8
+};
 
 /* ---- rebuilding ---- */
 
@@ -27,14 +35,16 @@ static int parts_op(struct tx *tx, void *arg)
 	struct recipe_join join;
 	buf_clear(&b->recipe);
 	recipe_join_begin(&join, &b->recipe);
-	int err = tx_query(tx, "select recipe from upload_parts where upload_id = $1 order by first_piece", DB_ARGS(V_I(l->id)),
-	                   &r);
+	int err = tx_query(tx, "select recipe from upload_parts where upload_id = $1 order by first_piece",
+			   DB_ARGS(V_I(l->id)), &r);
 	while (!err && rows_next(r))
 		err = recipe_join_add(&join, rows_blob(r, 0));
 	int closed = rows_close(&r);
 	l->rebuild_bytes = join.size_bytes;
 	err = err ? err : closed;
-	return err ? err : content_open(tx, l->u->drive->store, l->tenant_id, buf_as_str(&b->recipe), join.size_bytes, &l->reader);
+	return err ? err
+		   : content_open(tx, l->u->drive->store, l->tenant_id, buf_as_str(&b->recipe), join.size_bytes,
+				  &l->reader);
 }
 
 static int tail_op(struct tx *tx, void *arg)
@@ -42,8 +52,8 @@ static int tail_op(struct tx *tx, void *arg)
 	struct rebuild *b = arg;
 	AUTO_ROWS *r = NULL;
 	bool found;
-	int err = tx_query_row(tx, "select tail, next_piece from uploads where id = $1 and status = 1", DB_ARGS(V_I(b->l->id)), &r,
-	                       &found);
+	int err = tx_query_row(tx, "select tail, next_piece from uploads where id = $1 and status = 1",
+			       DB_ARGS(V_I(b->l->id)), &r, &found);
 	if (err)
 		return err;
 	struct str tail = found ? rows_blob(r, 0) : STR_NULL;
@@ -96,8 +106,8 @@ struct lost {
 static int lost_op(struct tx *tx, void *arg)
 {
 	struct lost *x = arg;
-	return tx_exec(tx, "delete from upload_pieces where upload_id = $1 and piece = $2", DB_ARGS(V_I(x->l->id), V_I(x->piece)),
-	               NULL);
+	return tx_exec(tx, "delete from upload_pieces where upload_id = $1 and piece = $2",
+		       DB_ARGS(V_I(x->l->id), V_I(x->piece)), NULL);
 }
 
 /* A staged piece is damaged or gone: it counts as missing again, and the client sends it anew. */
@@ -112,7 +122,7 @@ static void forget_piece(struct live *l, int64_t piece, int64_t file_id)
 	pthread_mutex_lock(&u->mu);
 	free(map_del(&l->staged, (uint64_t)piece + 1));
 	if (live_has(l, piece)) {
-		l->have[piece / 8] &= (uint8_t)~(1 << (piece % 8));
+		l->have[piece / 8] &= (uint8_t) ~(1 << (piece % 8));
 		l->n_have--;
 		l->bytes_have -= piece_size(l, piece);
 	}
@@ -143,6 +153,18 @@ static int move_piece(struct live *l, int64_t index, struct staged s, uint8_t *w
 	return more ? 0 : live_settle(l, index + 1, breaks);
 }
 
+/* A rebuild reads all that was fed. When there is little room, and ingests are let go to make some, it has to be worth
+ * it: then it waits until the pieces that came meanwhile are a fair part of the file, or all have come. */
+static bool worth_it_locked(struct live *l)
+{
+	struct uploads *u = l->u;
+	if (l->ingest)
+		return true;
+	bool plenty = u->n_ingests < LIMIT_UPLOAD_INGESTS / 2;
+	bool worth = l->fed == 0 || l->n_have == l->n_pieces || (int64_t)l->staged.count * 4 >= l->fed;
+	return (plenty || worth) && live_make_room_locked(u);
+}
+
 /* The next session with work, in turn; referenced, with feeding set. */
 static struct live *next_work_locked(struct uploads *u)
 {
@@ -151,7 +173,7 @@ static struct live *next_work_locked(struct uploads *u)
 	void *value;
 	for (size_t i = 0; map_next(&u->lives, &i, &key, &value);) {
 		struct live *l = value;
-		if (!live_has_work_locked(l) || (!l->ingest && u->n_ingests >= LIMIT_UPLOAD_INGESTS && !l->reader))
+		if (!live_has_work_locked(l) || !worth_it_locked(l))
 			continue;
 		if (!first || l->id < first->id)
 			first = l;
@@ -229,11 +251,12 @@ static int ended_op(struct tx *tx, void *arg)
 	int64_t now = clock_now(e->u->drive->clock);
 	AUTO_ROWS *r = NULL;
 	e->n = 0;
-	int err = tx_query(tx,
-	                   "select id, tenant_id from uploads where (status = 1 and active_at < $1) or (status > 1 and"
-	                   " (active_at < $2 or exists (select 1 from upload_parts p where p.upload_id = uploads.id) or"
-	                   " exists (select 1 from upload_pieces p where p.upload_id = uploads.id))) order by id limit 64",
-	                   DB_ARGS(V_I(now - MILLIS_US(LIMIT_UPLOAD_MS)), V_I(now - MILLIS_US(LIMIT_UPLOAD_KEPT_MS))), &r);
+	int err =
+	    tx_query(tx,
+		     "select id, tenant_id from uploads where (status = 1 and active_at < $1) or (status > 1 and"
+		     " (active_at < $2 or exists (select 1 from upload_parts p where p.upload_id = uploads.id) or"
+		     " exists (select 1 from upload_pieces p where p.upload_id = uploads.id))) order by id limit 64",
+		     DB_ARGS(V_I(now - MILLIS_US(LIMIT_UPLOAD_MS)), V_I(now - MILLIS_US(LIMIT_UPLOAD_KEPT_MS))), &r);
 	if (err)
 		return err;
 	for (; e->n < 64 && rows_next(r); e->n++) {
@@ -254,7 +277,7 @@ static int end_files(struct tx *tx, struct end_one *x)
 	AUTO_ROWS *r = NULL;
 	buf_clear(&x->e->files);
 	int err = tx_query(tx, "select file_id from upload_pieces where upload_id = $1 order by piece limit 500",
-	                   DB_ARGS(V_I(x->id)), &r);
+			   DB_ARGS(V_I(x->id)), &r);
 	while (!err && rows_next(r)) {
 		int64_t file_id = rows_i64(r, 0);
 		buf_put(&x->e->files, &file_id, sizeof file_id);
@@ -269,22 +292,26 @@ static int end_op(struct tx *tx, void *arg)
 	struct end_one *x = arg;
 	int64_t now = clock_now(x->e->u->drive->clock), parts, pieces;
 	int err = tx_exec(tx, "update uploads set status = 4 where id = $1 and status = 1 and active_at < $2",
-	                  DB_ARGS(V_I(x->id), V_I(now - MILLIS_US(LIMIT_UPLOAD_MS))), NULL);
+			  DB_ARGS(V_I(x->id), V_I(now - MILLIS_US(LIMIT_UPLOAD_MS))), NULL);
 	if (!err)
 		err = end_files(tx, x);
 	if (!err)
-		err = tx_exec(tx,
-		              "delete from upload_pieces where upload_id = $1 and piece in (select piece from upload_pieces where"
-		              " upload_id = $1 order by piece limit 500) and exists (select 1 from uploads where id = $1 and status > 1)",
-		              DB_ARGS(V_I(x->id)), &pieces);
+		err = tx_exec(
+		    tx,
+		    "delete from upload_pieces where upload_id = $1 and piece in (select piece from upload_pieces where"
+		    " upload_id = $1 order by piece limit 500) and exists (select 1 from uploads where id = $1 and "
+		    "status > 1)",
+		    DB_ARGS(V_I(x->id)), &pieces);
 	if (!err)
 		err = tx_exec(tx,
-		              "delete from upload_parts where upload_id = $1 and first_piece in (select first_piece from upload_parts"
-		              " where upload_id = $1 order by first_piece limit 500) and exists (select 1 from uploads where id = $1 and status > 1)",
-		              DB_ARGS(V_I(x->id)), &parts);
+			      "delete from upload_parts where upload_id = $1 and first_piece in (select first_piece "
+			      "from upload_parts"
+			      " where upload_id = $1 order by first_piece limit 500) and exists (select 1 from uploads "
+			      "where id = $1 and status > 1)",
+			      DB_ARGS(V_I(x->id)), &parts);
 	if (!err)
 		err = tx_exec(tx, "delete from uploads where id = $1 and status > 1 and active_at < $2",
-		              DB_ARGS(V_I(x->id), V_I(now - MILLIS_US(LIMIT_UPLOAD_KEPT_MS))), NULL);
+			      DB_ARGS(V_I(x->id), V_I(now - MILLIS_US(LIMIT_UPLOAD_KEPT_MS))), NULL);
 	x->more = !err && (parts >= 500 || pieces >= 500);
 	if (!err && !pieces)
 		buf_clear(&x->e->files);

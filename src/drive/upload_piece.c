@@ -23,7 +23,7 @@ static int begin_op(struct dtx *t, void *arg)
 		err = access_share(t, b->up.in.put.share_id, &rights, NULL);
 	if (!err && !(rights & (RIGHT_CREATE | RIGHT_WRITE)))
 		err = access_verdict(t->ctx, rights, b->up.in.put.replace_file_id ? RIGHT_WRITE : RIGHT_CREATE,
-		                     (struct rid){ID_SHARE, b->up.in.put.share_id});
+				     (struct rid){ID_SHARE, b->up.in.put.share_id});
 	if (!err && b->want_rows)
 		err = upload_staged(t, b->id, &b->rows, &b->n);
 	return err;
@@ -31,12 +31,12 @@ static int begin_op(struct dtx *t, void *arg)
 
 static int length_differs(struct ctx *ctx, int64_t index, int64_t length, int64_t want)
 {
-	return ctx_fail(ctx, E_BAD_REQUEST, "Chunk %lld has %lld bytes; %lld are expected", (long long)index, (long long)length,
-	                (long long)want);
+	return ctx_fail(ctx, E_BAD_REQUEST, "Chunk %lld has %lld bytes; %lld are expected", (long long)index,
+			(long long)length, (long long)want);
 }
 
 int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t length, const struct sha256 *hash,
-                       struct upload_piece **out)
+		       struct upload_piece **out)
 {
 	struct uploads *u = ctx->drive->uploads;
 	must(u != NULL);
@@ -44,7 +44,8 @@ int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t lengt
 	struct begin b = {.id = id, .want_rows = !l};
 	int err = drive_read(ctx, begin_op, &b);
 	if (!err && (index < 0 || index >= b.up.n_pieces))
-		err = ctx_invalid(ctx, "path", STR("index"), "less_than", "the upload has %lld chunks", (long long)b.up.n_pieces);
+		err = ctx_invalid(ctx, "path", STR("index"), "less_than", "the upload has %lld chunks",
+				  (long long)b.up.n_pieces);
 	if (err) {
 		if (l)
 			live_put(l);
@@ -83,7 +84,7 @@ int upload_piece_feed(struct ctx *ctx, struct upload_piece *p, const void *data,
 {
 	if ((int64_t)n > p->size_bytes - p->got_bytes)
 		return ctx_fail(ctx, E_TOO_LARGE, "Chunk %lld has more than %lld bytes", (long long)p->index,
-		                (long long)p->size_bytes);
+				(long long)p->size_bytes);
 	if (p->digest)
 		sha256_update(p->digest, data, n);
 	int err = 0;
@@ -170,17 +171,18 @@ static int stage_op(struct tx *tx, void *arg)
 	int64_t next, inserted = 0, changed;
 	s->is_new = false;
 	int err = tx_exec(tx, "update uploads set active_at = $2 where id = $1 and status = 1",
-	                  DB_ARGS(V_I(p->live->id), V_I(clock_now(p->live->u->drive->clock))), &changed);
+			  DB_ARGS(V_I(p->live->id), V_I(clock_now(p->live->u->drive->clock))), &changed);
 	if (!err && !changed)
 		return E_EXPIRED;
 	if (!err)
 		err = tx_i64(tx, "select next_piece from uploads where id = $1", DB_ARGS(V_I(p->live->id)), 0, &next);
 	if (!err && p->index >= next)
-		err = tx_exec(tx,
-		              "insert into upload_pieces (upload_id, piece, file_id, size_bytes, xxh) values ($1, $2, $3, $4, $5)"
-		              " on conflict (upload_id, piece) do nothing",
-		              DB_ARGS(V_I(p->live->id), V_I(p->index), V_I(p->file_id), V_I(p->size_bytes), V_I((int64_t)s->xxh)),
-		              &inserted);
+		err = tx_exec(
+		    tx,
+		    "insert into upload_pieces (upload_id, piece, file_id, size_bytes, xxh) values ($1, $2, $3, $4, $5)"
+		    " on conflict (upload_id, piece) do nothing",
+		    DB_ARGS(V_I(p->live->id), V_I(p->index), V_I(p->file_id), V_I(p->size_bytes), V_I((int64_t)s->xxh)),
+		    &inserted);
 	s->is_new = inserted > 0;
 	return err;
 }
@@ -274,7 +276,8 @@ static int take_in(struct upload_piece *p)
 static int refuse(struct ctx *ctx, struct upload_piece *p, int err)
 {
 	if (err == E_CHECKSUM)
-		return ctx_fail(ctx, E_CHECKSUM, "Chunk %lld does not have the SHA-256 that was sent with it", (long long)p->index);
+		return ctx_fail(ctx, E_CHECKSUM, "Chunk %lld does not have the SHA-256 that was sent with it",
+				(long long)p->index);
 	if (err == E_BAD_REQUEST)
 		return length_differs(ctx, p->index, p->got_bytes, p->size_bytes);
 	if (err == E_EXPIRED)
@@ -285,7 +288,10 @@ static int refuse(struct ctx *ctx, struct upload_piece *p, int err)
 int upload_piece_end(struct ctx *ctx, struct upload_piece *p, struct upload_receipt *out)
 {
 	struct live *l = p->live;
-	int err = p->got_bytes != p->size_bytes ? E_BAD_REQUEST : !p->complete ? verify(p) : p->claim_differs ? E_CHECKSUM : 0;
+	int err = p->got_bytes != p->size_bytes ? E_BAD_REQUEST
+		  : !p->complete                ? verify(p)
+		  : p->claim_differs            ? E_CHECKSUM
+						: 0;
 	pthread_mutex_lock(&l->u->mu);
 	p->complete = true;
 	bool known = live_has(l, p->index);

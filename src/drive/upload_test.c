@@ -66,7 +66,8 @@ static int open_op(struct tx *tx, void *arg)
 }
 
 /* A new ingest that stands where the one before stood. */
-static struct ingest *resumed(struct testing *t, int64_t size, struct str recipe, int64_t parted, const struct ingest_tail *tail)
+static struct ingest *resumed(struct testing *t, int64_t size, struct str recipe, int64_t parted,
+			      const struct ingest_tail *tail)
 {
 	struct ingest *in;
 	struct reading r = {.t = t, .recipe = recipe, .size = parted};
@@ -184,8 +185,8 @@ static int64_t begin(struct world *w, int64_t size, struct upload *out)
 	char name[32];
 	snprintf(name, sizeof name, "f%d", number++);
 	struct upload_create in = {.put = {.share_id = w->share_id, .name = arena_str(&w->arena, str_c(name))},
-	                           .size_bytes = size,
-	                           .chunk_bytes = LIMIT_UPLOAD_CHUNK_MIN};
+				   .size_bytes = size,
+				   .chunk_bytes = LIMIT_UPLOAD_CHUNK_MIN};
 	assert_int_equal(drive_upload_create(&w->ctx, &in, out), 0);
 	return out->id;
 }
@@ -263,7 +264,8 @@ static void session_round(struct testing *t, uint64_t seed)
 		bool fault = rng_below(&rng.base, 4) == 0;
 		struct disk *d = rng_below(&rng.base, 2) ? w.packs : w.staging;
 		if (fault)
-			disk_fault_at(d, 1 + (int64_t)rng_below(&rng.base, 5), 1, rng_below(&rng.base, 2) ? E_IO : E_NO_SPACE);
+			disk_fault_at(d, 1 + (int64_t)rng_below(&rng.base, 5), 1,
+				      rng_below(&rng.base, 2) ? E_IO : E_NO_SPACE);
 		int err = put(&w, &up, content, i);
 		assert_true(!err || fault || disk_failed(w.packs) || disk_failed(w.staging));
 		disk_fault_at(d, 1, 0, 0);

@@ -1,4 +1,5 @@
-/* gunzip: how long a gzip stream is when it is inflated (RFC 1952), found out as it passes by. Nothing is kept of it. */
+/* gunzip: how long a gzip stream is when it is inflated (RFC 1952), found out as it passes by. Nothing is kept of it.
+ */
 #ifndef SD_FEATURES_FILES_GUNZIP_H
 #define SD_FEATURES_FILES_GUNZIP_H
 

@@ -8,18 +8,18 @@ static void from_body(const struct UploadCreate *b, struct upload_create *in)
 {
 	*in = (struct upload_create){
 	    .put = {.share_id = b->share_id,
-	            .folder_id = b->folder_id,
-	            .name = b->file_name,
-	            .replace_file_id = b->replace_file_id,
-	            .base_version_id = b->base_version_id,
-	            .strategy = wire_strategy(b->conflict_resolution),
-	            .staged = b->staged,
-	            .mime_type = b->mime_type,
-	            .has_mtime = b->has_mtime,
-	            .mtime_us = b->mtime,
-	            .has_executable = b->has_executable,
-	            .executable = b->executable,
-	            .device_id = b->device_id},
+		    .folder_id = b->folder_id,
+		    .name = b->file_name,
+		    .replace_file_id = b->replace_file_id,
+		    .base_version_id = b->base_version_id,
+		    .strategy = wire_strategy(b->conflict_resolution),
+		    .staged = b->staged,
+		    .mime_type = b->mime_type,
+		    .has_mtime = b->has_mtime,
+		    .mtime_us = b->mtime,
+		    .has_executable = b->has_executable,
+		    .executable = b->executable,
+		    .device_id = b->device_id},
 	    .size_bytes = b->file_size,
 	    .chunk_bytes = b->chunk_size,
 	    .has_checksum = b->has_checksum_sha256,
@@ -32,7 +32,8 @@ static int hints_check(struct ctx *ctx, const struct UploadCreate *b)
 	struct sha256 hash;
 	for (size_t i = 0; i < b->n_chunk_hashes; i++)
 		if (!digest_hex(b->chunk_hashes[i], &hash))
-			return ctx_invalid(ctx, "body", STR("chunk_hashes"), "string_pattern_mismatch", "SHA-256 in hex");
+			return ctx_invalid(ctx, "body", STR("chunk_hashes"), "string_pattern_mismatch",
+					   "SHA-256 in hex");
 	return 0;
 }
 
