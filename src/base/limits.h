@@ -16,6 +16,8 @@
 #define LIMIT_PAGE_LIST             100
 #define LIMIT_APPLY_CHANGES         10000
 #define LIMIT_APPLY_PER_TX          500         /* the writer is never held above about 50 ms (D5) */
+#define LIMIT_APPLY_PER_TX_MAX      2000        /* where so many take less than LIMIT_APPLY_TX_US; never all or none */
+#define LIMIT_APPLY_TX_US           40000
 #define LIMIT_APPLY_TRASH_WALK      100000      /* nodes looked at when base_cursor guards a folder deletion */
 #define LIMIT_FILE_BYTES            (INT64_C(5) << 30)  /* one multipart request; per tenant setting */
 #define LIMIT_CONTENT_BYTES         (INT64_C(1) << 50)  /* any file at all */
@@ -36,8 +38,9 @@
 #define LIMIT_CHUNK_SOURCES         64          /* versions named as sources in one request; 16 a change */
 #define LIMIT_CHUNK_SOURCE_CHUNKS   200000      /* chunks in the recipes of one request's sources */
 #define LIMIT_CHUNKS_BODY           (256 << 20) /* one bulk body */
-#define LIMIT_CHUNKS_GROUP          4096        /* chunks that become durable and indexed in one transaction */
+#define LIMIT_CHUNKS_GROUP          16000       /* chunks of a bulk body that become durable together, by one sync */
 #define LIMIT_CHUNKS_GROUP_BYTES    (64 << 20)  /* the same, bytes */
+#define LIMIT_CHUNKS_TX             4096        /* of them, indexed in one transaction */
 #define LIMIT_CHUNK_LEASE_MS        (INT64_C(24) * 3600 * 1000)
 #define LIMIT_APPLY_HASH_BYTES      (256 << 20) /* content of several chunks that one apply reads again to verify it */
 #define LIMIT_STAGED_MS             (INT64_C(24) * 3600 * 1000)

@@ -332,20 +332,21 @@ int ingest_finish(struct ingest *in, struct content **out)
 }
 
 /* Indexes chunks in batches; ids[i] becomes the id of chunk i wherever it is the first with its hash. */
-static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, int64_t *ids)
+static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t to,
+                      int64_t *ids)
 {
 	struct chunk_row rows[INDEX_BATCH];
 	int64_t got[INDEX_BATCH];
 	size_t where[INDEX_BATCH], n = 0;
 	int64_t now_us = clock_now(s->config.clock);
-	for (size_t i = 0; i < c->n_chunks; i++) {
+	for (size_t i = from; i < to; i++) {
 		const struct content_chunk *chunk = &c->chunks[i];
 		ids[i] = chunk->row.id;
 		if (chunk->is_new) {
 			where[n] = i;
 			rows[n++] = chunk->row;
 		}
-		if (n < INDEX_BATCH && i + 1 < c->n_chunks)
+		if (n < INDEX_BATCH && i + 1 < to)
 			continue;
 		int err = index_add(tx, tenant_id, now_us, rows, n, got);
 		if (err != E_OK)
@@ -357,11 +358,13 @@ static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const s
 	return E_OK;
 }
 
-int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, content_chunk_fn *fn, void *arg)
+int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t n,
+                  content_chunk_fn *fn, void *arg)
 {
+	size_t to = n < c->n_chunks - from ? from + n : c->n_chunks;
 	int64_t *ids = arena_many(tx_arena(tx), c->n_chunks + 1, int64_t);
-	int err = commit_new(tx, s, tenant_id, c, ids);
-	for (size_t i = 0; err == E_OK && i < c->n_chunks; i++)
+	int err = commit_new(tx, s, tenant_id, c, from, to, ids);
+	for (size_t i = from; err == E_OK && i < to; i++)
 		if (c->chunks[i].first == i)
 			err = fn(arg, ids[i], &c->chunks[i].row.hash, c->chunks[i].row.place.raw_len);
 	return err;
@@ -374,7 +377,7 @@ int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const stru
 		return E_OK;
 	}
 	int64_t *ids = arena_many(tx_arena(tx), c->n_chunks + 1, int64_t);
-	int err = commit_new(tx, s, tenant_id, c, ids);
+	int err = commit_new(tx, s, tenant_id, c, 0, c->n_chunks, ids);
 	if (err != E_OK)
 		return err;
 	struct recipe_writer w;

@@ -71,9 +71,11 @@ void content_free(struct content *c);
  * by clearing it). Repeatable. Of two ingests that stored the same chunk, the second to commit uses the first's. */
 int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe);
 
-/* In a write transaction: indexes the new chunks, makes no recipe, and tells each chunk once. Repeatable. */
+/* In a write transaction: indexes the new ones of chunks [from, from + n), makes no recipe, and tells each chunk of them
+ * that no earlier one equals. Repeatable. */
 typedef int content_chunk_fn(void *arg, int64_t chunk_id, const struct sha256 *hash, uint32_t length);
-int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, content_chunk_fn *fn, void *arg);
+int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t n,
+                  content_chunk_fn *fn, void *arg);
 
 /* Opens a reader over a recipe (copied). tx resolves chunk places; it is not kept. size_bytes must match the recipe
  * (else E_CORRUPT). */

@@ -277,6 +277,7 @@ static int batch_begin(struct dtx *t, struct apply_batch *b)
 static int batch_op(struct dtx *t, void *arg)
 {
 	struct apply_batch *b = arg;
+	int64_t began = clock_mono(t->ctx->clock);
 	b->foreign = (struct apply_foreign){0};
 	b->folder.id = 0;
 	int err = batch_begin(t, b);
@@ -285,7 +286,18 @@ static int batch_op(struct dtx *t, void *arg)
 	if (!err)
 		err = drive_head(t, &b->out->cursor);
 	map_fini(&b->foreign.ids);
+	b->held_us = clock_mono(t->ctx->clock) - began;
 	return err;
+}
+
+/* How many changes the next transaction takes: the bound is the time for which others wait. */
+static size_t next_size(const struct apply_batch *b)
+{
+	int64_t done = (int64_t)(b->to - b->from);
+	int64_t n = b->held_us > 0 ? done * LIMIT_APPLY_TX_US / b->held_us : LIMIT_APPLY_PER_TX_MAX;
+	if (n > 2 * done)
+		n = 2 * done;
+	return n < LIMIT_APPLY_PER_TX ? LIMIT_APPLY_PER_TX : n > LIMIT_APPLY_PER_TX_MAX ? LIMIT_APPLY_PER_TX_MAX : (size_t)n;
 }
 
 static int apply_check(struct ctx *ctx, const struct apply_in *in)
@@ -311,11 +323,13 @@ int drive_apply(struct ctx *ctx, const struct apply_in *in, struct apply_out *ou
 	*out = (struct apply_out){.results = arena_many(ctx->arena, in->n_changes, struct apply_result),
 	                          .n_results = in->n_changes};
 	struct apply_batch b = {.in = in, .out = out, .hash_left = LIMIT_APPLY_HASH_BYTES};
+	size_t size = LIMIT_APPLY_PER_TX;
 	do {
-		b.to = in->n_changes - b.from < LIMIT_APPLY_PER_TX ? in->n_changes : b.from + LIMIT_APPLY_PER_TX;
+		b.to = in->n_changes - b.from < size ? in->n_changes : b.from + size;
 		err = apply_bytes_find(ctx, &b);
 		if (!err)
 			err = drive_write(ctx, batch_op, &b);
+		size = next_size(&b);
 		b.from = b.to;
 	} while (!err && b.from < in->n_changes);
 	return err;

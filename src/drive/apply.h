@@ -1,6 +1,7 @@
 /* apply: a device's changes, carried out in order (D4, D5, D6, D7).
  *
- * Each change is atomic. They are carried out in transactions of at most LIMIT_APPLY_PER_TX changes, so a request that
+ * Each change is atomic. They are carried out in transactions of LIMIT_APPLY_PER_TX changes (or as many more as hold the
+ * writer for LIMIT_APPLY_TX_US, up to LIMIT_APPLY_PER_TX_MAX: fewer syncs), so a request that
  * fails with a fault (E_DB, E_BUSY, ...) may have been carried out up to a transaction's end: sent again with the same
  * op_ids it continues there, since what succeeded is repeated from its stored result, not done twice. A change that
  * failed is not stored: sent again it is tried again.

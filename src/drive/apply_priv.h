@@ -31,6 +31,7 @@ struct apply_batch {
 	const struct apply_in *in;
 	struct apply_out *out;
 	size_t from, to;
+	int64_t held_us; /* the writer, by the last transaction */
 	struct device device;
 	struct apply_foreign foreign;
 	struct apply_ready *ready; /* one a change from `from` on; NULL: none brings content */

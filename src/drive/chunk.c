@@ -47,6 +47,7 @@ struct keep {
 	const struct content *content;
 	struct dtx *t;
 	int64_t expires_at;
+	size_t from;
 	struct dbv args[BATCH * 6];
 	struct sha256 hashes[BATCH];
 	size_t n;
@@ -89,17 +90,20 @@ static int keep_op(struct dtx *t, void *arg)
 	                  " from chunk_leases where tenant_id = $1 and expires_at < $2 limit 5000)",
 	                  DB_ARGS(V_I(t->ctx->tenant_id), V_I(clock_now(t->ctx->clock))), NULL);
 	if (!err)
-		err = content_index(t->tx, t->drive->store, t->ctx->tenant_id, k->content, lease_one, k);
+		err = content_index(t->tx, t->drive->store, t->ctx->tenant_id, k->content, k->from, LIMIT_CHUNKS_TX, lease_one, k);
 	return err ? err : lease_batch(k);
 }
 
 int drive_chunks_keep(struct ctx *ctx, const struct content *c, int64_t *expires_at)
 {
-	_Static_assert(SWEEP > LIMIT_CHUNKS_GROUP, "more is cleared away than added");
+	_Static_assert(SWEEP > LIMIT_CHUNKS_TX, "more is cleared away than added");
 	struct keep *k = arena_new(ctx->arena, struct keep);
 	k->content = c;
 	*expires_at = k->expires_at = clock_now(ctx->clock) + MILLIS_US(LIMIT_CHUNK_LEASE_MS);
-	return drive_write(ctx, keep_op, k);
+	int err = 0;
+	for (k->from = 0; !err && k->from < c->n_chunks; k->from += LIMIT_CHUNKS_TX)
+		err = drive_write(ctx, keep_op, k);
+	return err;
 }
 
 static int leased_row(void *arg, size_t call, struct rows *r)

@@ -23,7 +23,7 @@ int drive_chunking(struct ctx *ctx, int64_t share_id, struct chunking *out);
 
 /* May the caller upload size_bytes (-1: unknown) of chunks for this share? WRITE; E_QUOTA. */
 int drive_chunks_check(struct ctx *ctx, int64_t share_id, int64_t size_bytes);
-/* Chunks that are durable (ingest_finish) are indexed and leased to the caller, in one write. Repeatable. */
+/* Chunks that are durable (ingest_finish) are indexed and leased to the caller, in writes of LIMIT_CHUNKS_TX. Repeatable. */
 int drive_chunks_keep(struct ctx *ctx, const struct content *c, int64_t *expires_at);
 
 /* missing[i]: the caller does not have hashes[i]. Sources that the caller may not read or that are no more count for
