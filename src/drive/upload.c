@@ -184,7 +184,7 @@ static int shape_check(struct ctx *ctx, const struct upload_create *in)
 	if (!put->name.p && !put->replace_file_id)
 		return ctx_invalid(ctx, "body", STR("file_name"), "missing", "Field required");
 	if (put->staged && !put->replace_file_id)
-		return ctx_fail(ctx, E_BAD_REQUEST, "staged needs replace_file_id");
+		return ctx_invalid(ctx, "body", STR("replace_file_id"), "missing", "Field required when staged");
 	return 0;
 }
 
