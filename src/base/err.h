@@ -21,6 +21,7 @@
 	X(E_NAME_CONFLICT,      409, "NAME_CONFLICT",          "A sibling of that name exists.") \
 	X(E_SYNC_CONFLICT,      409, "SYNC_CONFLICT",          "The version does not belong to this file.") \
 	X(E_VERSION_STALE,      409, "SYNC_VERSION_STALE",     "base_version_id is not the current version.") \
+	X(E_CHUNK_MISSING,      409, "CHUNK_MISSING",          "The caller does not have that chunk; send it first.") \
 	X(E_MOVE_CYCLE,         409, "MOVE_CYCLE",             "A folder cannot be moved into itself or below itself.") \
 	X(E_IDEMPOTENCY,        409, "IDEMPOTENCY_KEY_REUSED", "That Idempotency-Key was used for another request.") \
 	X(E_GONE,               410, "GONE",                   "The resource is in the trash; restore it first.") \

@@ -88,10 +88,14 @@ struct str json_str(struct json_object *obj, const char *key)
 	return json_value_str(json_get(obj, key));
 }
 
+int64_t json_value_i64(struct json_object *v, int64_t dflt)
+{
+	return v && json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : dflt;
+}
+
 int64_t json_i64(struct json_object *obj, const char *key, int64_t dflt)
 {
-	struct json_object *v = json_get(obj, key);
-	return v && json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : dflt;
+	return json_value_i64(json_get(obj, key), dflt);
 }
 
 bool json_flag(struct json_object *obj, const char *key, bool dflt)

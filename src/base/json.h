@@ -26,6 +26,7 @@ bool json_is_list(struct json_object *v);
 size_t json_len(struct json_object *array);
 struct json_object *json_at(struct json_object *array, size_t i);
 struct str json_value_str(struct json_object *v);
+int64_t json_value_i64(struct json_object *v, int64_t dflt);
 
 /* "..." with escapes, or null for STR_NULL. */
 void json_put_str(struct buf *b, struct str s);

@@ -18,6 +18,8 @@
 #define LIMIT_PAGE_LIST             100
 #define LIMIT_APPLY_CHANGES         10000
 #define LIMIT_APPLY_PER_TX          500         /* the writer is never held above about 50 ms (D5) */
+#define LIMIT_APPLY_PER_TX_MAX      2000        /* where so many take less than LIMIT_APPLY_TX_US; never all or none */
+#define LIMIT_APPLY_TX_US           40000
 #define LIMIT_APPLY_TRASH_WALK      100000      /* nodes looked at when base_cursor guards a folder deletion */
 #define LIMIT_FILE_BYTES            (INT64_C(5) << 30)  /* one multipart request; per tenant setting */
 #define LIMIT_CONTENT_BYTES         (INT64_C(1) << 50)  /* any file at all */
@@ -33,7 +35,28 @@
 #define LIMIT_WS_BURST_MS           50
 #define LIMIT_LANE_QUEUE            1024
 #define LIMIT_SLOW_BODY_MS          30000       /* a body must make progress within this */
+#define LIMIT_CHUNKS_REQUEST        10000       /* hashes asked about, items fetched, in one request */
+#define LIMIT_CHUNKS_INLINE         64          /* of one change in apply (D14) */
+#define LIMIT_CHUNK_SOURCES         64          /* versions named as sources in one request; 16 a change */
+#define LIMIT_CHUNK_SOURCE_CHUNKS   200000      /* chunks in the recipes of one request's sources */
+#define LIMIT_CHUNKS_BODY           (256 << 20) /* one bulk body */
+#define LIMIT_CHUNKS_GROUP          16000       /* chunks of a bulk body that become durable together, by one sync */
+#define LIMIT_CHUNKS_GROUP_BYTES    (64 << 20)  /* the same, bytes */
+#define LIMIT_CHUNKS_TX             4096        /* of them, indexed in one transaction */
+#define LIMIT_CHUNK_LEASE_MS        (INT64_C(24) * 3600 * 1000)
+#define LIMIT_APPLY_HASH_BYTES      (256 << 20) /* content of several chunks that one apply reads again to verify it */
 #define LIMIT_STAGED_MS             (INT64_C(24) * 3600 * 1000)
+#define LIMIT_INFLATED_BYTES        (INT64_C(64) << 30)  /* counted of a gzip file; beyond it the size is unknown */
+#define LIMIT_UPLOAD_MS             (INT64_C(24) * 3600 * 1000) /* without activity */
+#define LIMIT_UPLOAD_KEPT_MS        (INT64_C(7) * 24 * 3600 * 1000) /* an ended session's answer */
+#define LIMIT_UPLOAD_CHUNK_MIN      (64 << 10)
+#define LIMIT_UPLOAD_CHUNK_MAX      (4 << 20)
+#define LIMIT_UPLOAD_PIECES         1000000
+#define LIMIT_UPLOADS_PER_USER      1000                  /* open ones */
+#define LIMIT_UPLOAD_RESERVED_BYTES (INT64_C(16) << 40)   /* of one user's open sessions together */
+#define LIMIT_UPLOAD_MEMORY         (20 << 20)            /* pieces held in memory, of all sessions */
+#define LIMIT_UPLOAD_WAIT_MS        3000                  /* a whole piece waits for its turn before it is staged */
+#define LIMIT_UPLOAD_INGESTS        64                    /* live ones */
 #define LIMIT_OP_RESULT_MS          (INT64_C(30) * 24 * 3600 * 1000)
 #define LIMIT_TOKEN_TTL_S           3600
 #define LIMIT_TOKEN_TTL_MAX_S       (366 * 24 * 3600)

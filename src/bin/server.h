@@ -67,6 +67,8 @@ struct runtime {
 	struct db *db;
 	struct disk *disk;
 	struct store *store;
+	struct disk *staging;
+	struct uploads *uploads;
 	struct idgen ids;
 	struct drive drive;
 	struct tokens *tokens;

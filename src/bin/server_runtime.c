@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "bin/server.h"
 #include "drive/schema.h"
+#include "drive/upload.h"
 
 static int make_folder(const char *path)
 {
@@ -89,20 +90,30 @@ static bool sync_folder(const char *path)
 	return fd >= 0 && fsync(fd) == 0;
 }
 
-static int open_store(struct runtime *rt)
+/* A disk rooted at a folder of the data folder. */
+static int open_disk(struct runtime *rt, const char *name, struct disk **out)
 {
 	char path[4096];
-	if ((size_t)snprintf(path, sizeof path, "%s/packs", rt->data) >= sizeof path)
+	if ((size_t)snprintf(path, sizeof path, "%s/%s", rt->data, name) >= sizeof path)
 		return usage_fault("%s: the path is too long", rt->data), 1;
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
 		return usage_fault("%s: cannot be made: %s", path, strerror(errno)), 1;
 	if (!sync_folder(rt->data))
 		return usage_fault("%s: cannot be synced: %s", rt->data, strerror(errno)), 1;
-	int err = disk_posix_open(path, &rt->disk);
-	if (!err)
-		err = store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store);
+	int err = disk_posix_open(path, out);
+	return err ? (usage_fault("%s: cannot be opened: %s", path, err_info(err)->sentence), 1) : 0;
+}
+
+static int open_store(struct runtime *rt)
+{
+	int code = open_disk(rt, "packs", &rt->disk);
+	if (!code)
+		code = open_disk(rt, "uploads", &rt->staging);
+	if (code)
+		return code;
+	int err = store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store);
 	if (err)
-		return usage_fault("%s: the chunk store cannot be opened: %s", path, err_info(err)->sentence), 1;
+		return usage_fault("%s: the chunk store cannot be opened: %s", rt->data, err_info(err)->sentence), 1;
 	return 0;
 }
 
@@ -160,6 +171,11 @@ static int open_all(struct runtime *rt, bool serve)
 	if (err)
 		return runtime_fault(rt, err);
 	rt->drive.tokens = rt->tokens;
+	if (serve)
+		err = uploads_open(&rt->drive, rt->staging, &rt->uploads);
+	if (err)
+		return runtime_fault(rt, err);
+	rt->drive.uploads = rt->uploads;
 	return 0;
 }
 
@@ -181,6 +197,7 @@ int runtime_open(const struct config *config, unsigned flags, struct runtime *ou
 
 void runtime_close(struct runtime *rt)
 {
+	uploads_close(rt->uploads);
 	tokens_close(rt->tokens);
 	if (rt->store)
 		store_close(rt->store);
@@ -190,6 +207,8 @@ void runtime_close(struct runtime *rt)
 		db_close(rt->db);
 	if (rt->disk)
 		disk_free(rt->disk);
+	if (rt->staging)
+		disk_free(rt->staging);
 	if (rt->lock_fd >= 0)
 		close(rt->lock_fd);
 	if (rt->database_url)

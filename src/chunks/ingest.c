@@ -6,33 +6,11 @@
 
 #include "base/must.h"
 #include "chunks/recipe.h"
-#include "chunks/store_priv.h"
+#include "chunks/ingest_priv.h"
 
 enum { INCOMPRESSIBLE_RUN = 4, RETRY_EVERY = 16 };
 
-struct ingest {
-	struct store *store;
-	int64_t tenant_id, size_hint;
-	struct gear gear;
-	struct chunker chunker;
-	struct sha256_state *whole;
-	uint8_t *slab;
-	size_t fill;             /* bytes in the slab */
-	size_t ends[INDEX_BATCH]; /* of the chunks in it */
-	size_t n_ends;
-	struct content *content;
-	size_t cap_chunks;
-	struct map by_hash; /* first 8 bytes of a chunk's hash -> number of the first such chunk + 1 */
-	struct shared_pack *held;
-	uint64_t ticket;
-	struct pack_writer own;
-	int64_t written_out; /* of own: write-back was begun up to here */
-	bool has_own;
-	unsigned raw_run; /* chunks in a row that did not shrink */
-	int err;
-};
-
-int ingest_begin(struct store *s, int64_t tenant_id, const uint8_t tenant_key[32], int64_t size_hint, struct ingest **out)
+static int begin(struct store *s, int64_t tenant_id, int64_t size_hint, struct ingest **out)
 {
 	*out = NULL;
 	int err = store_health(s);
@@ -43,14 +21,30 @@ int ingest_begin(struct store *s, int64_t tenant_id, const uint8_t tenant_key[32
 	in->store = s;
 	in->tenant_id = tenant_id;
 	in->size_hint = size_hint;
-	gear_of(s, tenant_id, tenant_key, &in->gear);
-	chunker_init(&in->chunker, &in->gear);
-	in->whole = sha256_new();
 	in->slab = slab_take(s);
 	in->content = calloc(1, sizeof *in->content);
 	must(in->content != NULL);
 	*out = in;
 	return E_OK;
+}
+
+int ingest_begin(struct store *s, int64_t tenant_id, const uint8_t tenant_key[32], int64_t size_hint, struct ingest **out)
+{
+	int err = begin(s, tenant_id, size_hint, out);
+	if (err != E_OK)
+		return err;
+	gear_of(s, tenant_id, tenant_key, &(*out)->gear);
+	chunker_init(&(*out)->chunker, &(*out)->gear);
+	(*out)->whole = sha256_new();
+	return E_OK;
+}
+
+int ingest_begin_chunks(struct store *s, int64_t tenant_id, int64_t size_hint, struct ingest **out)
+{
+	int err = begin(s, tenant_id, size_hint, out);
+	if (err == E_OK)
+		(*out)->given = true;
+	return err;
 }
 
 static void ingest_free(struct ingest *in)
@@ -67,8 +61,12 @@ void ingest_abort(struct ingest *in)
 {
 	if (!in)
 		return;
-	if (in->has_own) /* only this ingest knows of its chunks */
+	if (in->has_own && !in->kept) { /* only this ingest knows of its chunks */
 		store_pack_drop(in->store, &in->own);
+	} else if (in->has_own) {
+		(void)disk_truncate(in->own.file, in->kept); /* gives room back, no more */
+		pack_close(&in->own);
+	}
 	ingest_free(in);
 }
 
@@ -88,7 +86,7 @@ static struct sha256 digest_chunk(struct sha256_state *whole, const void *p, siz
 }
 
 /* The next record; its chunk is a repetition when an earlier one of the file has its hash. */
-static void record_chunk(struct ingest *in, const uint8_t *p, size_t n)
+static void record_chunk(struct ingest *in, struct sha256 hash, size_t n)
 {
 	struct content *c = in->content;
 	if (c->n_chunks == in->cap_chunks) {
@@ -98,7 +96,7 @@ static void record_chunk(struct ingest *in, const uint8_t *p, size_t n)
 	}
 	struct content_chunk *chunk = &c->chunks[c->n_chunks];
 	*chunk = (struct content_chunk){.first = (uint32_t)c->n_chunks};
-	chunk->row.hash = digest_chunk(in->whole, p, n);
+	chunk->row.hash = hash;
 	chunk->row.place.raw_len = (uint32_t)n;
 	c->size_bytes += (int64_t)n;
 
@@ -126,7 +124,12 @@ static int lookup_op(struct tx *tx, void *arg)
 	return index_find(tx, l->tenant_id, l->hashes, l->n, l->ids);
 }
 
-static int append_own(struct ingest *in, struct pack_entry *e, const void *stored)
+bool ingest_wants_own(const struct ingest *in)
+{
+	return in->has_own || in->size_hint > OWN_PACK_FROM_BYTES || in->content->size_bytes > OWN_PACK_FROM_BYTES;
+}
+
+int ingest_append_own(struct ingest *in, struct pack_entry *e, const void *stored)
 {
 	struct store *s = in->store;
 	int err = E_OK;
@@ -175,8 +178,8 @@ static int store_chunk(struct ingest *in, struct codec_work *w, struct content_c
 	    .codec = place->codec,
 	};
 	int err;
-	if (in->has_own || in->size_hint > OWN_PACK_FROM_BYTES || in->content->size_bytes > OWN_PACK_FROM_BYTES) {
-		err = append_own(in, &e, stored.p);
+	if (ingest_wants_own(in)) {
+		err = ingest_append_own(in, &e, stored.p);
 		place->pack_id = in->own.id;
 	} else {
 		err = shared_append(s, in->tenant_id, &in->held, &e, stored.p, &place->pack_id, &in->ticket);
@@ -213,15 +216,15 @@ static int store_missing(struct ingest *in, size_t first, const struct lookup *l
 	return err;
 }
 
-/* Deals with the chunks that end in the slab and moves the rest to its front. */
-static int drain(struct ingest *in)
+int ingest_drain(struct ingest *in)
 {
 	if (in->n_ends == 0)
 		return E_OK;
 	struct lookup l = {.tenant_id = in->tenant_id};
 	size_t first = in->content->n_chunks, start = 0;
 	for (size_t i = 0; i < in->n_ends; start = in->ends[i++]) {
-		record_chunk(in, in->slab + start, in->ends[i] - start);
+		size_t n = in->ends[i] - start;
+		record_chunk(in, in->given ? in->hashes[i] : digest_chunk(in->whole, in->slab + start, n), n);
 		const struct content_chunk *chunk = &in->content->chunks[first + i];
 		if (chunk->first != first + i)
 			continue;
@@ -252,11 +255,30 @@ static int scan(struct ingest *in, size_t n)
 		must(in->n_ends < INDEX_BATCH); /* a slab holds 32 chunks of the least length */
 		in->ends[in->n_ends++] = at;
 	}
-	return in->fill == SLAB_BYTES ? drain(in) : E_OK;
+	return in->fill == SLAB_BYTES ? ingest_drain(in) : E_OK;
+}
+
+int ingest_chunk(struct ingest *in, const struct sha256 *claimed, const void *p, size_t n)
+{
+	must(in->given && n > 0 && n <= CHUNK_MAX_BYTES);
+	struct sha256 hash = sha256_of(p, n);
+	if (!sha256_eq(&hash, claimed))
+		return E_CHECKSUM;
+	if (in->err == E_OK && (in->n_ends == INDEX_BATCH || SLAB_BYTES - in->fill < n))
+		in->err = ingest_drain(in);
+	if (in->err != E_OK)
+		return in->err;
+	atomic_fetch_add(&in->store->bytes_in, (int64_t)n);
+	memcpy(in->slab + in->fill, p, n);
+	in->fill += n;
+	in->hashes[in->n_ends] = hash;
+	in->ends[in->n_ends++] = in->fill;
+	return E_OK;
 }
 
 int ingest_feed(struct ingest *in, const void *p, size_t n)
 {
+	must(!in->given);
 	atomic_fetch_add(&in->store->bytes_in, (int64_t)n);
 	while (in->err == E_OK && n > 0) {
 		size_t room = SLAB_BYTES - in->fill;
@@ -290,7 +312,7 @@ int ingest_finish(struct ingest *in, struct content **out)
 	if (err == E_OK && in->fill > (in->n_ends ? in->ends[in->n_ends - 1] : 0))
 		in->ends[in->n_ends++] = in->fill;
 	if (err == E_OK)
-		err = drain(in);
+		err = ingest_drain(in);
 	if (err == E_OK)
 		err = make_durable(in);
 	if (err == E_OK) /* what was found in the index may have been written before the disk failed; new commits stop */
@@ -301,7 +323,8 @@ int ingest_finish(struct ingest *in, struct content **out)
 	}
 	if (in->has_own)
 		pack_close(&in->own);
-	in->content->sha256 = sha256_final(in->whole);
+	if (!in->given)
+		in->content->sha256 = sha256_final(in->whole);
 	*out = in->content;
 	in->content = NULL;
 	ingest_free(in);
@@ -309,20 +332,21 @@ int ingest_finish(struct ingest *in, struct content **out)
 }
 
 /* Indexes chunks in batches; ids[i] becomes the id of chunk i wherever it is the first with its hash. */
-static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, int64_t *ids)
+static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t to,
+                      int64_t *ids)
 {
 	struct chunk_row rows[INDEX_BATCH];
 	int64_t got[INDEX_BATCH];
 	size_t where[INDEX_BATCH], n = 0;
 	int64_t now_us = clock_now(s->config.clock);
-	for (size_t i = 0; i < c->n_chunks; i++) {
+	for (size_t i = from; i < to; i++) {
 		const struct content_chunk *chunk = &c->chunks[i];
 		ids[i] = chunk->row.id;
 		if (chunk->is_new) {
 			where[n] = i;
 			rows[n++] = chunk->row;
 		}
-		if (n < INDEX_BATCH && i + 1 < c->n_chunks)
+		if (n < INDEX_BATCH && i + 1 < to)
 			continue;
 		int err = index_add(tx, tenant_id, now_us, rows, n, got);
 		if (err != E_OK)
@@ -334,10 +358,26 @@ static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const s
 	return E_OK;
 }
 
+int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t n,
+                  content_chunk_fn *fn, void *arg)
+{
+	size_t to = n < c->n_chunks - from ? from + n : c->n_chunks;
+	int64_t *ids = arena_many(tx_arena(tx), c->n_chunks + 1, int64_t);
+	int err = commit_new(tx, s, tenant_id, c, from, to, ids);
+	for (size_t i = from; err == E_OK && i < to; i++)
+		if (c->chunks[i].first == i)
+			err = fn(arg, ids[i], &c->chunks[i].row.hash, c->chunks[i].row.place.raw_len);
+	return err;
+}
+
 int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe)
 {
+	if (c->recipe.p) {
+		buf_str(recipe, c->recipe);
+		return E_OK;
+	}
 	int64_t *ids = arena_many(tx_arena(tx), c->n_chunks + 1, int64_t);
-	int err = commit_new(tx, s, tenant_id, c, ids);
+	int err = commit_new(tx, s, tenant_id, c, 0, c->n_chunks, ids);
 	if (err != E_OK)
 		return err;
 	struct recipe_writer w;

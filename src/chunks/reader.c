@@ -221,35 +221,52 @@ int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, 
 	return E_OK;
 }
 
-int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, recipe_fn *fn, void *arg)
+/* A batch of them with their hashes. */
+static int tell_batch(struct tx *tx, struct store *s, int64_t tenant_id, struct recipe_chunk *chunks, size_t n,
+                      recipe_fn *fn, void *arg)
+{
+	int64_t ids[INDEX_BATCH];
+	struct sha256 hashes[INDEX_BATCH];
+	if (n == 0)
+		return E_OK;
+	for (size_t i = 0; i < n; i++)
+		ids[i] = chunks[i].id;
+	int err = index_hashes(tx, tenant_id, ids, n, hashes);
+	if (err != E_OK)
+		return err == E_CORRUPT ? store_corrupt(s, 0, 0, "chunk of a recipe is missing") : err;
+	for (size_t i = 0; err == E_OK && i < n; i++) {
+		chunks[i].hash = &hashes[i];
+		err = fn(arg, &chunks[i]);
+	}
+	return err;
+}
+
+int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, size_t from, size_t n, recipe_fn *fn,
+                void *arg)
 {
 	struct recipe_reader r;
+	struct recipe_chunk batch[INDEX_BATCH];
+	size_t held = 0;
+	bool more = true;
 	int err = recipe_open(&r, recipe);
 	if (err != E_OK)
 		return store_corrupt(s, 0, 0, "recipe");
-	bool more = true;
-	for (size_t base = 0; more;) {
-		int64_t ids[INDEX_BATCH];
-		uint32_t lengths[INDEX_BATCH];
-		struct sha256 hashes[INDEX_BATCH];
-		size_t n = 0;
-		while (n < INDEX_BATCH) {
-			err = recipe_next(&r, &more, &ids[n], &lengths[n]);
-			if (err != E_OK)
-				return store_corrupt(s, 0, 0, "recipe");
-			if (!more)
-				break;
-			n++;
-		}
-		err = n ? index_hashes(tx, tenant_id, ids, n, hashes) : E_OK;
+	for (size_t i = 0; i < from || i - from < n; i++) {
+		struct recipe_chunk c = {.i = i, .offset = r.offset};
+		err = recipe_next(&r, &more, &c.id, &c.length);
 		if (err != E_OK)
-			return err == E_CORRUPT ? store_corrupt(s, 0, 0, "chunk of a recipe is missing") : err;
-		for (size_t i = 0; i < n; i++) {
-			err = fn(arg, base + i, &hashes[i], lengths[i]);
-			if (err != E_OK)
-				return err;
-		}
-		base += n;
+			return store_corrupt(s, 0, 0, "recipe");
+		if (!more)
+			break;
+		if (i < from)
+			continue;
+		batch[held++] = c;
+		if (held < INDEX_BATCH)
+			continue;
+		err = tell_batch(tx, s, tenant_id, batch, held, fn, arg);
+		if (err != E_OK)
+			return err;
+		held = 0;
 	}
-	return E_OK;
+	return tell_batch(tx, s, tenant_id, batch, held, fn, arg);
 }

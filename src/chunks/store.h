@@ -44,6 +44,9 @@ struct content {
 	size_t n_new_chunks; /* not in the index when they were fed */
 	int64_t new_bytes;   /* stored for them */
 	struct content_chunk *chunks; /* store_priv.h; about 100 bytes each */
+	struct str recipe;            /* not NULL: it is made already, and content_commit hands it on; borrowed */
+	struct disk_file *unsynced;   /* of a part: what content_sync has to sync; the ingest's */
+	int64_t pack_end;             /* of a part: where its bytes end in that file */
 };
 
 /* An ingest may move between threads, one at a time. It holds a slab of 512 KiB and a record of each chunk.
@@ -56,11 +59,23 @@ int ingest_feed(struct ingest *in, const void *p, size_t n);
 /* Makes the content durable. The ingest is freed in any case; on 0 *out must be freed with content_free. */
 int ingest_finish(struct ingest *in, struct content **out);
 void ingest_abort(struct ingest *in);
+
+/* The same for chunks that the caller cut: many small ones become durable together, at ingest_finish. The content has
+ * no sha256 of its own and is for content_index alone. */
+int ingest_begin_chunks(struct store *s, int64_t tenant_id, int64_t size_hint, struct ingest **out);
+/* The next chunk, 1..CHUNK_MAX_BYTES bytes. E_CHECKSUM: the bytes have another hash; the ingest goes on without them. */
+int ingest_chunk(struct ingest *in, const struct sha256 *claimed, const void *p, size_t n);
 void content_free(struct content *c);
 
 /* In a write transaction: indexes the new chunks and appends the recipe to *recipe (so an op that is run again starts
  * by clearing it). Repeatable. Of two ingests that stored the same chunk, the second to commit uses the first's. */
 int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe);
+
+/* In a write transaction: indexes the new ones of chunks [from, from + n), makes no recipe, and tells each chunk of them
+ * that no earlier one equals. Repeatable. */
+typedef int content_chunk_fn(void *arg, int64_t chunk_id, const struct sha256 *hash, uint32_t length);
+int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t n,
+                  content_chunk_fn *fn, void *arg);
 
 /* Opens a reader over a recipe (copied). tx resolves chunk places; it is not kept. size_bytes must match the recipe
  * (else E_CORRUPT). */
@@ -74,8 +89,16 @@ int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, 
 void content_close(struct content_reader *r);
 
 /* The recipe in words (for the chunks API and fsck): hash and length of chunk i, in file order. */
-typedef int recipe_fn(void *arg, size_t i, const struct sha256 *hash, uint32_t length);
-int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, recipe_fn *fn, void *arg);
+struct recipe_chunk {
+	size_t i;
+	int64_t id, offset; /* offset in the file */
+	uint32_t length;
+	const struct sha256 *hash;
+};
+typedef int recipe_fn(void *arg, const struct recipe_chunk *chunk);
+/* Chunks [from, from + n) of it; those before cost no look-up. */
+int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, size_t from, size_t n, recipe_fn *fn,
+                void *arg);
 
 /* Counters for /metrics; never go back within a process. */
 struct store_stats {

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "chunks/chunker.h"
 #include "chunks/pack.h"
+#include "chunks/recipe.h"
 #include "chunks/schema.h"
 #include "chunks/store.h"
 #include "io/disk_fault.h"
@@ -468,14 +469,14 @@ static void test_rot(void **state)
 	disk_free(d);
 }
 
-static int count_hash(void *arg, size_t i, const struct sha256 *hash, uint32_t length)
+static int count_hash(void *arg, const struct recipe_chunk *c)
 {
 	struct kept *k = arg;
-	struct sha256 want = sha256_of(k->p, length);
-	assert_true(sha256_eq(&want, hash));
-	k->p += length;
-	k->n -= length;
-	return i > 100000 ? E_INTERNAL : E_OK;
+	struct sha256 want = sha256_of(k->p, c->length);
+	assert_true(sha256_eq(&want, c->hash));
+	k->p += c->length;
+	k->n -= c->length;
+	return c->i > 100000 ? E_INTERNAL : E_OK;
 }
 
 struct walk {
@@ -486,7 +487,7 @@ struct walk {
 static int walk_op(struct tx *tx, void *arg)
 {
 	struct walk *w = arg;
-	return recipe_each(tx, w->s, w->k->tenant_id, buf_as_str(&w->k->recipe), count_hash, w->rest);
+	return recipe_each(tx, w->s, w->k->tenant_id, buf_as_str(&w->k->recipe), 0, SIZE_MAX, count_hash, w->rest);
 }
 
 static void test_recipe_each(void **state)
@@ -517,12 +518,98 @@ static void test_recipe_each(void **state)
 	disk_free(d);
 }
 
+/* ---- chunks that the caller cut ---- */
+
+enum { GIVEN = 300, DISTINCT = 200 };
+
+struct given {
+	struct store *s;
+	int64_t tenant_id;
+	struct content *c;
+	struct kept k; /* all chunks, one behind the other */
+	size_t told;
+};
+
+static uint32_t given_length(size_t i)
+{
+	return i % DISTINCT == 7 ? CHUNK_MAX_BYTES : 1 + (uint32_t)(i % DISTINCT) * 37;
+}
+
+static int told_chunk(void *arg, int64_t chunk_id, const struct sha256 *hash, uint32_t length)
+{
+	struct given *g = arg;
+	struct recipe_writer w = {.out = &g->k.recipe, .previous = 0};
+	uint8_t *p = g->k.p + g->k.n;
+	memset(p, (int)(g->told + 1), length);
+	struct sha256 want = sha256_of(p, length);
+	assert_true(chunk_id > 0 && sha256_eq(&want, hash) && length == given_length(g->told));
+	buf_clear(&g->k.recipe);
+	recipe_begin(&w, &g->k.recipe);
+	recipe_add(&w, chunk_id, length);
+	g->told++;
+	return E_OK;
+}
+
+static int index_op(struct tx *tx, void *arg)
+{
+	struct given *g = arg;
+	int err = E_OK;
+	g->told = 0;
+	for (size_t at = 0; err == E_OK && at < g->c->n_chunks; at += 70)
+		err = content_index(tx, g->s, g->tenant_id, g->c, at, 70, told_chunk, g);
+	return err;
+}
+
+/* Twice the same chunks, some repeated: each is stored once, told once, and read back from the pack. */
+static void test_given_chunks(void **state)
+{
+	(void)state;
+	struct disk *d = disk_fault_new(9);
+	struct store *s = open_store(d);
+	uint8_t *p = malloc(CHUNK_MAX_BYTES);
+	struct given g = {.s = s, .tenant_id = next_tenant++};
+	g.k = (struct kept){.tenant_id = g.tenant_id, .p = malloc(CHUNK_MAX_BYTES)};
+	for (int round = 0; round < 2; round++) {
+		struct ingest *in;
+		assert_int_equal(ingest_begin_chunks(s, g.tenant_id, -1, &in), E_OK);
+		for (size_t i = 0; i < GIVEN; i++) {
+			uint32_t n = given_length(i);
+			memset(p, (int)(i % DISTINCT + 1), n);
+			struct sha256 hash = sha256_of(p, n), wrong = hash;
+			wrong.b[31] ^= 1;
+			assert_int_equal(ingest_chunk(in, &wrong, p, n), E_CHECKSUM);
+			assert_int_equal(ingest_chunk(in, &hash, p, n), E_OK);
+		}
+		assert_int_equal(ingest_finish(in, &g.c), E_OK);
+		assert_int_equal(g.c->n_chunks, GIVEN);
+		assert_int_equal(g.c->n_new_chunks, round ? 0 : DISTINCT);
+		assert_int_equal(db_write(db, g.tenant_id, index_op, &g), E_OK);
+		assert_int_equal(g.told, DISTINCT);
+		content_free(g.c);
+	}
+	disk_fault_crash(d); /* what ingest_finish did not make durable is gone */
+	store_close(s);
+	s = open_store(d);
+	struct content_reader *reader; /* of the chunk that was told last */
+	size_t got;
+	g.k.n = given_length(DISTINCT - 1);
+	assert_int_equal(open_reader(s, &g.k, &reader), E_OK);
+	assert_int_equal(content_read(reader, 0, p, CHUNK_MAX_BYTES, &got), E_OK);
+	assert_true(got == g.k.n && memcmp(p, g.k.p, got) == 0);
+	content_close(reader);
+	drop(&g.k);
+	free(p);
+	store_close(s);
+	disk_free(d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_empty_and_small), cmocka_unit_test(test_deduplication), cmocka_unit_test(test_race),
 	    cmocka_unit_test(test_recipe_each),     cmocka_unit_test(test_rot),           cmocka_unit_test(test_full_disk),
 	    cmocka_unit_test(test_model),           cmocka_unit_test(test_faults),
+	    cmocka_unit_test(test_given_chunks),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

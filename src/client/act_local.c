@@ -45,6 +45,7 @@ static int act_make(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 	int err = a->root->ops->make_folder(a->root, ctx, path, &e);
 	if (err)
 		return err;
+	a->unsynced = true;
 	struct node_facts f = {.id = op->id, .parent = op->parent, .kind = NODE_FOLDER, .name = op->name, .stamp = e.stamp};
 	if (!replica_put(a->replica, REPLICA_LOCAL, &f))
 		return gone(ctx, op);

@@ -109,19 +109,6 @@ int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size
 
 /* ---- transfers ---- */
 
-struct job {
-	struct agent *agent;
-	struct batch *batch;
-	const struct plan_op *op;
-	struct arena arena;
-	struct ctx ctx;
-	struct str path;
-	struct disk_stamp stamp;      /* of the local file the plan saw */
-	struct root_entry entry;      /* FETCH: what was written */
-	struct remote_upload up;      /* SEND */
-	int err;
-};
-
 struct batch {
 	pthread_mutex_t lock;
 	pthread_cond_t done;
@@ -355,18 +342,21 @@ static void wait_for(struct batch *b, struct agent *a, size_t n)
 int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs)
 {
 	struct batch batch = {.left = n};
+	size_t n_bulk = 0;
 	struct job *jobs = calloc(n, sizeof(*jobs));
 	int down = 0;
 	must(jobs != NULL);
 	pthread_mutex_init(&batch.lock, NULL);
 	pthread_cond_init(&batch.done, NULL);
+	for (size_t i = 0; !a->one_by_one && i < n; i++)
+		n_bulk += act_bulk_takes(ops[i]);
 	for (size_t i = 0; i < n; i++) {
 		struct job *j = &jobs[i];
-		*j = (struct job){.agent = a, .batch = &batch, .op = ops[i]};
+		*j = (struct job){.agent = a, .batch = &batch, .op = ops[i], .bulk = n_bulk > 1 && act_bulk_takes(ops[i])};
 		arena_init(&j->arena);
-		ctx_init(&j->ctx, &j->arena, ctx->clock, ctx->rng);
+		ctx_init(&j->ctx, j->bulk ? ctx->arena : &j->arena, ctx->clock, ctx->rng); /* bulk runs on this thread */
 		j->err = prepare(&j->ctx, a, j);
-		if (j->err) {
+		if (j->err || j->bulk) {
 			pthread_mutex_lock(&batch.lock);
 			batch.left--;
 			pthread_mutex_unlock(&batch.lock);
@@ -374,6 +364,8 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 			run_job(j);
 		}
 	}
+	if (n_bulk > 1)
+		act_bulk(ctx, a, jobs, n);
 	pthread_mutex_lock(&batch.lock);
 	wait_for(&batch, a, n);
 	pthread_mutex_unlock(&batch.lock);

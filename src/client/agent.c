@@ -7,7 +7,7 @@
 #include "base/must.h"
 #include "client/agent_priv.h"
 
-enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40 };
+enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40, TRANSFERS_MAX = 10000 };
 
 bool agent_is_down(int err)
 {
@@ -119,6 +119,16 @@ void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, in
 
 /* ---- observe ---- */
 
+/* Results become durable behind what they tell of (I8). */
+static int flush(struct ctx *ctx, struct agent *a)
+{
+	int err = a->unsynced ? a->root->ops->settle(a->root, ctx) : 0;
+	if (err)
+		return err;
+	a->unsynced = false;
+	return replica_flush(ctx, a->replica);
+}
+
 static int snapshot(struct ctx *ctx, struct agent *a)
 {
 	struct node_facts *nodes;
@@ -202,7 +212,7 @@ static int pull(struct ctx *ctx, struct agent *a)
 			return err;
 		}
 		if (!lost)
-			return replica_flush(ctx, a->replica);
+			return flush(ctx, a);
 		log_warn("the change log cannot be continued; reading the snapshot", LOG_I("cursor", before));
 		a->replica->cursor = -1;
 	}
@@ -223,7 +233,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 		agent_problem(a, found.problems[i].path, str_c(found.problems[i].what));
 	replica_replace(a->replica, REPLICA_LOCAL, &found.tree);
 	a->replica->meta_dirty = true;
-	return replica_flush(ctx, a->replica);
+	return flush(ctx, a);
 }
 
 /* ---- act ---- */
@@ -270,7 +280,7 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 {
 	enum stage_of_work work = work_of(p->ops[at].verb);
 	uint64_t phase = p->ops[at].order >> 32;
-	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_PER_TX : 256;
+	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_PER_TX : TRANSFERS_MAX;
 	if (work == WORK_LOCAL) {
 		int e = act_local(ctx, a, &p->ops[at]);
 		note(ctx, a, &p->ops[at], e, out);
@@ -278,8 +288,9 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 		return 1;
 	}
 	a->acted = out->done + out->failed;
-	const struct plan_op *ops[LIMIT_APPLY_PER_TX] = {&p->ops[at]};
-	int errs[LIMIT_APPLY_PER_TX] = {0};
+	const struct plan_op **ops = arena_many(ctx->arena, max, const struct plan_op *);
+	int *errs = arena_many(ctx->arena, max, int);
+	ops[0] = &p->ops[at];
 	while (n < max && at + n < p->n && work_of(p->ops[at + n].verb) == work && p->ops[at + n].order >> 32 == phase) {
 		ops[n] = &p->ops[at + n];
 		n++;
@@ -311,12 +322,12 @@ static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct ag
 		at += n;
 		since_flush += n;
 		if (since_flush >= 256 || work_of(p->ops[at - 1].verb) != WORK_LOCAL) {
-			int e = replica_flush(ctx, a->replica);
+			int e = flush(ctx, a);
 			err = err ? err : e;
 			since_flush = 0;
 		}
 	}
-	int e = replica_flush(ctx, a->replica);
+	int e = flush(ctx, a);
 	return err ? err : e;
 }
 
@@ -358,7 +369,7 @@ static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 	if (!err && out->in_step) {
 		a->replica->last_sync_us = clock_now(ctx->clock);
 		a->replica->meta_dirty = true;
-		err = replica_flush(ctx, a->replica);
+		err = flush(ctx, a);
 	}
 	return err;
 }

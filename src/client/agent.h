@@ -59,6 +59,10 @@ struct agent {
 	size_t n_problems, cap_problems;
 	_Atomic int64_t bytes;          /* sent and received in this round */
 	size_t acted, planned;          /* of this round, for on_progress */
+	bool unsynced;          /* folders were made that may not be on the disk yet */
+	bool one_by_one;        /* a bulk call was refused as a whole */
+	bool has_gear;          /* how the server cuts, once it was asked */
+	struct gear gear;
 };
 
 struct agent_round {

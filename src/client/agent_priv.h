@@ -22,7 +22,27 @@ int act_local(struct ctx *ctx, struct agent *a, const struct plan_op *op);
 int act_detach(struct ctx *ctx, struct agent *a, const struct plan_op *op);
 /* Metadata operations of one phase, as one apply; errs[i] is what became of ops[i]. */
 int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs);
-/* Transfers, several at a time. */
+/* Transfers, several at a time; many small ones together (act_bulk.c). */
 int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs);
+
+/* One transfer at work. */
+struct job {
+	struct agent *agent;
+	struct batch *batch;
+	const struct plan_op *op;
+	struct arena arena;
+	struct ctx ctx;
+	struct str path;
+	struct disk_stamp stamp;      /* of the local file the plan saw */
+	struct root_entry entry;      /* FETCH: what was written */
+	struct remote_upload up;      /* SEND */
+	int err;
+	bool bulk;                    /* act_bulk carries it out */
+};
+
+/* Small enough, and simple enough, to go together with others. */
+bool act_bulk_takes(const struct plan_op *op);
+/* Carries out the jobs marked bulk, whose err is 0; sets entry or up, and err. */
+void act_bulk(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
 
 #endif

@@ -7,6 +7,8 @@
 #define SD_CLIENT_REMOTE_H
 
 #include "base/ctx.h"
+#include "chunks/chunker.h"
+#include "chunks/frame.h"
 #include "io/http_client.h"
 #include "reconcile/tree.h"
 
@@ -86,6 +88,33 @@ struct remote_upload {
 	bool is_deleted;
 };
 
+/* A file whose content goes by its chunks. */
+struct remote_file {
+	int64_t id;              /* 0: a new file */
+	int64_t parent;          /* new */
+	struct str name;         /* new */
+	int64_t base_version_id; /* of an existing one; also where its chunks may come from */
+	const struct sha256 *chunks;
+	size_t n_chunks;
+	int64_t size_bytes;
+	struct sha256 checksum;
+	int64_t mtime_us;
+	bool executable;
+	struct str op_id;
+	/* Filled by remote_put_files. */
+	int err;                 /* 0: done */
+	struct str detail;
+	struct node_facts stored; /* as the server has it now; version_id is this content's */
+	bool conflict;            /* this content is not the head */
+};
+
+/* A chunk to be sent. */
+struct remote_chunk {
+	struct sha256 hash;
+	const void *bytes;
+	uint32_t length;
+};
+
 int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str password, struct remote_grant *out);
 /* The next pair. E_UNAUTHENTICATED, E_SUSPENDED: the login has ended. */
 int remote_refresh(struct ctx *ctx, struct http_client *http, struct str refresh_token, struct remote_grant *out);
@@ -109,6 +138,25 @@ int remote_set_mode(struct ctx *ctx, struct remote *r, int64_t file_id, bool exe
 /* Streams the version into sink. E_UPSTREAM when the length is not the expected one. */
 int remote_download(struct ctx *ctx, struct remote *r, int64_t file_id, int64_t version_id, int64_t size_bytes,
                     struct http_sink *sink);
+/* ---- in bulk (remote_bulk.c) ---- */
+
+/* How the server cuts. E_UPSTREAM: by an algorithm that we do not know. */
+int remote_chunking(struct ctx *ctx, struct remote *r, struct str share, struct gear *gear);
+/* missing[i]: chunk i must be sent. n <= LIMIT_CHUNKS_REQUEST, n_sources <= LIMIT_CHUNK_SOURCES. */
+int remote_missing(struct ctx *ctx, struct remote *r, struct str share, const struct remote_chunk *chunks, size_t n,
+                   const int64_t *sources, size_t n_sources, bool *missing);
+/* Sends those that are wanted. When it returns they are durable there. */
+int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, const struct remote_chunk *chunks, size_t n,
+                       const bool *wanted);
+/* New files and versions whose chunks were sent. Each gets its own err. */
+int remote_put_files(struct ctx *ctx, struct remote *r, struct str share, struct str strategy, int64_t base_cursor,
+                     struct remote_file *files, size_t n);
+/* The chunks of whole versions. Each frame is told with the number of its version; the frame of length 0 is the last of a
+ * version (hash all zeros: it cannot be had). What on_frame returns ends the call. */
+typedef int remote_frame_fn(void *arg, size_t i, const struct frame *f);
+int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int64_t *version_ids, size_t n,
+                 remote_frame_fn *on_frame, void *arg);
+
 /* Tells the server how far this device has come (a courtesy: it shows in status and device lists). */
 int remote_advance(struct ctx *ctx, struct remote *r, struct str share, int64_t position);
 /* The conflicts of this device in a share (STR_NULL: all) as the server's JSON, checked to be a list. */

@@ -43,6 +43,14 @@ struct root_ops {
 	int (*stage_commit)(struct root_stage *s, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
 	                    int64_t mtime_us, bool executable, struct root_entry *out);
 	void (*stage_abort)(struct root_stage *s);
+	/* The same in steps, for many files at once: seal ends the writing (nothing is durable), settle makes all that was
+	 * sealed durable, place does what commit does at the path (and frees the stage in any case); after another settle the
+	 * names are durable too. One settle costs about as much as one sync of a file. */
+	int (*stage_seal)(struct root_stage *s, struct ctx *ctx, int64_t mtime_us, bool executable);
+	int (*settle)(struct root *r, struct ctx *ctx);
+	int (*stage_place)(struct root_stage *s, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
+	                   struct root_entry *out);
+	/* Durable after settle. */
 	int (*make_folder)(struct root *r, struct ctx *ctx, struct str path, struct root_entry *out);
 	/* E_CONFLICT: the target exists; E_CHANGED: the source is not the thing that bears dev and ino of assumed. */
 	int (*rename)(struct root *r, struct ctx *ctx, struct str from, const struct disk_stamp *assumed, struct str to,

@@ -34,8 +34,9 @@ struct root_file {
 
 struct root_stage {
 	struct posix_root *root;
-	int fd;
+	int fd; /* -1: sealed */
 	char name[64];
+	struct disk_stamp sealed;
 };
 
 bool stamp_same_file(const struct disk_stamp *a, const struct disk_stamp *b)
@@ -289,11 +290,12 @@ static int posix_stage_write(struct root_stage *s, const void *p, size_t n)
 static void posix_stage_abort(struct root_stage *s)
 {
 	unlinkat(s->root->staging, s->name, 0);
-	close(s->fd);
+	if (s->fd >= 0)
+		close(s->fd);
 	free(s);
 }
 
-static int stage_finish(struct root_stage *s, int64_t mtime_us, bool executable)
+static int stage_attributes(struct root_stage *s, int64_t mtime_us, bool executable)
 {
 	int64_t seconds = mtime_us / 1000000, rest = mtime_us % 1000000;
 	if (rest < 0) {
@@ -302,7 +304,7 @@ static int stage_finish(struct root_stage *s, int64_t mtime_us, bool executable)
 	}
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = seconds, .tv_nsec = rest * 1000}};
 	mode_t mode = (executable ? 0777 : 0666) & ~s->root->umask;
-	return fchmod(s->fd, mode) || (mtime_us && futimens(s->fd, times)) || fsync(s->fd) ? -1 : 0;
+	return fchmod(s->fd, mode) || (mtime_us && futimens(s->fd, times)) ? -1 : 0;
 }
 
 static int exchange(struct posix_root *r, const char *staged, int at, const char *name)
@@ -359,7 +361,7 @@ static int posix_stage_commit(struct root_stage *s, struct ctx *ctx, struct str 
 	char name[NAME_MAX + 1];
 	AUTO_FD int at = open_parent(r, path, name);
 	int err = 0;
-	if (at < 0 || stage_finish(s, mtime_us, executable))
+	if (at < 0 || stage_attributes(s, mtime_us, executable) || fsync(s->fd))
 		err = fail_errno(ctx, errno, "cannot write", path);
 	else if (assumed)
 		err = replace(r, s, at, name, assumed);
@@ -378,12 +380,56 @@ static int posix_stage_commit(struct root_stage *s, struct ctx *ctx, struct str 
 	return 0;
 }
 
+static int posix_stage_seal(struct root_stage *s, struct ctx *ctx, int64_t mtime_us, bool executable)
+{
+	struct root_entry e;
+	if (stage_attributes(s, mtime_us, executable) || entry_of(s->root, s->fd, "", &e))
+		return fail_errno(ctx, errno, "cannot write", str_c(s->name));
+	s->sealed = e.stamp;
+	if (close(s->fd)) {
+		s->fd = -1;
+		return fail_errno(ctx, errno, "cannot write", str_c(s->name));
+	}
+	s->fd = -1;
+	return 0;
+}
+
+static int posix_settle(struct root *face, struct ctx *ctx)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	return syncfs(r->fd) ? fail_errno(ctx, errno, "cannot sync", str_c(r->path)) : 0;
+}
+
+static int posix_stage_place(struct root_stage *s, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
+                             struct root_entry *out)
+{
+	struct posix_root *r = s->root;
+	char name[NAME_MAX + 1];
+	AUTO_FD int at = open_parent(r, path, name);
+	int err = 0;
+	if (at < 0)
+		err = fail_errno(ctx, errno, "cannot write", path);
+	else if (assumed)
+		err = replace(r, s, at, name, assumed);
+	else if (no_replace(r->staging, s->name, at, name))
+		err = fail_errno(ctx, errno, "cannot create", path);
+	if (err) {
+		posix_stage_abort(s);
+		return err == E_CHANGED ? ctx_fail(ctx, err, "\"%.*s\" was changed meanwhile", STR_ARG(path)) : err;
+	}
+	/* What somebody wrote into it since is not what was sealed, and must not be taken for it. */
+	if (entry_of(r, at, name, out) || !stamp_same_file(&out->stamp, &s->sealed))
+		err = ctx_fail(ctx, E_CHANGED, "\"%.*s\" was changed meanwhile", STR_ARG(path));
+	free(s);
+	return err;
+}
+
 static int posix_make_folder(struct root *face, struct ctx *ctx, struct str path, struct root_entry *out)
 {
 	struct posix_root *r = (struct posix_root *)face;
 	char name[NAME_MAX + 1];
 	AUTO_FD int at = open_parent(r, path, name);
-	if (at < 0 || mkdirat(at, name, 0777) || entry_of(r, at, name, out) || fsync(at))
+	if (at < 0 || mkdirat(at, name, 0777) || entry_of(r, at, name, out))
 		return fail_errno(ctx, errno, "cannot create the folder", path);
 	return 0;
 }
@@ -550,6 +596,9 @@ static const struct root_ops posix_ops = {
     .stage_write = posix_stage_write,
     .stage_commit = posix_stage_commit,
     .stage_abort = posix_stage_abort,
+    .stage_seal = posix_stage_seal,
+    .settle = posix_settle,
+    .stage_place = posix_stage_place,
     .make_folder = posix_make_folder,
     .rename = posix_rename,
     .trash = posix_trash,

@@ -433,6 +433,12 @@ static int sq_setup(struct sconn *c, bool query_only)
 	return sq_plain(c, sql);
 }
 
+/* Statistics of memory take a lock at every allocation. Too late (another library began first) is no fault. */
+static void sq_configure(void)
+{
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static int sq_connect(struct db *db, enum db_role role, int64_t timeout_us, struct conn **out, char why[400])
 {
 	struct engine *e = db->engine;
@@ -442,6 +448,8 @@ static int sq_connect(struct db *db, enum db_role role, int64_t timeout_us, stru
 	must(c != NULL);
 	c->base = (struct conn){.db = db, .role = role};
 	arena_init(&c->base.arena);
+	static pthread_once_t configured = PTHREAD_ONCE_INIT;
+	pthread_once(&configured, sq_configure);
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
 	int rc = sqlite3_open_v2(e->path, &c->db, flags, e->vfs);
 	int err = rc ? sq_fault(c, rc, "open") : sq_setup(c, role == DB_READER);

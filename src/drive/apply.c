@@ -4,6 +4,8 @@
 #include "drive/principal.h"
 #include "drive/share.h"
 
+enum { RUN = 50 };
+
 const char *apply_status_name(enum apply_status s)
 {
 	switch (s) {
@@ -151,8 +153,12 @@ static int step_dispatch(struct apply_step *s)
 		return ctx_fail(s->t->ctx, E_INVALID, "Only files and folders are changed here.");
 	switch (s->c->type) {
 	case CHANGE_CREATED:
+		if (file && s->c->bytes)
+			return apply_file_made(s);
 		return file ? apply_file_created(s) : apply_folder_created(s);
 	case CHANGE_UPDATED:
+		if (file && s->c->bytes)
+			return apply_file_edited(s);
 		if (file)
 			return apply_file_updated(s);
 		return ctx_fail(s->t->ctx, E_INVALID, "A folder has nothing to update.");
@@ -173,6 +179,8 @@ static int step_part(struct dtx *t, void *arg)
 	if (err || hit)
 		return err;
 	size_t before = t->n_changes;
+	if (s->c->type != CHANGE_CREATED || !s->c->bytes)
+		s->batch->folder.id = 0;
 	err = step_dispatch(s);
 	if (!err && t->n_changes > before)
 		s->r->seq = t->seq;
@@ -213,6 +221,42 @@ static int step_run(struct apply_batch *b, struct dtx *t, size_t i)
 	return 0;
 }
 
+/* Many changes under one savepoint, which costs a third of the writer's time when each has its own. */
+struct run {
+	struct apply_batch *batch;
+	size_t from, to;
+};
+
+static int run_part(struct dtx *t, void *arg)
+{
+	struct run *run = arg;
+	int err = 0;
+	for (size_t i = run->from; !err && i < run->to; i++) {
+		struct apply_result *r = &run->batch->out->results[i];
+		struct apply_step s = {.batch = run->batch, .t = t, .c = &run->batch->in->changes[i], .r = r};
+		*r = (struct apply_result){.index = i, .op_id = s.c->op_id, .type = s.c->type, .resource = s.c->resource};
+		err = step_part(t, &s);
+	}
+	return err;
+}
+
+/* One failure undoes the run; then each of its changes is tried for itself. */
+static int run_together(struct apply_batch *b, struct dtx *t, size_t from, size_t to)
+{
+	struct run run = {b, from, to};
+	int err = to - from > 1 ? drive_nested(t, run_part, &run) : E_CONFLICT;
+	if (!err)
+		return 0;
+	if (step_is_fault(err))
+		return err;
+	ctx_clear(t->ctx);
+	b->folder.id = 0;
+	err = 0;
+	for (size_t i = from; !err && i < to; i++)
+		err = step_run(b, t, i);
+	return err;
+}
+
 /* ---- transactions ---- */
 
 static int batch_begin(struct dtx *t, struct apply_batch *b)
@@ -233,14 +277,27 @@ static int batch_begin(struct dtx *t, struct apply_batch *b)
 static int batch_op(struct dtx *t, void *arg)
 {
 	struct apply_batch *b = arg;
+	int64_t began = clock_mono(t->ctx->clock);
 	b->foreign = (struct apply_foreign){0};
+	b->folder.id = 0;
 	int err = batch_begin(t, b);
-	for (size_t i = b->from; !err && i < b->to; i++)
-		err = step_run(b, t, i);
+	for (size_t i = b->from; !err && i < b->to; i += RUN)
+		err = run_together(b, t, i, b->to - i < RUN ? b->to : i + RUN);
 	if (!err)
 		err = drive_head(t, &b->out->cursor);
 	map_fini(&b->foreign.ids);
+	b->held_us = clock_mono(t->ctx->clock) - began;
 	return err;
+}
+
+/* How many changes the next transaction takes: the bound is the time for which others wait. */
+static size_t next_size(const struct apply_batch *b)
+{
+	int64_t done = (int64_t)(b->to - b->from);
+	int64_t n = b->held_us > 0 ? done * LIMIT_APPLY_TX_US / b->held_us : LIMIT_APPLY_PER_TX_MAX;
+	if (n > 2 * done)
+		n = 2 * done;
+	return n < LIMIT_APPLY_PER_TX ? LIMIT_APPLY_PER_TX : n > LIMIT_APPLY_PER_TX_MAX ? LIMIT_APPLY_PER_TX_MAX : (size_t)n;
 }
 
 static int apply_check(struct ctx *ctx, const struct apply_in *in)
@@ -265,10 +322,14 @@ int drive_apply(struct ctx *ctx, const struct apply_in *in, struct apply_out *ou
 		return err;
 	*out = (struct apply_out){.results = arena_many(ctx->arena, in->n_changes, struct apply_result),
 	                          .n_results = in->n_changes};
-	struct apply_batch b = {.in = in, .out = out};
+	struct apply_batch b = {.in = in, .out = out, .hash_left = LIMIT_APPLY_HASH_BYTES};
+	size_t size = LIMIT_APPLY_PER_TX;
 	do {
-		b.to = in->n_changes - b.from < LIMIT_APPLY_PER_TX ? in->n_changes : b.from + LIMIT_APPLY_PER_TX;
-		err = drive_write(ctx, batch_op, &b);
+		b.to = in->n_changes - b.from < size ? in->n_changes : b.from + size;
+		err = apply_bytes_find(ctx, &b);
+		if (!err)
+			err = drive_write(ctx, batch_op, &b);
+		size = next_size(&b);
 		b.from = b.to;
 	} while (!err && b.from < in->n_changes);
 	return err;

@@ -1,6 +1,7 @@
 /* apply: a device's changes, carried out in order (D4, D5, D6, D7).
  *
- * Each change is atomic. They are carried out in transactions of at most LIMIT_APPLY_PER_TX changes, so a request that
+ * Each change is atomic. They are carried out in transactions of LIMIT_APPLY_PER_TX changes (or as many more as hold the
+ * writer for LIMIT_APPLY_TX_US, up to LIMIT_APPLY_PER_TX_MAX: fewer syncs), so a request that
  * fails with a fault (E_DB, E_BUSY, ...) may have been carried out up to a transaction's end: sent again with the same
  * op_ids it continues there, since what succeeded is repeated from its stored result, not done twice. A change that
  * failed is not stored: sent again it is tried again.
@@ -12,6 +13,7 @@
  *   change            node             outcome
  *   any               op_id known      duplicate: the stored result
  *   created file      there            noop: the upload made it already
+ *                     with content     made; a name that is taken as for folders, below, but a file never meets a file
  *   created folder    name is free     made
  *                     a folder there   noop, with that folder's id: two clients made the same folder
  *                     a file there     E_NAME_CONFLICT; KEEP_BOTH: made under a free name, renamed
@@ -19,6 +21,7 @@
  *                     version staged   resolve(): promoted, or kept as a version (resolve.h)
  *                     version in the history, made after the base      noop: it took effect once already
  *                     version in the history, otherwise                resolve(): its content becomes the head again
+ *                     with content     as an upload would (version_commit): base or strategy, the loser kept
  *   moved, renamed    the same place   noop
  *                     name taken       E_NAME_CONFLICT; KEEP_BOTH: a free name, renamed
  *   deleted           in the trash     noop
@@ -32,6 +35,20 @@
 #include "drive/change.h"
 #include "drive/conflict.h"
 
+/* The content of a file, that the change brings along: chunks the caller has, or a version it may read. */
+struct apply_bytes {
+	const struct sha256 *chunks; /* in file order; none: an empty file */
+	size_t n_chunks;
+	const int64_t *sources;      /* versions that may hold them */
+	size_t n_sources;
+	int64_t source_version_id;   /* 0, or this version's content, whole; then chunks is empty */
+	bool has_checksum;           /* a claim: E_CHECKSUM when it is wrong. Taken from the content when there is none */
+	struct sha256 checksum;
+	bool has_mtime, has_executable, executable;
+	int64_t mtime_us;
+	struct str mime_type;        /* STR_NULL: by the name */
+};
+
 struct apply_change {
 	struct str op_id;        /* STR_NULL: none */
 	struct rid resource;     /* kind: ID_FILE or ID_FOLDER; n 0: not named (a folder to be made) */
@@ -41,6 +58,7 @@ struct apply_change {
 	bool has_parent;         /* parent_id was named; it goes before new_path */
 	int64_t parent_id;       /* 0: the share's root */
 	struct str name;         /* STR_NULL: not named; goes before the last part of new_path */
+	const struct apply_bytes *bytes; /* NULL: none. Files that are created (without resource) or updated (without version) */
 };
 
 struct apply_in {

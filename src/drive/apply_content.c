@@ -83,6 +83,25 @@ int apply_file_updated(struct apply_step *s)
 	return err;
 }
 
+int apply_file_edited(struct apply_step *s)
+{
+	const struct apply_in *in = s->batch->in;
+	struct node n;
+	struct version_put put = {.strategy = in->strategy, .base_version_id = s->c->base_version_id, .device_id = in->device_id};
+	struct version_result v = {0};
+	if (s->c->version_id)
+		return ctx_fail(s->t->ctx, E_INVALID, "version_id and content exclude each other.");
+	int err = apply_node(s, RIGHT_WRITE, &n);
+	if (!err)
+		err = apply_bytes_put(s, &put);
+	put.replace_file_id = n.id;
+	if (!err)
+		err = version_commit(s->t, &put, &v);
+	if (!err)
+		edit_says(s, &v);
+	return err;
+}
+
 /* What the deleter had seen: the version it named, else the head unless others changed the file after the position up to
  * which it had read. Naming neither is a plain delete. */
 static int delete_base(struct apply_step *s, const struct node *n, int64_t *version_id)

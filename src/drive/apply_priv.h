@@ -6,7 +6,7 @@
 #include "base/map.h"
 #include "drive/apply.h"
 #include "drive/device.h"
-#include "drive/node.h"
+#include "drive/version.h"
 
 /* Nodes of the share that others changed after base_cursor; read once a transaction, when first needed. Changes made
  * by the transaction itself are the device's own, so the set stays true until it ends. */
@@ -16,13 +16,27 @@ struct apply_foreign {
 	struct map ids; /* node id -> itself */
 };
 
+/* Content of a change, worked out before its transaction (apply_bytes.c). */
+struct apply_ready {
+	int err;           /* why it cannot be; told when the change's turn comes */
+	struct str detail;
+	struct str recipe;
+	int64_t size_bytes;
+	struct sha256 sha256;
+	bool unverified;   /* sha256 is not known yet */
+};
+
 /* A transaction's worth of a request. */
 struct apply_batch {
 	const struct apply_in *in;
 	struct apply_out *out;
 	size_t from, to;
+	int64_t held_us; /* the writer, by the last transaction */
 	struct device device;
 	struct apply_foreign foreign;
+	struct apply_ready *ready; /* one a change from `from` on; NULL: none brings content */
+	int64_t hash_left;         /* bytes that the request may still have read again */
+	struct node folder;        /* the one files were made in last; id 0: none, or it may have changed since */
 };
 
 /* One change at work. */
@@ -45,6 +59,13 @@ int apply_conflict(struct apply_step *s, const struct node *n, enum conflict_typ
  * back to tell. */
 int apply_foreign_has(struct apply_step *s, int64_t node_id, bool *yes);
 
+/* Before the transaction of changes [from, to): finds their content and verifies it. Faults of the machine alone. */
+int apply_bytes_find(struct ctx *ctx, struct apply_batch *b);
+/* The content of the change, as version_commit() takes it, or why it cannot be. */
+int apply_bytes_put(struct apply_step *s, struct version_put *put);
+
+int apply_file_made(struct apply_step *s);   /* created, with content */
+int apply_file_edited(struct apply_step *s); /* updated, with content */
 int apply_file_created(struct apply_step *s);
 int apply_file_updated(struct apply_step *s);
 int apply_file_deleted(struct apply_step *s);

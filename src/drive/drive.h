@@ -15,6 +15,7 @@
 
 struct change; /* drive/change.h */
 struct tokens; /* drive/token.h */
+struct uploads; /* drive/upload.h */
 
 /* Called after a write group is durable, on the thread that asked for the write: a hint that the tenant's log grew
  * (I5). It must not block. */
@@ -30,6 +31,7 @@ struct drive {
 	struct idgen *ids;
 	const struct clock *clock;
 	struct rng *rng;
+	struct uploads *uploads; /* NULL: resumable uploads are not served (tools) */
 	struct tokens *tokens;  /* NULL: nobody can sign in (tools, tests) */
 	int64_t file_max_bytes; /* largest single request body for a file; default LIMIT_FILE_BYTES */
 	struct {

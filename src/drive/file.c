@@ -165,6 +165,52 @@ int drive_file_get(struct ctx *ctx, int64_t id, bool include_deleted, struct nod
 	return drive_read(ctx, get_op, &g);
 }
 
+struct find {
+	int64_t share_id;
+	const struct sha256 *sha256;
+	struct node *nodes;
+	size_t n;
+};
+
+static int find_op(struct dtx *t, void *arg)
+{
+	struct find *f = arg;
+	struct node root;
+	int64_t ids[4 * FILE_MATCHES_MAX];
+	size_t n_ids = 0;
+	f->n = 0;
+	AUTO_ROWS *r = NULL;
+	int err = node_load_root(t, f->share_id, RIGHT_READ, &root);
+	if (!err)
+		err = tx_query(t->tx,
+		               "select id from nodes where share_id = $1 and sha256 = $2 and deleted_at = 0 order by id limit 400",
+		               DB_ARGS(V_I(f->share_id), V_B(str_n(f->sha256->b, 32))), &r);
+	if (err)
+		return err;
+	while (n_ids < 4 * FILE_MATCHES_MAX && rows_next(r))
+		ids[n_ids++] = rows_i64(r, 0);
+	err = rows_close(&r);
+	f->nodes = arena_many(t->ctx->arena, FILE_MATCHES_MAX, struct node);
+	for (size_t i = 0; !err && i < n_ids && f->n < FILE_MATCHES_MAX; i++) {
+		err = node_load(t, ids[i], NODE_FILE, RIGHT_READ, &f->nodes[f->n]);
+		f->n += !err;
+		if (err == E_NOT_FOUND || err == E_GONE) { /* below a folder in the trash, or not for the caller */
+			ctx_clear(t->ctx);
+			err = 0;
+		}
+	}
+	return err;
+}
+
+int drive_file_find(struct ctx *ctx, int64_t share_id, const struct sha256 *sha256, struct node **out, size_t *n)
+{
+	struct find f = {.share_id = share_id, .sha256 = sha256};
+	int err = drive_read(ctx, find_op, &f);
+	*out = f.nodes;
+	*n = f.n;
+	return err;
+}
+
 struct patch {
 	const struct file_patch *in;
 	struct node *out;

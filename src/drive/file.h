@@ -14,6 +14,10 @@ int drive_chunk_key(struct ctx *ctx, uint8_t key[32]);
 
 int drive_file_get(struct ctx *ctx, int64_t id, bool include_deleted, struct node *out);
 
+/* READ on the share: its live files with this content, at most FILE_MATCHES_MAX. */
+enum { FILE_MATCHES_MAX = 100 };
+int drive_file_find(struct ctx *ctx, int64_t share_id, const struct sha256 *sha256, struct node **out, size_t *n);
+
 struct file_patch {
 	int64_t id;
 	struct str name; /* STR_NULL: as it is */
@@ -70,5 +74,8 @@ void file_content_close(struct file_content *c);
 
 /* "text/plain" ... by the extension; "application/octet-stream" when it is not known. */
 struct str mime_by_name(struct str name);
+/* By its first bytes (MIME_SNIFF_BYTES are enough); STR_NULL when they say nothing. */
+enum { MIME_SNIFF_BYTES = 16 };
+struct str mime_by_content(struct str begin);
 
 #endif

@@ -81,3 +81,38 @@ struct str mime_by_name(struct str name)
 			return str_c(types[i].type);
 	return STR("application/octet-stream");
 }
+
+/* Signatures at a fixed place, as the formats' own documents give them. */
+static const struct {
+	unsigned at, n;
+	const char *bytes, *type;
+} signatures[] = {
+    {0, 4, "%PDF", "application/pdf"},
+    {0, 8, "\x89PNG\r\n\x1a\n", "image/png"},
+    {0, 3, "\xff\xd8\xff", "image/jpeg"},
+    {0, 4, "GIF8", "image/gif"},
+    {8, 4, "WEBP", "image/webp"},
+    {8, 4, "WAVE", "audio/wav"},
+    {0, 4, "II*\0", "image/tiff"},
+    {0, 4, "MM\0*", "image/tiff"},
+    {0, 4, "PK\3\4", "application/zip"},
+    {0, 2, "\x1f\x8b", "application/gzip"},
+    {0, 4, "\x28\xb5\x2f\xfd", "application/zstd"},
+    {0, 3, "BZh", "application/x-bzip2"},
+    {0, 6, "7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"},
+    {0, 6, "Rar!\x1a\x07", "application/vnd.rar"},
+    {0, 4, "OggS", "audio/ogg"},
+    {0, 4, "fLaC", "audio/flac"},
+    {0, 3, "ID3", "audio/mpeg"},
+    {4, 4, "ftyp", "video/mp4"},
+    {0, 4, "\x1a\x45\xdf\xa3", "video/x-matroska"},
+};
+
+struct str mime_by_content(struct str begin)
+{
+	for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++)
+		if (begin.n >= signatures[i].at + signatures[i].n &&
+		    memcmp(begin.p + signatures[i].at, signatures[i].bytes, signatures[i].n) == 0)
+			return str_c(signatures[i].type);
+	return STR_NULL;
+}

@@ -135,8 +135,38 @@ static const char first[] =
     "create table leases (name text primary key, holder text not null, expires_at bigint not null, value bigint);\n"
     "create table facts (key text primary key, value text not null);\n";
 
+/* Chunks that a principal has uploaded and not yet used (D13): the only way from a hash to a chunk besides a recipe. */
+static const char chunk_leases[] =
+    "create table chunk_leases (tenant_id bigint not null, user_id bigint not null, hash bytea not null,"
+    " chunk_id bigint not null, length bigint not null, expires_at bigint not null,"
+    " primary key (tenant_id, user_id, hash)) /*clustered*/;\n"
+    "create index chunk_leases_end on chunk_leases (tenant_id, expires_at);\n";
+
+static const char third[] =
+    /* A resumable upload. status: 1 open, 2 completed, 3 cancelled, 4 ended by inactivity since active_at. Pieces below
+     * next_piece are in packs: their chunks stand in upload_parts (recipes: roots for a collector, and so is the pack of the
+     * tail, chunks/parts.h). Pieces received before their turn stand in upload_pieces and lie in a staging file each. sha256 is
+     * there when the last piece was fed. */
+    "create table uploads (id bigint primary key, tenant_id bigint not null, user_id bigint not null,"
+    " share_id bigint not null, folder_id bigint not null, name text, replace_file_id bigint not null,"
+    " base_version_id bigint not null, strategy smallint not null, staged smallint not null, mime_type text,"
+    " mtime bigint, executable smallint, device_id text, checksum bytea, size_bytes bigint not null,"
+    " chunk_bytes bigint not null, status smallint not null default 1, next_piece bigint not null default 0, tail bytea,"
+    " sha256 bytea, file_id bigint not null default 0, version_id bigint not null default 0,"
+    " created_at bigint not null, active_at bigint not null);\n"
+    "create index uploads_user on uploads (user_id, status);\n"
+    "create index uploads_active on uploads (status, active_at);\n"
+    "create table upload_parts (upload_id bigint not null, first_piece bigint not null, recipe bytea not null,"
+    " primary key (upload_id, first_piece)) /*clustered*/;\n"
+    "create table upload_pieces (upload_id bigint not null, piece bigint not null, file_id bigint not null,"
+    " size_bytes bigint not null, xxh bigint not null, primary key (upload_id, piece)) /*clustered*/;\n"
+    /* What content that was sent with Content-Encoding gzip has when it is inflated; null: none, or not known. */
+    "alter table versions add column decompressed_bytes bigint;\n";
+
 const struct migration schema_migrations[] = {
     {1, "first light", first},
     {2, "chunk store", CHUNKS_SCHEMA_FIRST},
+    {3, "resumable uploads", third},
+    {4, "chunk leases", chunk_leases},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;

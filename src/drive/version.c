@@ -21,6 +21,8 @@ int version_from_row(struct arena *a, struct rows *r, struct version *v)
 	    .created_by = rows_i64(r, 8),
 	    .created_at = rows_i64(r, 9),
 	    .staged_until = rows_i64(r, 11),
+	    .has_decompressed = !rows_is_null(r, 12),
+	    .decompressed_bytes = rows_i64(r, 12),
 	};
 	struct str sha256 = rows_blob(r, 4);
 	if (sha256.n != sizeof v->sha256.b)
@@ -39,7 +41,7 @@ static int read_one(struct dtx *t, struct rows *r, bool found, const struct node
 	int err = version_from_row(t->ctx->arena, r, out);
 	if (err)
 		return err;
-	out->recipe = arena_str(t->ctx->arena, rows_blob(r, 12));
+	out->recipe = arena_str(t->ctx->arena, rows_blob(r, 13));
 	bool mine = out->created_by == actor(t) && out->staged_until > clock_now(t->ctx->clock);
 	if (out->node_id != n->id || (!out->number && !mine))
 		return ctx_fail(t->ctx, E_NOT_FOUND, "There is no such version of the file");
@@ -101,12 +103,12 @@ static int insert_version(struct dtx *t, int64_t share_id, struct version *v)
 	v->created_at = clock_now(t->ctx->clock);
 	return tx_exec(t->tx,
 	               "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, mime_type, mtime, executable,"
-	               " recipe, created_by, device_id, created_at, staged_until)"
-	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+	               " recipe, created_by, device_id, created_at, staged_until, decompressed_bytes)"
+	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
 	               DB_ARGS(V_I(v->id), V_I(t->ctx->tenant_id), V_I(v->node_id), V_I(v->number), V_I(v->size_bytes),
 	                       V_B(str_n(v->sha256.b, 32)), V_T(v->mime_type), v->has_mtime ? V_I(v->mtime_us) : V_NULL,
 	                       V_I(v->executable), V_B(v->recipe), V_I(v->created_by), V_T(v->device_id), V_I(v->created_at),
-	                       V_I(v->staged_until)),
+	                       V_I(v->staged_until), v->has_decompressed ? V_I(v->decompressed_bytes) : V_NULL),
 	               NULL);
 }
 
@@ -308,18 +310,23 @@ static int settle(struct dtx *t, struct node *n, struct incoming *in, int64_t ba
 	return err;
 }
 
-static struct str own_mime(struct str mime, struct str name)
+/* As sent, by the extension, by the content. */
+static struct str own_mime(const struct version_put *in, struct str name)
 {
-	bool generic = !mime.n || str_ieq(mime, STR("application/octet-stream"));
-	return generic ? mime_by_name(name) : mime;
+	static const struct str generic = {"application/octet-stream", 24};
+	if (in->mime_type.n && !str_ieq(in->mime_type, generic))
+		return in->mime_type;
+	struct str by_name = mime_by_name(name);
+	return in->mime_by_content.p && str_eq(by_name, generic) ? in->mime_by_content : by_name;
 }
 
 static int create(struct dtx *t, const struct version_put *in, struct incoming *inc, struct version_result *out)
 {
-	struct node folder, *n = &out->node;
+	struct node loaded, *n = &out->node;
+	const struct node *folder = in->folder ? in->folder : &loaded;
 	if (in->staged)
 		return ctx_invalid(t->ctx, "body", STR("replace_file_id"), "missing", "Field required when staged");
-	int err = node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &folder);
+	int err = in->folder ? 0 : node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &loaded);
 	if (!err)
 		err = node_name_check(t->ctx, in->name);
 	if (err)
@@ -328,9 +335,9 @@ static int create(struct dtx *t, const struct version_put *in, struct incoming *
 	inc->v.id = idgen_next(t->drive->ids);
 	inc->v.node_id = n->id;
 	inc->v.number = 1;
-	inc->v.mime_type = own_mime(in->mime_type, in->name);
+	inc->v.mime_type = own_mime(in, in->name);
 	head_facts(n, &inc->v);
-	err = node_insert(t, &folder, n, in->device_id);
+	err = node_insert(t, folder, n, in->device_id);
 	if (!err)
 		err = make_recipe(t, inc);
 	if (!err)
@@ -349,7 +356,7 @@ static int replace(struct dtx *t, const struct version_put *in, struct incoming 
 	if (err)
 		return err;
 	inc->v.node_id = n->id;
-	inc->v.mime_type = in->mime_type.n ? own_mime(in->mime_type, n->name) : n->mime_type;
+	inc->v.mime_type = in->mime_type.n ? own_mime(in, n->name) : n->mime_type;
 	if (!in->has_executable)
 		inc->v.executable = n->executable;
 	if (!in->staged) {
@@ -371,11 +378,14 @@ int version_commit(struct dtx *t, const struct version_put *in, struct version_r
 {
 	*out = (struct version_result){0};
 	struct incoming inc = {
-	    .v = {.size_bytes = in->content->size_bytes,
-	          .sha256 = in->content->sha256,
+	    .v = {.size_bytes = in->content ? in->content->size_bytes : in->size_bytes,
+	          .sha256 = in->content ? in->content->sha256 : in->sha256,
+	          .recipe = in->recipe,
 	          .has_mtime = in->has_mtime,
 	          .mtime_us = in->mtime_us,
 	          .executable = in->has_executable && in->executable,
+	          .has_decompressed = in->has_decompressed,
+	          .decompressed_bytes = in->decompressed_bytes,
 	          .device_id = in->device_id.p || !t->ctx->who ? in->device_id : t->ctx->who->device_id},
 	    .content = in->content,
 	};

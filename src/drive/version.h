@@ -21,6 +21,8 @@ struct version {
 	int64_t created_by, created_at;
 	struct str device_id; /* or STR_NULL */
 	int64_t staged_until; /* 0: not staged */
+	bool has_decompressed;      /* it was sent as gzip, and this is what it inflates to */
+	int64_t decompressed_bytes;
 	struct str recipe;    /* STR_NULL when it was listed */
 };
 
@@ -34,11 +36,18 @@ struct version_put {
 	enum resolve_strategy strategy;
 	bool staged;             /* with replace_file_id only */
 
-	const struct content *content; /* durable (ingest_finish); stays the caller's */
+	const struct content *content; /* durable (ingest_finish); stays the caller's. NULL: the next three */
+	struct str recipe;             /* of chunks that the caller has (drive/chunk.h) */
+	int64_t size_bytes;
+	struct sha256 sha256;          /* verified */
+	const struct node *folder;     /* NULL, or folder_id as this transaction loaded it with RIGHT_CREATE */
 	struct str mime_type;          /* STR_NULL: as the file had it, or by the name */
 	bool has_mtime, has_executable, executable;
 	int64_t mtime_us;
 	struct str device_id;          /* STR_NULL: the token's */
+	struct str mime_by_content;    /* a guess, for want of mime_type and a known extension; or STR_NULL */
+	bool has_decompressed;
+	int64_t decompressed_bytes;
 };
 
 enum version_fate {

@@ -32,6 +32,40 @@ void wire_file(const struct node *n, struct File *out)
 	};
 }
 
+void wire_uploaded(const struct version_result *r, struct FileUploaded *out)
+{
+	struct File file;
+	wire_file(&r->node, &file);
+	*out = (struct FileUploaded){
+	    .id = file.id,
+	    .tenant_id = file.tenant_id,
+	    .share_id = file.share_id,
+	    .folder_id = file.folder_id,
+	    .name = file.name,
+	    .path = file.path,
+	    .mime_type = file.mime_type,
+	    .size = file.size,
+	    .checksum_sha256 = file.checksum_sha256,
+	    .has_checksum_sha256 = file.has_checksum_sha256,
+	    .version = file.version,
+	    .version_id = r->version.id,
+	    .mtime = file.mtime,
+	    .has_mtime = file.has_mtime,
+	    .executable = file.executable,
+	    .owner_id = file.owner_id,
+	    .created_by = file.created_by,
+	    .created_at = file.created_at,
+	    .modified_by = file.modified_by,
+	    .modified_at = file.modified_at,
+	    .is_deleted = file.is_deleted,
+	    .file_id = file.id,
+	    .decompressed_size = r->version.decompressed_bytes,
+	    .has_decompressed_size = r->version.has_decompressed,
+	    .staged = r->fate == VERSION_STAGED,
+	    .conflict_id = r->has_conflict ? r->conflict.id : 0,
+	};
+}
+
 void wire_folder(const struct node *n, struct Folder *out)
 {
 	*out = (struct Folder){

@@ -8,6 +8,8 @@
 #include "drive/share.h"
 
 void wire_file(const struct node *n, struct File *out);
+/* What an upload of any kind made. */
+void wire_uploaded(const struct version_result *r, struct FileUploaded *out);
 void wire_folder(const struct node *n, struct Folder *out);
 void wire_share(const struct share *s, struct Share *out);
 /* Rows of a listing, in ctx's arena. */

@@ -63,6 +63,10 @@ struct body_sink {
 	int (*end)(struct body_sink *self, struct ctx *ctx, struct reply *out);
 	/* Called exactly once, always, last. */
 	void (*close)(struct body_sink *self);
+	/* Optional, before end, which may come without it: may the body be ended now? False: the sink waits for something that
+	 * is no socket of its own; it keeps wake and calls wake(arg) once, from any thread, holding no lock, and soon (bounded
+	 * by the sink itself): no worker waits meanwhile. */
+	bool (*ready)(struct body_sink *self, void (*wake)(void *arg), void *arg);
 };
 
 /* kind of route */

@@ -24,6 +24,24 @@ static void feed_one(struct flight *f, struct slab *slab)
 		exchange_feed(f->x, slab->p, slab->n);
 }
 
+/* The body is complete and the sink is ready; takes over the caller's reference. */
+static void end_job(void *arg)
+{
+	struct flight *f = arg;
+	finish_stream(f);
+	flight_resume(f);
+	flight_unref(f);
+}
+
+static void end_wake(void *arg)
+{
+	struct flight *f = arg;
+	if (lane_continue(f->server->config.bulk, end_job, f) == E_OK)
+		return;
+	exchange_fail(f->x, E_SHUTDOWN);
+	end_job(f);
+}
+
 static void feed_job(void *arg)
 {
 	struct flight *f = arg;
@@ -48,10 +66,12 @@ static void feed_job(void *arg)
 		f->waiting = false;
 	pthread_mutex_unlock(&f->lock);
 	if (ended) {
-		if (!f->x->finished && !f->x->sink)
-			exchange_open(f->x);
-		finish_stream(f);
-		flight_resume(f);
+		struct exchange *x = f->x;
+		if (!x->finished && !x->sink)
+			exchange_open(x);
+		if (x->finished || !x->sink->ready || x->sink->ready(x->sink, end_wake, f))
+			end_job(f);
+		return;
 	}
 	flight_unref(f);
 }

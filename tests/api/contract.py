@@ -15,7 +15,7 @@ with open(os.path.join(ROOT, 'docs', 'openapi.json'), encoding='utf-8') as f:
     DOCUMENT = json.load(f)
 SCHEMAS = DOCUMENT['components']['schemas']
 PREFIX = {'tenant': 'tnt', 'partner': 'prt', 'user': 'usr', 'group': 'grp', 'share': 'shr', 'file': 'fil', 'folder': 'fld',
-          'version': 'ver', 'change': 'chg', 'conflict': 'cfl', 'device': 'dvc'}
+          'version': 'ver', 'change': 'chg', 'conflict': 'cfl', 'upload': 'ups', 'device': 'dvc'}
 TIME = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z')
 METHODS = ('get', 'head', 'post', 'put', 'patch', 'delete')
 # What a server may answer to any request, whatever the route: framing, limits, load.

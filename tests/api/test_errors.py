@@ -47,7 +47,7 @@ def test_unknown_path(alice, anonymous):
 
 
 def test_other_methods(alice):
-    for method, path, allowed in (('PUT', f'{V1}/files/fil_0000000000001', {'GET', 'PATCH', 'DELETE'}), ('GET', f'{V1}/files', {'POST'}),
+    for method, path, allowed in (('PUT', f'{V1}/files/fil_0000000000001', {'GET', 'PATCH', 'DELETE'}), ('PUT', f'{V1}/files', {'GET', 'POST'}),
                                   ('DELETE', f'{V1}/sync/changes', {'GET'}), ('PATCH', f'{V1}/shares', {'GET', 'POST'})):
         r = alice.request(method, path)
         refused(r, 405, 'METHOD_NOT_ALLOWED')

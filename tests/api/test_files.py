@@ -24,7 +24,7 @@ def test_create_says_everything(alice, share):
     assert f['owner_id'] == f['created_by'] == f['modified_by'] == me['id'] and f['tenant_id'] == me['tenant_id']
     assert (f['file_id'], f['staged'], f['conflict_id'], f['is_deleted'], f['vectorized_at']) == (f['id'], False, None, False, None)
     got = file_of(alice, f)
-    assert got == {k: v for k, v in f.items() if k not in ('file_id', 'staged', 'conflict_id')}
+    assert got == {k: v for k, v in f.items() if k not in ('file_id', 'staged', 'conflict_id', 'decompressed_size')}
     assert alice.content(f['id']) == b'%PDF-1.7'
 
 

@@ -8,7 +8,7 @@ import copy
 import pytest
 import websockets
 from contract import operations
-from helpers import V1, Device, form, refused, replaced, trash, updated
+from helpers import V1, Device, form, refused, replaced, sha, trash, updated
 from support import unique
 
 CALLERS = ('anonymous', 'other', 'none', 'reader', 'contributor', 'admin', 'owner')
@@ -44,6 +44,23 @@ class World:
 def upload(w):
     body, headers = form(('share_id', w.share['id']), ('file; filename="new.txt"', b'new'))
     return w.caller.post(f'{V1}/files', content=body, headers=headers)
+
+
+def chunks(w):
+    content = b'chunk'
+    body = bytes.fromhex(sha(content)) + len(content).to_bytes(4, 'little') + content
+    return w.caller.post(f'{V1}/sync/chunks', params={'share_id': w.share['id']}, content=body)
+
+
+def resumable(method, tail='', **kwargs):
+    """With a session of the caller's own, in a share of its own; it holds one byte."""
+    def go(w):
+        maker = w.caller if 'Authorization' in w.caller.headers else w.owner
+        up = maker.ok('POST', f'{V1}/uploads', json={'share_id': maker.make_share()['id'], 'file_name': 'x', 'file_size': 1})['id']
+        if tail == '/complete':
+            maker.ok('PUT', f'{V1}/uploads/{up}/chunks/0', content=b'x')
+        return w.caller.request(method, f'{V1}/uploads/{up}{tail}', **kwargs)
+    return go
 
 
 def ask(method, path, **kwargs):
@@ -97,21 +114,32 @@ TABLE = {
     'folder_children': (READERS, ask('GET', f'{V1}/folders/{{folder}}/children', params={'share_id': '{share}'})),
     'folder_move': (WRITERS, ask('POST', f'{V1}/folders/{{folder}}/move', json={'target_share_id': '{share}', 'name': 'moved'})),
     'file_upload': (WRITERS, upload),
+    'file_find': (READERS, ask('GET', f'{V1}/files', params={'share_id': '{share}', 'checksum_sha256': '0' * 64})),
     'file_get': (READERS, ask('GET', f'{V1}/files/{{file}}')),
     'file_update': (WRITERS, ask('PATCH', f'{V1}/files/{{file}}', json={'name': 'renamed'})),
     'file_delete': (WRITERS, ask('DELETE', f'{V1}/files/{{file}}')),
     'file_content': (READERS, ask('GET', f'{V1}/files/{{file}}/content')),
     'file_content_head': (READERS, ask('HEAD', f'{V1}/files/{{file}}/content')),
+    'file_chunks': (READERS, ask('GET', f'{V1}/files/{{file}}/chunks')),
     'file_copy': (WRITERS, ask('POST', f'{V1}/files/{{file}}/copy', json={'target_folder_id': '{folder}'})),
     'file_move': (WRITERS, ask('POST', f'{V1}/files/{{file}}/move', json={'target_folder_id': '{folder}'})),
     'file_version_list': (READERS, ask('GET', f'{V1}/files/{{file}}/versions')),
     'file_version_restore': (WRITERS, ask('POST', f'{V1}/files/{{file}}/versions/1/restore')),
+    'upload_create': (WRITERS, ask('POST', f'{V1}/uploads', json={'share_id': '{share}', 'file_name': 'new.bin', 'file_size': 1})),
+    'upload_get': (EVERYBODY, resumable('GET')),
+    'upload_chunk': (EVERYBODY, resumable('PUT', '/chunks/0', content=b'x')),
+    'upload_cancel': (EVERYBODY, resumable('DELETE')),
+    'upload_complete': (EVERYBODY, resumable('POST', '/complete')),
     'sync_changes': (READERS, ask('GET', f'{V1}/sync/changes', params={'share_id': '{share}', 'cursor': '0'})),
     'sync_snapshot': (READERS, ask('GET', f'{V1}/sync/snapshot', params={'share_id': '{share}'})),
     'sync_status': (READERS, ask('GET', f'{V1}/sync/status', params={'share_id': '{share}', 'device_id': '{device}'})),
     'sync_cursor': (READERS, ask('POST', f'{V1}/sync/cursor', params={'share_id': '{share}', 'device_id': '{device}', 'position': '0'})),
     'sync_apply': (WRITERS, ask('POST', f'{V1}/sync/apply', json={'share_id': '{share}', 'device_id': '{device}', 'changes': [
         {'resource_type': 'folder', 'change_type': 'created', 'new_path': '/new'}]})),
+    'sync_chunking': (READERS, ask('GET', f'{V1}/sync/chunking', params={'share_id': '{share}'})),
+    'sync_chunks_missing': (READERS, ask('POST', f'{V1}/sync/chunks/missing', params={'share_id': '{share}'}, json={'hashes': ['0' * 64]})),
+    'sync_chunks_put': (WRITERS, chunks),
+    'sync_chunks_fetch': (READERS, ask('POST', f'{V1}/sync/chunks/fetch', params={'share_id': '{share}'}, json={'items': []})),
     'sync_download': (READERS, ask('GET', f'{V1}/sync/download/{{file}}')),
     'conflict_list': (READERS, ask('GET', f'{V1}/sync/conflicts', params={'share_id': '{share}'})),
     'conflict_resolve': (WRITERS, ask('POST', f'{V1}/sync/conflicts/{{conflict}}/resolve', params={'resolution': 'SERVER_WINS'})),

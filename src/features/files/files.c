@@ -15,6 +15,22 @@ int file_get(struct ctx *ctx, const struct FileGetIn *in, struct File *out)
 	return answer(drive_file_get(ctx, in->file_id, in->include_deleted, &n), &n, out);
 }
 
+int file_find(struct ctx *ctx, const struct FileFindIn *in, struct FileMatches *out)
+{
+	struct sha256 sha256;
+	struct node *nodes;
+	size_t n;
+	if (!str_unhex(in->checksum_sha256, sha256.b, sizeof sha256.b))
+		return ctx_invalid(ctx, "query", STR("checksum_sha256"), "string_pattern_mismatch", "SHA-256 in hex");
+	int err = drive_file_find(ctx, in->share_id, &sha256, &nodes, &n);
+	if (err)
+		return err;
+	*out = (struct FileMatches){.files = arena_many(ctx->arena, n, struct File), .n_files = n};
+	for (size_t i = 0; i < n; i++)
+		wire_file(&nodes[i], &out->files[i]);
+	return 0;
+}
+
 int file_update(struct ctx *ctx, const struct FileUpdateIn *in, struct File *out)
 {
 	const struct FileUpdate *body = &in->body;
@@ -92,6 +108,8 @@ int file_version_list(struct ctx *ctx, const struct FileVersionListIn *in, struc
 		    .created_at = v->created_at,
 		    .mtime = v->mtime_us,
 		    .has_mtime = v->has_mtime,
+		    .decompressed_size = v->decompressed_bytes,
+		    .has_decompressed_size = v->has_decompressed,
 		    .is_current = v->id == n.version_id,
 		};
 	}

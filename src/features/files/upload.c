@@ -3,6 +3,8 @@
  * Fields may come before or behind the part "file". What is known when the part begins is checked at once, so that a
  * refusal does not cost the client its bytes; all is checked again in the transaction that makes the version.
  */
+#include "base/limits.h"
+#include "features/files/gunzip.h"
 #include "features/wire.h"
 #include "http/handler.h"
 #include "http/multipart.h"
@@ -26,6 +28,9 @@ struct upload {
 	int64_t file_bytes;
 	struct ingest *ingest;
 	struct content *content;
+	struct gunzip *gunzip; /* the part came with Content-Encoding gzip */
+	char begin[MIME_SNIFF_BYTES];
+	size_t n_begin;
 };
 
 static bool is_generic(struct str mime)
@@ -57,7 +62,10 @@ static void put_from_form(const struct upload *u, const struct FileUploadForm *f
 	    .has_executable = form->has_executable,
 	    .executable = form->executable,
 	    .device_id = form->device_id,
+	    .mime_by_content = u->file_bytes ? mime_by_content(str_n(u->begin, u->n_begin)) : STR_NULL,
 	};
+	if (u->gunzip)
+		put->has_decompressed = gunzip_length(u->gunzip, &put->decompressed_bytes);
 }
 
 static int too_large(struct ctx *ctx)
@@ -76,6 +84,8 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 	/* PostgreSQL takes no text that is not UTF-8 */
 	bool usable = !is_generic(part->content_type) && str_is_utf8(part->content_type);
 	u->mime = usable ? arena_str(ctx->arena, part->content_type) : STR_NULL;
+	if (str_ieq(part->content_encoding, STR("gzip")))
+		u->gunzip = gunzip_new(LIMIT_INFLATED_BYTES);
 	if (u->body_bytes > ctx->drive->file_max_bytes + (1 << 20))
 		return too_large(ctx);
 
@@ -122,6 +132,13 @@ static int on_data(void *arg, const void *p, size_t n)
 	u->file_bytes += (int64_t)n;
 	if (u->file_bytes > u->ctx->drive->file_max_bytes)
 		return too_large(u->ctx);
+	if (u->n_begin < sizeof u->begin) {
+		size_t k = n < sizeof u->begin - u->n_begin ? n : sizeof u->begin - u->n_begin;
+		memcpy(u->begin + u->n_begin, p, k);
+		u->n_begin += k;
+	}
+	if (u->gunzip)
+		gunzip_feed(u->gunzip, p, n);
 	return ingest_feed(u->ingest, p, n);
 }
 
@@ -147,34 +164,8 @@ static int checksum_differs(struct ctx *ctx)
 
 static void write_answer(const struct version_result *r, struct reply *out)
 {
-	struct File file;
-	wire_file(&r->node, &file);
-	struct FileUploaded u = {
-	    .id = file.id,
-	    .tenant_id = file.tenant_id,
-	    .share_id = file.share_id,
-	    .folder_id = file.folder_id,
-	    .name = file.name,
-	    .path = file.path,
-	    .mime_type = file.mime_type,
-	    .size = file.size,
-	    .checksum_sha256 = file.checksum_sha256,
-	    .has_checksum_sha256 = file.has_checksum_sha256,
-	    .version = file.version,
-	    .version_id = r->version.id,
-	    .mtime = file.mtime,
-	    .has_mtime = file.has_mtime,
-	    .executable = file.executable,
-	    .owner_id = file.owner_id,
-	    .created_by = file.created_by,
-	    .created_at = file.created_at,
-	    .modified_by = file.modified_by,
-	    .modified_at = file.modified_at,
-	    .is_deleted = file.is_deleted,
-	    .file_id = file.id,
-	    .staged = r->fate == VERSION_STAGED,
-	    .conflict_id = r->has_conflict ? r->conflict.id : 0,
-	};
+	struct FileUploaded u;
+	wire_uploaded(r, &u);
 	write_FileUploaded(&out->body, &u);
 }
 
@@ -215,6 +206,7 @@ static void upload_close(struct body_sink *sink)
 		ingest_abort(u->ingest);
 	if (u->content)
 		content_free(u->content);
+	gunzip_free(u->gunzip);
 	buf_fini(&u->value);
 }
 

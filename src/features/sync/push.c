@@ -41,7 +41,32 @@ static void wire_conflict(const struct conflict *c, struct Conflict *out)
 
 /* ---- apply ---- */
 
-static void read_change(const struct ApplyChange *in, struct apply_change *out)
+static const struct apply_bytes *read_bytes(struct ctx *ctx, const struct ApplyChange *in)
+{
+	const struct ApplyMetadata *m = in->metadata;
+	if (!in->has_chunks && !in->source_version_id)
+		return NULL;
+	struct apply_bytes *b = arena_new(ctx->arena, struct apply_bytes);
+	*b = (struct apply_bytes){
+	    .chunks = in->chunks,
+	    .n_chunks = in->source_version_id ? 0 : in->n_chunks,
+	    .sources = in->sources,
+	    .n_sources = in->n_sources,
+	    .source_version_id = in->source_version_id,
+	};
+	if (!m)
+		return b;
+	b->has_checksum = m->has_checksum_sha256;
+	b->checksum = m->checksum_sha256;
+	b->has_mtime = m->has_mtime;
+	b->mtime_us = m->mtime;
+	b->has_executable = m->has_executable;
+	b->executable = m->executable;
+	b->mime_type = m->mime_type;
+	return b;
+}
+
+static void read_change(struct ctx *ctx, const struct ApplyChange *in, struct apply_change *out)
 {
 	enum id_kind kind = in->resource_type == RESOURCE_TYPE_FILE     ? ID_FILE
 	                    : in->resource_type == RESOURCE_TYPE_FOLDER ? ID_FOLDER
@@ -53,6 +78,7 @@ static void read_change(const struct ApplyChange *in, struct apply_change *out)
 	    .version_id = in->version_id,
 	    .base_version_id = in->base_version_id,
 	    .new_path = in->new_path,
+	    .bytes = read_bytes(ctx, in),
 	};
 	if (!in->metadata)
 		return;
@@ -125,7 +151,7 @@ int sync_apply(struct ctx *ctx, const struct SyncApplyIn *in, struct ApplyAnswer
 	const struct ApplyRequest *body = &in->body;
 	struct apply_change *changes = arena_many(ctx->arena, body->n_changes, struct apply_change);
 	for (size_t i = 0; i < body->n_changes; i++) {
-		read_change(&body->changes[i], &changes[i]);
+		read_change(ctx, &body->changes[i], &changes[i]);
 		if (body->changes[i].resource_id.n && body->changes[i].resource_id.kind != changes[i].resource.kind)
 			return ctx_invalid(ctx, "body", STR("resource_id"), "value_error", "changes[%zu]: resource_id is not a %.*s", i,
 			                   STR_ARG(name_ResourceType(body->changes[i].resource_type)));

@@ -1,0 +1,39 @@
+/* ingest_priv: an ingest from within; for ingest.c and parts.c. */
+#ifndef SD_CHUNKS_INGEST_PRIV_H
+#define SD_CHUNKS_INGEST_PRIV_H
+
+#include "chunks/store_priv.h"
+
+struct ingest {
+	struct store *store;
+	int64_t tenant_id, size_hint;
+	struct gear gear;
+	struct chunker chunker;
+	struct sha256_state *whole;
+	uint8_t *slab;
+	size_t fill;             /* bytes in the slab */
+	size_t ends[INDEX_BATCH]; /* of the chunks in it */
+	size_t n_ends;
+	struct sha256 hashes[INDEX_BATCH]; /* of the chunks in it, when the caller cuts */
+	bool given;              /* the caller cuts (ingest_begin_chunks) */
+	struct content *content;
+	size_t cap_chunks;
+	struct map by_hash; /* first 8 bytes of a chunk's hash -> number of the first such chunk + 1 */
+	struct shared_pack *held;
+	uint64_t ticket;
+	struct pack_writer own;
+	int64_t written_out; /* of own: write-back was begun up to here */
+	bool has_own;
+	unsigned raw_run; /* chunks in a row that did not shrink */
+	int64_t kept;    /* of own: parts up to here are in the index, and an abort leaves them */
+	int err;
+};
+
+/* Deals with the chunks that end in the slab and moves the rest to its front. */
+int ingest_drain(struct ingest *in);
+/* Appends to the ingest's own pack. */
+int ingest_append_own(struct ingest *in, struct pack_entry *e, const void *stored);
+/* Whether new chunks go to a pack of its own. */
+bool ingest_wants_own(const struct ingest *in);
+
+#endif

@@ -1,0 +1,167 @@
+#include "chunks/parts.h"
+
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "chunks/ingest_priv.h"
+#include "chunks/recipe.h"
+
+static void put_le(uint8_t *p, uint64_t v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)(v >> (8 * i));
+}
+
+static uint64_t get_le(const uint8_t *p, size_t n)
+{
+	uint64_t v = 0;
+	for (size_t i = n; i-- > 0;)
+		v = v << 8 | p[i];
+	return v;
+}
+
+/* pack id 8, offset 8, xxh 8, length 4, 12 zero bytes; little-endian. The tail is stored as it is. */
+static void tail_write(const struct chunk_place *place, struct ingest_tail *out)
+{
+	memset(out->b, 0, sizeof out->b);
+	put_le(out->b, (uint64_t)place->pack_id, 8);
+	put_le(out->b + 8, (uint64_t)place->offset, 8);
+	put_le(out->b + 16, place->xxh, 8);
+	put_le(out->b + 24, place->raw_len, 4);
+	out->n = INGEST_TAIL_BYTES;
+}
+
+/* The tail goes into the pack like a chunk that nothing refers to. */
+static int store_tail(struct ingest *in, struct ingest_tail *tail)
+{
+	struct chunk_place place = {.raw_len = (uint32_t)in->fill, .stored_len = (uint32_t)in->fill};
+	must(in->fill <= CHUNK_MAX_BYTES);
+	place.xxh = xxh3_64(in->slab, in->fill);
+	struct pack_entry e = {
+	    .hash = sha256_of(in->slab, in->fill),
+	    .chunk_id = idgen_next(in->store->config.ids),
+	    .xxh = place.xxh,
+	    .raw_len = place.raw_len,
+	    .stored_len = place.stored_len,
+	    .codec = CODEC_RAW,
+	};
+	int err;
+	if (ingest_wants_own(in)) {
+		err = ingest_append_own(in, &e, in->slab);
+		place.pack_id = in->own.id;
+	} else {
+		err = shared_append(in->store, in->tenant_id, &in->held, &e, in->slab, &place.pack_id, &in->ticket);
+	}
+	place.offset = e.offset;
+	if (err == E_OK)
+		tail_write(&place, tail);
+	return err;
+}
+
+/* What the caller has to sync is told by the part; the shared pack, for small files alone, is flushed here. */
+static int seal(struct ingest *in, struct content *part)
+{
+	int err = E_OK;
+	if (in->held)
+		err = shared_flush(in->store, in->held, in->ticket);
+	if (err == E_OK && in->has_own) {
+		err = pack_seal(&in->own);
+		part->unsynced = in->own.file;
+		part->pack_end = in->own.segment;
+	}
+	return err;
+}
+
+int ingest_cut(struct ingest *in, bool last, struct content **part, struct ingest_tail *tail)
+{
+	*part = NULL;
+	*tail = (struct ingest_tail){0};
+	if (in->err == E_OK && last && in->fill > (in->n_ends ? in->ends[in->n_ends - 1] : 0))
+		in->ends[in->n_ends++] = in->fill;
+	if (in->err == E_OK)
+		in->err = ingest_drain(in);
+	if (in->err == E_OK && in->fill > 0)
+		in->err = store_tail(in, tail);
+	if (in->err == E_OK)
+		in->err = seal(in, in->content);
+	if (in->err != E_OK)
+		return in->err;
+	if (last)
+		in->content->sha256 = sha256_final(in->whole);
+	*part = in->content;
+	in->content = calloc(1, sizeof *in->content);
+	must(in->content != NULL);
+	in->cap_chunks = 0;
+	map_fini(&in->by_hash);
+	in->by_hash = (struct map){0};
+	return E_OK;
+}
+
+int content_sync(struct store *s, const struct content *part)
+{
+	int err = part->unsynced ? disk_sync(part->unsynced) : E_OK;
+	return err != E_OK ? err : store_health(s);
+}
+
+void ingest_keep(struct ingest *in, const struct content *part)
+{
+	if (part->pack_end > in->kept)
+		in->kept = part->pack_end;
+}
+
+void ingest_resume(struct ingest *in, const void *p, size_t n)
+{
+	must(in->fill == 0 && in->content->n_chunks == 0);
+	sha256_update(in->whole, p, n);
+}
+
+int ingest_resume_tail(struct ingest *in, const struct ingest_tail *tail)
+{
+	struct store *s = in->store;
+	if (tail->n == 0)
+		return E_OK;
+	int64_t pack_id = (int64_t)get_le(tail->b, 8), offset = (int64_t)get_le(tail->b + 8, 8);
+	uint64_t xxh = get_le(tail->b + 16, 8);
+	size_t length = (size_t)get_le(tail->b + 24, 4), got = 0;
+	if (tail->n != INGEST_TAIL_BYTES || pack_id <= 0 || offset < 2 * PACK_HEADER_BYTES || length == 0 ||
+	    length > CHUNK_MAX_BYTES)
+		return store_corrupt(s, pack_id, offset, "tail of an upload");
+	struct pack_handle *h;
+	int err = handle_take(s, pack_id, &h);
+	if (err != E_OK)
+		return err;
+	void *slab = slab_take(s);
+	err = disk_pread(h->file, slab, length, offset, &got);
+	handle_give(s, h);
+	if (err == E_OK && (got < length || xxh3_64(slab, length) != xxh))
+		err = store_corrupt(s, pack_id, offset, "tail of an upload");
+	if (err == E_OK)
+		err = ingest_feed(in, slab, length);
+	slab_give(s, slab);
+	return err;
+}
+
+void recipe_join_begin(struct recipe_join *j, struct buf *recipe)
+{
+	struct recipe_writer w;
+	*j = (struct recipe_join){.recipe = recipe};
+	recipe_begin(&w, recipe);
+}
+
+int recipe_join_add(struct recipe_join *j, struct str part)
+{
+	struct recipe_reader r;
+	struct recipe_writer w = {.out = j->recipe, .previous = j->previous};
+	bool more = true;
+	int err = recipe_open(&r, part);
+	while (err == E_OK && more) {
+		int64_t id;
+		uint32_t length;
+		err = recipe_next(&r, &more, &id, &length);
+		if (err == E_OK && more)
+			recipe_add(&w, id, length);
+	}
+	j->previous = w.previous;
+	j->size_bytes += r.offset;
+	return err;
+}

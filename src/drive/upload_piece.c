@@ -1,0 +1,335 @@
+/* A piece on its way in: gathered in memory as long as there is room, else in its staging file. */
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "drive/upload_priv.h"
+
+struct begin {
+	int64_t id;
+	bool want_rows;
+	struct upload up;
+	struct staged_row *rows;
+	size_t n;
+};
+
+static int begin_op(struct dtx *t, void *arg)
+{
+	struct begin *b = arg;
+	unsigned rights;
+	int err = upload_load(t, b->id, &b->up);
+	if (!err)
+		err = upload_status_check(t->ctx, &b->up, true);
+	if (!err)
+		err = access_share(t, b->up.in.put.share_id, &rights, NULL);
+	if (!err && !(rights & (RIGHT_CREATE | RIGHT_WRITE)))
+		err = access_verdict(t->ctx, rights, b->up.in.put.replace_file_id ? RIGHT_WRITE : RIGHT_CREATE,
+				     (struct rid){ID_SHARE, b->up.in.put.share_id});
+	if (!err && b->want_rows)
+		err = upload_staged(t, b->id, &b->rows, &b->n);
+	return err;
+}
+
+static int length_differs(struct ctx *ctx, int64_t index, int64_t length, int64_t want)
+{
+	return ctx_fail(ctx, E_BAD_REQUEST, "Chunk %lld has %lld bytes; %lld are expected", (long long)index,
+			(long long)length, (long long)want);
+}
+
+int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t length, const struct sha256 *hash,
+		       struct upload_piece **out)
+{
+	struct uploads *u = ctx->drive->uploads;
+	must(u != NULL);
+	struct live *l = live_find(u, id);
+	struct begin b = {.id = id, .want_rows = !l};
+	int err = drive_read(ctx, begin_op, &b);
+	if (!err && (index < 0 || index >= b.up.n_pieces))
+		err = ctx_invalid(ctx, "path", STR("index"), "less_than", "the upload has %lld chunks",
+				  (long long)b.up.n_pieces);
+	if (err) {
+		if (l)
+			live_put(l);
+		return err;
+	}
+	if (!l)
+		l = live_new(u, ctx->tenant_id, &b.up, b.rows, b.n);
+	int64_t want = piece_size(l, index);
+	if (length >= 0 && length != want) {
+		live_put(l);
+		return length_differs(ctx, index, length, want);
+	}
+	struct upload_piece *p = calloc(1, sizeof *p);
+	must(p != NULL);
+	*p = (struct upload_piece){.live = l, .index = index, .size_bytes = want};
+	if (hash) {
+		p->claim = *hash;
+		p->digest = sha256_new();
+	}
+	p->memory = piece_memory_take(u, want);
+	pthread_mutex_lock(&u->mu);
+	p->next = l->active;
+	l->active = p;
+	pthread_mutex_unlock(&u->mu);
+	*out = p;
+	return 0;
+}
+
+static int feed_file(struct upload_piece *p, const void *data, size_t n)
+{
+	int err = p->file ? 0 : stage_create(p->live->u, &p->file_id, &p->file);
+	return err ? err : disk_pwrite(p->file, data, n, p->got_bytes);
+}
+
+int upload_piece_feed(struct ctx *ctx, struct upload_piece *p, const void *data, size_t n)
+{
+	if ((int64_t)n > p->size_bytes - p->got_bytes)
+		return ctx_fail(ctx, E_TOO_LARGE, "Chunk %lld has more than %lld bytes", (long long)p->index,
+				(long long)p->size_bytes);
+	if (p->digest)
+		sha256_update(p->digest, data, n);
+	int err = 0;
+	if (p->memory)
+		memcpy(p->memory + p->got_bytes, data, n);
+	else
+		err = feed_file(p, data, n);
+	p->got_bytes += (int64_t)n;
+	return err;
+}
+
+/* Whole, and what was claimed. Once. */
+static int verify(struct upload_piece *p)
+{
+	if (p->got_bytes != p->size_bytes)
+		return E_BAD_REQUEST;
+	if (!p->digest)
+		return 0;
+	struct sha256 is = sha256_final(p->digest);
+	sha256_free(p->digest);
+	p->digest = NULL;
+	p->claim_differs = !sha256_eq(&is, &p->claim);
+	return p->claim_differs ? E_CHECKSUM : 0;
+}
+
+/* Are all pieces before it on their way: in memory, or staged, so that the mover feeds them? */
+static bool near_locked(struct upload_piece *p)
+{
+	enum { NEAR = 16 };
+	struct live *l = p->live;
+	bool rebuilding = l->reader || (!l->ingest && l->fed > 0);
+	if (l->dead || l->broken || rebuilding || p->index < l->fed || p->index - l->fed > NEAR)
+		return false;
+	if (p->index == l->fed)
+		return l->feeding;
+	for (int64_t i = l->fed; i < p->index; i++) {
+		struct upload_piece *q = l->active;
+		while (q && (q->index != i || !q->memory))
+			q = q->next;
+		if (!q && !(i == l->fed && l->feeding) && !map_get(&l->staged, (uint64_t)i + 1))
+			return false;
+	}
+	return true;
+}
+
+bool upload_piece_ready(struct upload_piece *p, void (*wake)(void *arg), void *arg)
+{
+	struct live *l = p->live;
+	struct uploads *u = l->u;
+	if (!p->memory || p->complete)
+		return true;
+	p->complete = true;
+	if (verify(p))
+		return true;
+	bool wait = false;
+	pthread_mutex_lock(&u->mu);
+	if (live_has(l, p->index)) {
+		wait = false;
+	} else if (live_may_feed_locked(l, p->index)) {
+		l->feeding = p->granted = true;
+	} else if (near_locked(p)) {
+		wait = true;
+		p->wake = wake;
+		p->wake_arg = arg;
+		p->deadline_us = clock_mono(u->drive->clock) + MILLIS_US(LIMIT_UPLOAD_WAIT_MS);
+		pthread_cond_signal(&u->work);
+	}
+	pthread_mutex_unlock(&u->mu);
+	return !wait;
+}
+
+/* ---- the slow way ---- */
+
+struct stage {
+	struct upload_piece *p;
+	uint64_t xxh;
+	bool is_new;
+};
+
+static int stage_op(struct tx *tx, void *arg)
+{
+	struct stage *s = arg;
+	struct upload_piece *p = s->p;
+	int64_t next, inserted = 0, changed;
+	s->is_new = false;
+	int err = tx_exec(tx, "update uploads set active_at = $2 where id = $1 and status = 1",
+			  DB_ARGS(V_I(p->live->id), V_I(clock_now(p->live->u->drive->clock))), &changed);
+	if (!err && !changed)
+		return E_EXPIRED;
+	if (!err)
+		err = tx_i64(tx, "select next_piece from uploads where id = $1", DB_ARGS(V_I(p->live->id)), 0, &next);
+	if (!err && p->index >= next)
+		err = tx_exec(
+		    tx,
+		    "insert into upload_pieces (upload_id, piece, file_id, size_bytes, xxh) values ($1, $2, $3, $4, $5)"
+		    " on conflict (upload_id, piece) do nothing",
+		    DB_ARGS(V_I(p->live->id), V_I(p->index), V_I(p->file_id), V_I(p->size_bytes), V_I((int64_t)s->xxh)),
+		    &inserted);
+	s->is_new = inserted > 0;
+	return err;
+}
+
+/* XXH3 of what the file holds: over memory, or by reading it again. */
+static int stage_digest(struct upload_piece *p, uint64_t *xxh)
+{
+	size_t got;
+	uint8_t *bytes = p->memory;
+	int err = 0;
+	if (!bytes) {
+		bytes = malloc((size_t)p->size_bytes);
+		must(bytes != NULL);
+		err = disk_pread(p->file, bytes, (size_t)p->size_bytes, 0, &got);
+		if (!err && got != (size_t)p->size_bytes)
+			err = E_IO;
+	}
+	*xxh = err ? 0 : xxh3_64(bytes, (size_t)p->size_bytes);
+	if (!p->memory)
+		free(bytes);
+	return err;
+}
+
+static int put_aside(struct upload_piece *p)
+{
+	struct live *l = p->live;
+	struct uploads *u = l->u;
+	struct stage s = {.p = p};
+	int err = 0;
+	if (p->memory) {
+		p->got_bytes = 0;
+		err = feed_file(p, p->memory, (size_t)p->size_bytes);
+		p->got_bytes = p->size_bytes;
+	}
+	if (!err)
+		err = stage_digest(p, &s.xxh);
+	if (!err)
+		err = stage_sync(u, p->file_id, p->file);
+	if (!err)
+		err = db_write(u->drive->db, l->tenant_id, stage_op, &s);
+	if (err)
+		return err;
+	struct staged *row = malloc(sizeof *row);
+	must(row != NULL);
+	*row = (struct staged){p->file_id, p->size_bytes, s.xxh};
+	pthread_mutex_lock(&u->mu);
+	/* Below durable: it was fed meanwhile from another request, and the row is gone already. */
+	if (s.is_new && p->index >= l->durable) {
+		p->file_id = 0; /* the row's now */
+		if (!l->dead && !map_get(&l->staged, (uint64_t)p->index + 1)) {
+			map_put(&l->staged, (uint64_t)p->index + 1, row);
+			row = NULL;
+		}
+	}
+	live_got_locked(l, p->index);
+	if (live_has_work_locked(l))
+		pthread_cond_signal(&u->work);
+	pthread_mutex_unlock(&u->mu);
+	free(row);
+	return 0;
+}
+
+/* ---- the end ---- */
+
+/* Takes the turn if it is its, also for those that did not ask with upload_piece_ready. */
+static bool my_turn(struct upload_piece *p)
+{
+	struct live *l = p->live;
+	pthread_mutex_lock(&l->u->mu);
+	if (!p->granted && p->memory && live_may_feed_locked(l, p->index))
+		l->feeding = p->granted = true;
+	pthread_mutex_unlock(&l->u->mu);
+	return p->granted;
+}
+
+static int take_in(struct upload_piece *p)
+{
+	struct live *l = p->live;
+	if (!my_turn(p))
+		return put_aside(p);
+	uint64_t breaks;
+	p->granted = false;
+	int err = live_feed(l, p->index, p->memory, (size_t)p->size_bytes, &breaks);
+	piece_memory_give(l->u, p->memory, p->size_bytes);
+	pthread_mutex_lock(&l->u->mu);
+	p->memory = NULL;
+	pthread_mutex_unlock(&l->u->mu);
+	return err ? err : live_settle(l, p->index + 1, breaks);
+}
+
+static int refuse(struct ctx *ctx, struct upload_piece *p, int err)
+{
+	if (err == E_CHECKSUM)
+		return ctx_fail(ctx, E_CHECKSUM, "Chunk %lld does not have the SHA-256 that was sent with it",
+				(long long)p->index);
+	if (err == E_BAD_REQUEST)
+		return length_differs(ctx, p->index, p->got_bytes, p->size_bytes);
+	if (err == E_EXPIRED)
+		return ctx_fail(ctx, err, "The upload has ended");
+	return err;
+}
+
+int upload_piece_end(struct ctx *ctx, struct upload_piece *p, struct upload_receipt *out)
+{
+	struct live *l = p->live;
+	int err = p->got_bytes != p->size_bytes ? E_BAD_REQUEST
+		  : !p->complete                ? verify(p)
+		  : p->claim_differs            ? E_CHECKSUM
+						: 0;
+	pthread_mutex_lock(&l->u->mu);
+	p->complete = true;
+	bool known = live_has(l, p->index);
+	pthread_mutex_unlock(&l->u->mu);
+	if (!err && !(known && !p->granted))
+		err = take_in(p);
+	if (err)
+		return refuse(ctx, p, err);
+	pthread_mutex_lock(&l->u->mu);
+	*out = (struct upload_receipt){p->index, p->size_bytes, l->n_have, l->n_pieces, l->bytes_have};
+	pthread_mutex_unlock(&l->u->mu);
+	return 0;
+}
+
+void upload_piece_close(struct upload_piece *p)
+{
+	if (!p)
+		return;
+	struct live *l = p->live;
+	struct uploads *u = l->u;
+	pthread_mutex_lock(&u->mu);
+	struct upload_piece **at = &l->active;
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	bool gap = p->index >= l->fed;
+	bool others = l->active != NULL;
+	pthread_mutex_unlock(&u->mu);
+	if (p->granted)
+		live_release(l, 0);
+	if (gap && others) /* those that wait for it must not */
+		live_wake(u, l);
+	disk_close(p->file);
+	if (p->file && p->file_id)
+		stage_remove(u, p->file_id);
+	piece_memory_give(u, p->memory, p->size_bytes);
+	if (p->digest)
+		sha256_free(p->digest);
+	free(p);
+	live_put(l);
+}

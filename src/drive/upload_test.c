@@ -1,0 +1,359 @@
+/* Parts agree with one ingest wherever they are cut; sessions against a model, with faults and losses of power on both
+ * disks; the full disk. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/limits.h"
+#include "base/must.h"
+#include "chunks/parts.h"
+#include "drive/drive_testing.h"
+#include "drive/upload.h"
+#include "io/disk_fault.h"
+
+static const uint8_t key[32] = "an arbitrary key for the chunker";
+
+static struct rng_seeded rng;
+
+static void *noise(size_t n)
+{
+	char *p = malloc(n + 1);
+	must(p != NULL);
+	rng.base.fill(&rng.base, p, n);
+	if (n > 200000 && rng_below(&rng.base, 2)) /* some that shrinks and repeats */
+		for (size_t i = n / 3; i < n / 3 * 2; i++) /* never the same twice: the worlds share an index, but no disk */
+			p[i] = p[i - 64];
+	return p;
+}
+
+/* ---- parts ---- */
+
+struct one_part {
+	struct testing *t;
+	const struct content *content;
+	struct buf *recipe;
+};
+
+static int commit_op(struct tx *tx, void *arg)
+{
+	struct one_part *p = arg;
+	buf_clear(p->recipe);
+	return content_commit(tx, p->t->store, p->t->tenant_id, p->content, p->recipe);
+}
+
+static struct buf commit(struct testing *t, const struct content *c)
+{
+	struct buf recipe = {0};
+	struct one_part p = {t, c, &recipe};
+	assert_int_equal(db_write(t->db, t->tenant_id, commit_op, &p), 0);
+	return recipe;
+}
+
+struct reading {
+	struct testing *t;
+	struct str recipe;
+	int64_t size;
+	struct content_reader *reader;
+};
+
+static int open_op(struct tx *tx, void *arg)
+{
+	struct reading *r = arg;
+	return content_open(tx, r->t->store, r->t->tenant_id, r->recipe, r->size, &r->reader);
+}
+
+/* A new ingest that stands where the one before stood. */
+static struct ingest *resumed(struct testing *t, int64_t size, struct str recipe, int64_t parted,
+			      const struct ingest_tail *tail)
+{
+	struct ingest *in;
+	struct reading r = {.t = t, .recipe = recipe, .size = parted};
+	static char window[100000];
+	assert_int_equal(ingest_begin(t->store, t->tenant_id, key, size, &in), 0);
+	assert_int_equal(db_read(t->db, open_op, &r), 0);
+	for (int64_t at = 0; at < parted;) {
+		size_t got;
+		assert_int_equal(content_read(r.reader, at, window, sizeof window, &got), 0);
+		ingest_resume(in, window, got);
+		at += (int64_t)got;
+	}
+	content_close(r.reader);
+	assert_int_equal(ingest_resume_tail(in, tail), 0);
+	return in;
+}
+
+static void test_parts(void **state)
+{
+	struct testing *t = *state;
+	for (int round = 0; round < 25; round++) {
+		size_t n = 1 + (size_t)rng_below(&rng.base, round % 2 ? 6 << 20 : 1 << 20), at = 0;
+		AUTO_FREE char *p = noise(n);
+		struct content *whole = testing_content(t, t->tenant_id, str_n(p, n));
+		struct buf expected = commit(t, whole), joined = {0};
+		struct recipe_join join;
+		struct ingest_tail tail = {0};
+		struct ingest *in;
+		struct content *part;
+		bool last = false;
+		recipe_join_begin(&join, &joined);
+		assert_int_equal(ingest_begin(t->store, t->tenant_id, key, (int64_t)n, &in), 0);
+		while (!last) {
+			size_t k = (size_t)rng_below(&rng.base, 900000);
+			k = k < n - at ? k : n - at;
+			assert_int_equal(ingest_feed(in, p + at, k), 0);
+			at += k;
+			last = at == n;
+			assert_int_equal(ingest_cut(in, last, &part, &tail), 0);
+			assert_int_equal(content_sync(t->store, part), 0);
+			struct buf recipe = commit(t, part);
+			ingest_keep(in, part);
+			assert_int_equal(recipe_join_add(&join, buf_as_str(&recipe)), 0);
+			buf_fini(&recipe);
+			if (last)
+				assert_memory_equal(&part->sha256, &whole->sha256, 32);
+			content_free(part);
+			if (last || rng_below(&rng.base, 3) == 0) {
+				ingest_abort(in);
+				in = last ? NULL : resumed(t, (int64_t)n, buf_as_str(&joined), join.size_bytes, &tail);
+			}
+		}
+		assert_int_equal(join.size_bytes, n);
+		assert_int_equal(joined.n, expected.n);
+		assert_memory_equal(joined.p, expected.p, expected.n);
+		buf_fini(&joined);
+		buf_fini(&expected);
+		content_free(whole);
+	}
+}
+
+/* ---- sessions ---- */
+
+struct world {
+	struct testing *t;
+	struct disk *packs, *staging;
+	struct store *store;
+	struct uploads *uploads;
+	struct arena arena;
+	struct ctx ctx;
+	int64_t share_id;
+};
+
+static void world_start(struct world *w)
+{
+	struct store_config c = {.disk = w->packs, .db = w->t->db, .ids = &w->t->ids, .clock = &w->t->clock.clock};
+	must(store_open(&c, &w->store) == 0);
+	w->t->drive.store = w->store;
+	must(uploads_open(&w->t->drive, w->staging, &w->uploads) == 0);
+	w->t->drive.uploads = w->uploads;
+}
+
+static void world_stop(struct world *w, bool power_lost)
+{
+	if (power_lost) {
+		disk_fault_crash(w->packs);
+		disk_fault_crash(w->staging);
+	}
+	uploads_close(w->uploads);
+	store_close(w->store);
+	w->t->drive.store = w->t->store;
+	w->t->drive.uploads = NULL;
+}
+
+static void world_open(struct world *w, struct testing *t, uint64_t seed)
+{
+	*w = (struct world){.t = t, .packs = disk_fault_new(seed), .staging = disk_fault_new(seed + 1)};
+	arena_init(&w->arena);
+	w->ctx = testing_ctx(t, &w->arena, &t->users[1]);
+	w->share_id = testing_share(&w->ctx, "uploads");
+	world_start(w);
+}
+
+static void world_close(struct world *w)
+{
+	world_stop(w, false);
+	disk_free(w->packs);
+	disk_free(w->staging);
+	arena_fini(&w->arena);
+}
+
+static int64_t begin(struct world *w, int64_t size, struct upload *out)
+{
+	static int number;
+	char name[32];
+	snprintf(name, sizeof name, "f%d", number++);
+	struct upload_create in = {.put = {.share_id = w->share_id, .name = arena_str(&w->arena, str_c(name))},
+				   .size_bytes = size,
+				   .chunk_bytes = LIMIT_UPLOAD_CHUNK_MIN};
+	assert_int_equal(drive_upload_create(&w->ctx, &in, out), 0);
+	return out->id;
+}
+
+static int put(struct world *w, const struct upload *up, const char *content, int64_t i)
+{
+	struct upload_piece *p;
+	struct upload_receipt receipt;
+	int64_t at = i * LIMIT_UPLOAD_CHUNK_MIN;
+	int64_t n = up->in.size_bytes - at < LIMIT_UPLOAD_CHUNK_MIN ? up->in.size_bytes - at : LIMIT_UPLOAD_CHUNK_MIN;
+	ctx_clear(&w->ctx);
+	int err = upload_piece_begin(&w->ctx, up->id, i, n, NULL, &p);
+	if (err)
+		return err;
+	for (int64_t k = 0; !err && k < n; k += 10000)
+		err = upload_piece_feed(&w->ctx, p, content + at + k, (size_t)(n - k < 10000 ? n - k : 10000));
+	if (!err)
+		err = upload_piece_end(&w->ctx, p, &receipt);
+	upload_piece_close(p);
+	return err;
+}
+
+static void expect_file(struct world *w, int64_t file_id, const char *content, int64_t n)
+{
+	struct file_content c;
+	size_t got;
+	char *is = malloc((size_t)n + 1);
+	must(is != NULL);
+	assert_int_equal(file_content_open(&w->ctx, file_id, 0, false, &c), 0);
+	assert_int_equal(content_read(c.reader, 0, is, (size_t)n, &got), 0);
+	assert_int_equal(got, n);
+	assert_memory_equal(is, content, (size_t)n);
+	file_content_close(&c);
+	free(is);
+}
+
+static int complete(struct world *w, int64_t id, struct version_result *r)
+{
+	int err = E_BUSY;
+	for (int i = 0; i < 30 && err == E_BUSY; i++) {
+		ctx_clear(&w->ctx);
+		err = drive_upload_complete(&w->ctx, id, r);
+	}
+	return err;
+}
+
+/* What get says must be what was acknowledged, and nothing that was sent without success. */
+static void expect_received(struct world *w, int64_t id, const bool *have, const bool *may)
+{
+	struct upload up;
+	size_t k = 0;
+	ctx_clear(&w->ctx);
+	assert_int_equal(drive_upload_get(&w->ctx, id, &up), 0);
+	for (int64_t i = 0; i < up.n_pieces; i++) {
+		bool there = k < up.n_received_listed && up.received[k] == i;
+		k += there;
+		assert_true(there || !have[i]);
+		assert_true(!there || have[i] || may[i]);
+	}
+	assert_int_equal(up.n_received + (int64_t)up.n_missing_listed, up.n_pieces);
+}
+
+static void session_round(struct testing *t, uint64_t seed)
+{
+	struct world w;
+	struct upload up;
+	struct version_result r;
+	world_open(&w, t, seed);
+	int64_t size = 1 + (int64_t)rng_below(&rng.base, 30 * LIMIT_UPLOAD_CHUNK_MIN);
+	AUTO_FREE char *content = noise((size_t)size);
+	bool have[32] = {0}, may[32] = {0};
+	int64_t id = begin(&w, size, &up);
+	for (int step = 0; step < 60; step++) {
+		int64_t i = (int64_t)rng_below(&rng.base, (uint64_t)up.n_pieces);
+		bool fault = rng_below(&rng.base, 4) == 0;
+		struct disk *d = rng_below(&rng.base, 2) ? w.packs : w.staging;
+		if (fault)
+			disk_fault_at(d, 1 + (int64_t)rng_below(&rng.base, 5), 1,
+				      rng_below(&rng.base, 2) ? E_IO : E_NO_SPACE);
+		int err = put(&w, &up, content, i);
+		assert_true(!err || fault || disk_failed(w.packs) || disk_failed(w.staging));
+		disk_fault_at(d, 1, 0, 0);
+		have[i] |= !err;
+		may[i] = true;
+		expect_received(&w, id, have, may);
+		if (disk_failed(w.packs) || disk_failed(w.staging) || rng_below(&rng.base, 8) == 0) {
+			world_stop(&w, true);
+			world_start(&w);
+			expect_received(&w, id, have, may);
+		}
+	}
+	for (int64_t i = 0; i < up.n_pieces; i++)
+		assert_int_equal(put(&w, &up, content, i), 0);
+	assert_int_equal(complete(&w, id, &r), 0);
+	int64_t version_id = r.version.id;
+	expect_file(&w, r.node.id, content, size);
+	world_stop(&w, true);
+	world_start(&w);
+	expect_file(&w, r.node.id, content, size);
+	assert_int_equal(complete(&w, id, &r), 0);
+	assert_int_equal(r.version.id, version_id);
+	world_close(&w);
+}
+
+static void test_sessions(void **state)
+{
+	for (uint64_t i = 0; i < 12; i++)
+		session_round(*state, 100 + i);
+}
+
+/* No room for the pieces: E_NO_SPACE, nothing received, no file left; then there is room. */
+static void test_full_disk(void **state)
+{
+	struct world w;
+	struct upload up;
+	struct version_result r;
+	world_open(&w, *state, 7);
+	int64_t size = 8 * LIMIT_UPLOAD_CHUNK_MIN;
+	AUTO_FREE char *content = noise((size_t)size);
+	int64_t id = begin(&w, size, &up);
+	bool have[32] = {0}, may[32] = {0};
+	disk_fault_capacity(w.staging, 100000);
+	disk_fault_capacity(w.packs, 50000);
+	assert_int_equal(put(&w, &up, content, 5), 0);
+	assert_int_equal(put(&w, &up, content, 6), E_NO_SPACE);
+	assert_int_equal(put(&w, &up, content, 0), E_NO_SPACE);
+	have[5] = true;
+	expect_received(&w, id, have, may);
+	disk_fault_capacity(w.packs, -1);
+	for (int64_t i = 0; i < 6; i++)
+		assert_int_equal(put(&w, &up, content, i), 0);
+	int err = E_NO_SPACE; /* until the mover has fed piece 5: then its room comes back */
+	for (int i = 0; i < 200 && err == E_NO_SPACE; i++) {
+		usleep(10000);
+		for (int k = 0; k < 16; k++) /* this disk gives room back when the name is gone for good */
+			(void)disk_sync_dir(w.staging, (const char[]){"0123456789abcdef"[k], 0});
+		err = put(&w, &up, content, 7);
+	}
+	assert_int_equal(err, 0);
+	assert_int_equal(put(&w, &up, content, 6), 0);
+	assert_int_equal(complete(&w, id, &r), 0);
+	expect_file(&w, r.node.id, content, size);
+	world_close(&w);
+}
+
+static int set_up(void **state)
+{
+	static struct testing t;
+	rng_seeded_init(&rng, 42);
+	testing_open(&t, NULL);
+	*state = &t;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	testing_close(*state);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_parts),
+	    cmocka_unit_test(test_sessions),
+	    cmocka_unit_test(test_full_disk),
+	};
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
