@@ -7,11 +7,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "bin/client.h"
 #include "client/daemon.h"
 
-enum { TRANSFERS = 4 };
+enum { TRANSFERS = 4, PROBLEMS_SHOWN = 10 };
 
 struct sync {
 	struct client *c;
@@ -24,6 +25,7 @@ struct sync {
 	struct lane *lane;
 	bool terminal, line_is_open; /* a progress line is being rewritten */
 	bool told_fault;
+	uint64_t told_problems;      /* hash of those printed last; 0: none */
 	int64_t told_at_us; /* when progress was shown last, monotonic */
 };
 
@@ -108,11 +110,21 @@ static void pause_ms(void *arg, int ms)
 	nanosleep(&t, NULL);
 }
 
+/* For people: the first few, and only when they are not the ones told last. --json carries them all, every time. */
 static void print_problems(struct sync *s)
 {
 	struct agent *a = &s->agent;
-	for (size_t i = 0; i < a->n_problems && !s->c->json; i++)
+	uint64_t told = 0;
+	for (size_t i = 0; i < a->n_problems; i++)
+		told = told * 31 + xxh3_64(a->problems[i].path, strlen(a->problems[i].path)) +
+		       xxh3_64(a->problems[i].what, strlen(a->problems[i].what));
+	if (s->c->json || told == s->told_problems)
+		return;
+	s->told_problems = told;
+	for (size_t i = 0; i < a->n_problems && i < PROBLEMS_SHOWN; i++)
 		fprintf(stderr, "  %s: %s\n", *a->problems[i].path ? a->problems[i].path : "/", a->problems[i].what);
+	if (a->n_problems > PROBLEMS_SHOWN)
+		fprintf(stderr, "  ... and %zu more (--json lists them all)\n", a->n_problems - PROBLEMS_SHOWN);
 }
 
 static void print_summary(struct sync *s, const struct agent_round *round)
