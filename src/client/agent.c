@@ -47,9 +47,10 @@ void agent_problem(struct agent *a, struct str path, struct str what)
 	a->problems[a->n_problems++] = (struct agent_problem){dup_str(path), dup_str(what)};
 }
 
-static void clear_problems(struct agent *a)
+/* Those of the last scan come first and stay until the next one. */
+static void clear_problems(struct agent *a, size_t keep)
 {
-	while (a->n_problems) {
+	while (a->n_problems > keep) {
 		a->n_problems--;
 		free(a->problems[a->n_problems].path);
 		free(a->problems[a->n_problems].what);
@@ -64,7 +65,7 @@ void agent_init(struct agent *a, struct root *root, struct replica *replica, str
 
 void agent_fini(struct agent *a)
 {
-	clear_problems(a);
+	clear_problems(a, 0);
 	free(a->problems);
 	*a = (struct agent){0};
 }
@@ -231,6 +232,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 	a->unsettled = found.unsettled;
 	for (size_t i = 0; i < found.n_problems; i++)
 		agent_problem(a, found.problems[i].path, str_c(found.problems[i].what));
+	a->n_scan_problems = a->n_problems;
 	replica_replace(a->replica, REPLICA_LOCAL, &found.tree);
 	a->replica->meta_dirty = true;
 	return flush(ctx, a);
@@ -345,9 +347,10 @@ static int guarded(struct ctx *ctx, struct agent *a, const struct plan *p, struc
 static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 {
 	*out = (struct agent_round){0};
-	clear_problems(a);
+	bool scanning = a->scan_wanted || a->unsettled;
+	clear_problems(a, scanning ? 0 : a->n_scan_problems);
 	int err = pull(ctx, a);
-	if (!err && (a->scan_wanted || a->unsettled))
+	if (!err && scanning)
 		err = scan(ctx, a);
 	if (err)
 		return err;

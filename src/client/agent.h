@@ -56,7 +56,7 @@ struct agent {
 	bool unsettled;         /* scan again soon */
 	struct agent_stats stats;
 	struct agent_problem *problems; /* of the last round */
-	size_t n_problems, cap_problems;
+	size_t n_problems, cap_problems, n_scan_problems;
 	_Atomic int64_t bytes;          /* sent and received in this round */
 	size_t acted, planned;          /* of this round, for on_progress */
 	bool unsynced;          /* folders were made that may not be on the disk yet */
