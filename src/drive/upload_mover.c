@@ -111,13 +111,14 @@ static int lost_op(struct tx *tx, void *arg)
 }
 
 /* A staged piece is damaged or gone: it counts as missing again, and the client sends it anew. */
-static void forget_piece(struct live *l, int64_t piece, int64_t file_id)
+static int forget_piece(struct live *l, int64_t piece, int64_t file_id)
 {
 	struct uploads *u = l->u;
 	struct lost x = {l, piece};
 	log_error("a staged piece is damaged; it has to be sent again", LOG_I("upload", l->id), LOG_I("piece", piece));
-	if (db_write(u->drive->db, l->tenant_id, lost_op, &x))
-		return;
+	int err = db_write(u->drive->db, l->tenant_id, lost_op, &x);
+	if (err)
+		return err; /* it stays; the caller pauses before it is tried again */
 	stage_remove(u, file_id);
 	pthread_mutex_lock(&u->mu);
 	free(map_del(&l->staged, (uint64_t)piece + 1));
@@ -127,6 +128,7 @@ static void forget_piece(struct live *l, int64_t piece, int64_t file_id)
 		l->bytes_have -= piece_size(l, piece);
 	}
 	pthread_mutex_unlock(&u->mu);
+	return 0;
 }
 
 /* With l->feeding set; clears it. */
@@ -135,9 +137,9 @@ static int move_piece(struct live *l, int64_t index, struct staged s, uint8_t *w
 	uint64_t breaks;
 	int err = s.size_bytes == piece_size(l, index) ? stage_read(l->u, &s, window) : E_CORRUPT;
 	if (err == E_CORRUPT) {
-		forget_piece(l, index, s.file_id);
+		err = forget_piece(l, index, s.file_id);
 		live_release(l, 0);
-		return 0;
+		return err;
 	}
 	if (err) {
 		live_release(l, 0);

@@ -231,11 +231,14 @@ static int fetch_chunk(void *arg, const struct recipe_chunk *c)
 		f->item->chunks[f->item->n_chunks++] = here;
 		return 0;
 	}
-	for (size_t i = (size_t)(uintptr_t)map_get(&f->asked, short_key(c->hash)); i; i = f->twin[i - 1])
-		if (!f->item->chunks[i - 1].length && sha256_eq(&f->ask->chunks[i - 1], c->hash)) {
-			f->item->chunks[i - 1] = here;
-			f->found++;
-		}
+	for (size_t i = (size_t)(uintptr_t)map_get(&f->asked, short_key(c->hash)); i; i = f->twin[i - 1]) {
+		if (!sha256_eq(&f->ask->chunks[i - 1], c->hash))
+			continue;
+		if (f->item->chunks[i - 1].length)
+			break; /* equal hashes take their places in one pass: a file that repeats a chunk costs no more than one look */
+		f->item->chunks[i - 1] = here;
+		f->found++;
+	}
 	return 0;
 }
 
