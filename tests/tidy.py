@@ -14,7 +14,7 @@ FOLDERS = ('src', 'api', 'tests', 'tools', 'bench', 'docs', 'packaging')
 TEXT = ('.c', '.h', '.py', '.sh', '.yaml', '.md', '.ini', '.conf', '.service', '.build', '.txt', '.json', '.sql')
 BANNED = re.compile(r'\b(strcpy|strcat|stpcpy|sprintf|vsprintf|atoi|atol|atoll|alloca|gets|strtok|tmpnam|mktemp)\s*\(')
 UNFINISHED = re.compile(r'\b(TODO|FIXME|XXX|HACK|WIP)\b')
-MACHINE = re.compile(r'(?<![\w.}\]])(/work/\w|/home/\w|/root/\w|/Users/\w)')
+MACHINE = re.compile(r'(?<![\w.}\]])(/(?:work|home|root|Users)/\w)')
 LONG = {'.h': 300}
 
 
