@@ -68,6 +68,39 @@ static bool wanted_bit(const struct maker *m, const struct item *it)
 	return changed ? local_bit(m, it) : remote;
 }
 
+static int64_t mapped_local_parent(const struct item *it)
+{
+	const struct item *up = item_of(it->l->up);
+	return up->r ? up->r->f.id : up->l->f.id;
+}
+
+static unsigned differs(const struct node *n, const struct node *s, int64_t parent, struct str agreed_name, bool bit)
+{
+	if (!n || !s)
+		return n ? DIFF_NEW : s ? DIFF_DELETED : 0;
+	return (node_same_content(&n->f, &s->f) ? 0 : DIFF_EDITED) | (parent == s->f.parent ? 0 : DIFF_MOVED) |
+	       (str_eq(n->f.name, agreed_name) ? 0 : DIFF_RENAMED) | (bit == s->f.executable ? 0 : DIFF_MODE);
+}
+
+static struct node_cause cause_of(struct arena *a, const struct tree *t, int64_t id)
+{
+	const struct node_cause *c = tree_cause(t, id);
+	struct node_cause out = c ? *c : (struct node_cause){0};
+	out.by = arena_str(a, out.by);
+	return out;
+}
+
+static struct plan_reason reason_of(struct maker *m, const struct item *it)
+{
+	const struct node *r = it->r, *l = it->l, *s = it->s;
+	struct plan_reason why = {0};
+	why.remote = differs(r, s, r ? r->f.parent : 0, s ? s->f.name : STR_NULL, r && r->f.executable);
+	why.local = differs(l, s, l ? mapped_local_parent(it) : 0, s ? node_local_name(&s->f) : STR_NULL, l && local_bit(m, it));
+	why.remote_cause = cause_of(m->a, m->remote, it->id);
+	why.local_cause = cause_of(m->a, m->local, l ? l->f.id : it->id);
+	return why;
+}
+
 struct plan_op *plan_emit(struct maker *m, enum plan_verb verb, int case_no, const char *reason, struct item *it)
 {
 	struct plan *p = m->out;
@@ -89,6 +122,7 @@ struct plan_op *plan_emit(struct maker *m, enum plan_verb verb, int case_no, con
 	if (it->s)
 		op->synced = copy_facts(m->a, it->s);
 	op->executable = wanted_bit(m, it);
+	op->why = reason_of(m, it);
 	if (verb == PLAN_MOVE_LOCAL || verb == PLAN_MOVE_REMOTE)
 		it->busy = true;
 	return op;
@@ -166,12 +200,6 @@ static void pair_up(struct maker *m)
 }
 
 /* ---- places ---- */
-
-static int64_t mapped_local_parent(const struct item *it)
-{
-	const struct item *up = item_of(it->l->up);
-	return up->r ? up->r->f.id : up->l->f.id;
-}
 
 static void decide_place(struct item *it)
 {
@@ -581,16 +609,4 @@ void plan_fini(struct plan *p)
 	free(p->ops);
 	arena_fini(&p->arena);
 	*p = (struct plan){0};
-}
-
-const char *plan_verb_name(enum plan_verb v)
-{
-	static const char *const names[] = {
-	    [PLAN_RECORD] = "record",           [PLAN_FORGET] = "forget",           [PLAN_MAKE_LOCAL] = "make_local",
-	    [PLAN_FETCH] = "fetch",             [PLAN_MOVE_LOCAL] = "move_local",   [PLAN_TRASH_LOCAL] = "trash_local",
-	    [PLAN_DETACH] = "detach",           [PLAN_MAKE_REMOTE] = "make_remote", [PLAN_SEND] = "send",
-	    [PLAN_SEND_VERSION] = "send_version", [PLAN_MOVE_REMOTE] = "move_remote", [PLAN_TRASH_REMOTE] = "trash_remote",
-	    [PLAN_SET_MODE_LOCAL] = "set_mode_local", [PLAN_SET_MODE_REMOTE] = "set_mode_remote",
-	};
-	return (size_t)v < sizeof(names) / sizeof(names[0]) ? names[v] : "";
 }

@@ -55,10 +55,29 @@ enum plan_verb {
 	PLAN_SET_MODE_REMOTE, /* of the remote one */
 };
 
+/* How a side's node differs from what was agreed. */
+enum plan_diff {
+	DIFF_NEW = 1,      /* it is there, and nothing was agreed about it */
+	DIFF_DELETED = 2,  /* something was agreed, and it is not there */
+	DIFF_EDITED = 4,   /* other bytes */
+	DIFF_MOVED = 8,    /* another folder */
+	DIFF_RENAMED = 16, /* another name */
+	DIFF_MODE = 32,    /* another executable bit */
+};
+
+/* Why an operation is in the plan. plan_explain() says it in a sentence. The causes are there when whoever keeps the trees
+ * told them (tree_set_cause): of a remote node when its change was read from the log (also of a delete), of a local one
+ * when a scan noticed the difference. */
+struct plan_reason {
+	unsigned remote, local;               /* sets of enum plan_diff; 0: as agreed, or on neither side */
+	struct node_cause remote_cause, local_cause; /* all zero: unknown; by lives in the plan's arena */
+};
+
 struct plan_op {
 	enum plan_verb verb;
 	int case_no;           /* of the table above */
-	const char *reason;    /* which tree differed from synced, for people */
+	const char *reason;    /* which rule of the case, in a few words */
+	struct plan_reason why;
 	uint64_t order;        /* execute in ascending order: folders before content, parents first, deletes last */
 	int64_t id;            /* the remote node's id, or the local node's when there is no remote one */
 	enum node_kind kind;
@@ -98,6 +117,10 @@ void plan_make(struct tree *remote, struct tree *local, struct tree *synced, con
 void plan_fini(struct plan *p);
 
 const char *plan_verb_name(enum plan_verb v);
+/* One sentence for people: what is to be done, which side differed from what was agreed, how, since when and by whom, and
+ * the case. The path is the caller's to add. "download it: edited remotely; on the server edited (change 812,
+ * 2026-11-20T10:00:00Z, by Ann), here unchanged; case 02" */
+struct str plan_explain(struct arena *a, const struct plan_op *op);
 /* A file that programs keep beside a document for as long as it is open, or while it arrives. When it is new on one side it
  * is left alone there: not sent, not fetched, not deleted. What was synced before it got such a name stays synced. */
 bool plan_is_passing(struct str name);

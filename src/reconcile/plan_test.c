@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/time.h"
 #include "reconcile/guard.h"
 #include "reconcile/plan.h"
 
@@ -427,6 +428,38 @@ static void passing_files(void **state)
 	done(&w);
 }
 
+/* Every operation says which side differed and how; who and since when, if the trees were told. */
+static void reasons(void **state)
+{
+	(void)state;
+	struct world w;
+	struct arena a;
+	arena_init(&a);
+	plan_of(&w, L({3, 0, 'b', "y"}), L({3, 0, 'a', "z"}), L({3, 0, 'a', "y"}, {4, 0, 'a', "gone"}));
+	const struct plan_op *op = has(&w, PLAN_FETCH, 2, 3, NULL);
+	assert_int_equal(op->why.remote, DIFF_EDITED);
+	assert_int_equal(op->why.local, DIFF_RENAMED);
+	assert_string_equal(plan_explain(&a, op).p,
+	                    "download it: edited remotely; on the server edited, here renamed; case 02");
+	op = has(&w, PLAN_FORGET, 14, 4, NULL);
+	assert_true(op->why.remote == DIFF_DELETED && op->why.local == DIFF_DELETED);
+	plan_fini(&w.plan);
+	struct node_cause ann = {.seq = 812, .at_us = 0, .by = STR("Ann")}, here = {.at_us = SECONDS_US(1764028800)};
+	tree_set_cause(&w.remote, 3, &(struct node_cause){.seq = 1, .by = STR("nobody")});
+	tree_set_cause(&w.remote, 3, &ann);
+	tree_set_cause(&w.local, 3, &here);
+	tree_set_cause(&w.remote, 4, &ann); /* why it is gone */
+	plan_make(&w.remote, &w.local, &w.synced, &(struct plan_options){0}, &w.plan);
+	assert_string_equal(plan_explain(&a, has(&w, PLAN_FETCH, 2, 3, NULL)).p,
+	                    "download it: edited remotely; on the server edited (change 812, by Ann), here renamed "
+	                    "(2025-11-25T00:00:00Z); case 02");
+	assert_string_equal(plan_explain(&a, has(&w, PLAN_FORGET, 14, 4, NULL)).p,
+	                    "forget it: deleted on both sides; on the server deleted (change 812, by Ann), here deleted; case 14");
+	assert_true(tree_rename_id(&w.local, 3, 30) && tree_cause(&w.local, 30) && !tree_cause(&w.local, 3));
+	done(&w);
+	arena_fini(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +478,7 @@ int main(void)
 	    cmocka_unit_test(case_13_moves_form_a_cycle),
 	    cmocka_unit_test(case_14_deleted_on_both),
 	    cmocka_unit_test(case_15_folder_deleted_child_edited),
+	    cmocka_unit_test(reasons),
 	    cmocka_unit_test(guard_stops),
 	    cmocka_unit_test(executable_bit),
 	    cmocka_unit_test(executable_bit_beside_content),

@@ -79,6 +79,9 @@ void tree_fini(struct tree *t)
 		node_free(value);
 	map_fini(&t->by_id);
 	map_fini(&t->by_name);
+	for (size_t i = 0; map_next(&t->causes, &i, &key, &value);)
+		free(value);
+	map_fini(&t->causes);
 	*t = (struct tree){0};
 }
 
@@ -193,6 +196,9 @@ bool tree_rename_id(struct tree *t, int64_t id, int64_t new_id)
 	struct node *n = tree_get(t, id);
 	if (!n || n == t->root || tree_get(t, new_id))
 		return false;
+	void *cause = map_del(&t->causes, (uint64_t)id);
+	if (cause)
+		free(map_put(&t->causes, (uint64_t)new_id, cause));
 	if (t->flat) {
 		map_del(&t->by_id, (uint64_t)id);
 		n->f.id = new_id;
@@ -219,6 +225,27 @@ bool tree_rename_id(struct tree *t, int64_t id, int64_t new_id)
 		link_node(t, c, n);
 	}
 	return true;
+}
+
+void tree_set_cause(struct tree *t, int64_t id, const struct node_cause *cause)
+{
+	struct node_cause *c = must_alloc(sizeof(*c) + cause->by.n);
+	*c = *cause;
+	if (cause->by.p) {
+		memcpy(c + 1, cause->by.p, cause->by.n);
+		c->by.p = (const char *)(c + 1);
+	}
+	free(map_put(&t->causes, (uint64_t)id, c));
+}
+
+void tree_forget_cause(struct tree *t, int64_t id)
+{
+	free(map_del(&t->causes, (uint64_t)id));
+}
+
+const struct node_cause *tree_cause(const struct tree *t, int64_t id)
+{
+	return map_get(&t->causes, (uint64_t)id);
 }
 
 static struct node *same_key(struct node *n, int64_t parent, struct str key)

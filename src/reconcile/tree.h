@@ -44,6 +44,13 @@ struct node_facts {
 	struct disk_stamp stamp; /* local */
 };
 
+/* What is known of the change that made a node what it is. For people; it decides nothing. */
+struct node_cause {
+	int64_t seq;   /* remote: its number in the change log; 0: unknown */
+	int64_t at_us; /* remote: when the server recorded it; local: when it was noticed here; 0: unknown */
+	struct str by; /* who, as it shall be shown; STR_NULL: unknown */
+};
+
 struct node {
 	struct node_facts f; /* name and local_name are owned by the tree */
 	struct str key;      /* name_key(name) */
@@ -55,6 +62,7 @@ struct node {
 struct tree {
 	struct map by_id;
 	struct map by_name; /* hash of (parent, key) -> chain */
+	struct map causes;  /* id -> what tree_set_cause was told */
 	struct node *root;
 	size_t count; /* without the root */
 	bool flat;
@@ -76,6 +84,13 @@ size_t tree_put_all(struct tree *t, const struct node_facts *facts, size_t n);
 bool tree_remove(struct tree *t, int64_t id);
 /* Gives a node another, unused id. False: unknown, the root, or taken. */
 bool tree_rename_id(struct tree *t, int64_t id, int64_t new_id);
+
+/* Remembers why the node is as it is, or why it is gone; the node need not exist. Copied; an earlier one is replaced. The
+ * planner forgets it when it finds the node in step. */
+void tree_set_cause(struct tree *t, int64_t id, const struct node_cause *cause);
+void tree_forget_cause(struct tree *t, int64_t id);
+/* NULL: unknown. */
+const struct node_cause *tree_cause(const struct tree *t, int64_t id);
 
 /* The first child of that name key; the next with tree_twin. In a remote tree there is at most one. */
 struct node *tree_child_by_key(const struct tree *t, int64_t parent, struct str key);

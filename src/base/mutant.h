@@ -1,0 +1,49 @@
+/* mutant: seeded bugs, to see that the tests catch them. Switched on at run time, one at a time, in builds for tests alone;
+ * a release build knows none: there mutant() is the constant 0 and the code behind it goes away.
+ *
+ *   if (!mutant(M_PLAN_NO_CYCLE_CHECK))
+ *           break_cycles(m);
+ *
+ * A new one is a row here, its place in the code, and a row in the table of HACKING.md that says which check caught it.
+ */
+#ifndef SD_BASE_MUTANT_H
+#define SD_BASE_MUTANT_H
+
+/* X(name, the bug) */
+#define MUTANTS(X) \
+	X(PLAN_NO_BASE_CHECK, "both sides edited: the server's bytes replace the local ones") \
+	X(PLAN_NO_CYCLE_CHECK, "moves that form a cycle are not undone") \
+	X(PLAN_PATH_NOT_ID, "what has the same path is taken for the same thing, whatever its bytes") \
+	X(PLAN_ABSENCE_DELETES, "what is new here and unknown to the server is taken for deleted there") \
+	X(PLAN_EDIT_LOSES, "a file deleted on one side and edited on the other is deleted") \
+	X(PLAN_NO_SURVIVAL, "a folder deleted there goes with the fresh files in it") \
+	X(PLAN_TWIN_FORGOTTEN, "a case twin's suffix is not taken back: the local file is renamed to it") \
+	X(PLAN_UNORDERED, "operations stand in the order in which the hash table gives them") \
+	X(PLAN_NO_TEMP_NAME, "names that wait for each other in a ring are left waiting") \
+	X(PLAN_LOCAL_NAME_STAYS, "a name taken remotely is taken locally as well") \
+	X(PLAN_MODE_FORGOTTEN, "a changed executable bit is not carried over") \
+	X(PLAN_DIRTY_FORGOTTEN, "a node whose parent changed is not looked at again") \
+	X(PLAN_MOVE_RECREATES, "a file moved on one side is deleted and made anew") \
+	X(GUARD_OFF, "no number of deletions is too many") \
+	X(RESOLVE_LAST_WINS, "a stale base is taken for the current one")
+
+enum mutant_name {
+	M_NONE,
+#define MUTANT_ENUM(name, bug) M_##name,
+	MUTANTS(MUTANT_ENUM)
+#undef MUTANT_ENUM
+	M_COUNT
+};
+
+#ifdef SD_MUTANTS
+extern int mutant_on; /* an enum mutant_name; set by test programs before they start threads */
+#define mutant(name) __builtin_expect(mutant_on == (name), 0)
+#else
+#define mutant(name) 0
+#endif
+
+/* "PLAN_NO_BASE_CHECK", and the bug in words. */
+const char *mutant_label(enum mutant_name name);
+const char *mutant_bug(enum mutant_name name);
+
+#endif
