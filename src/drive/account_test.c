@@ -211,20 +211,20 @@ static int change(struct ctx *c, int what)
 			keep(files, n.id);
 		return err;
 	case 7:
-		return drive_file_move(c, &to, &n);
+		return drive_node_move(c, NODE_FILE, &to, &n);
 	case 8:
-		return drive_folder_move(c, &to, &n);
+		return drive_node_move(c, NODE_FOLDER, &to, &n);
 	case 9:
-		return drive_file_delete(c, &del);
+		return drive_node_delete(c, NODE_FILE, &del);
 	case 10:
-		return drive_folder_delete(c, &del);
+		return drive_node_delete(c, NODE_FOLDER, &del);
 	case 11:
 	case 12:
-		return drive_file_patch(c, &(struct file_patch){.id = file, .restore = next(2), .name = next(2) ? STR("n2") : STR_NULL,
+		return drive_node_patch(c, NODE_FILE, &(struct node_patch){.id = file, .restore = next(2), .name = next(2) ? STR("n2") : STR_NULL,
 		                                               .has_mtime = next(2), .mtime_us = (int64_t)next(3)}, &n);
 	case 13:
 	case 14:
-		return drive_folder_patch(c, &(struct folder_patch){.id = folder, .restore = next(2),
+		return drive_node_patch(c, NODE_FOLDER, &(struct node_patch){.id = folder, .restore = next(2),
 		                                                   .name = next(2) ? STR("d2") : STR_NULL}, &n);
 	case 15:
 		return drive_file_version_restore(c, file, 1 + (int64_t)next(3), &r);

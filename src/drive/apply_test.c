@@ -50,7 +50,7 @@ static int64_t mkdir_(struct world *w, struct person *p, const char *path)
 static bool folder_live(struct world *w, int64_t id)
 {
 	struct node n;
-	int err = drive_folder_get(&w->admin.ctx, id, false, &n);
+	int err = drive_node_get(&w->admin.ctx, NODE_FOLDER, id, false, &n);
 	ctx_clear(&w->admin.ctx);
 	return !err;
 }

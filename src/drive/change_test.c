@@ -1,50 +1,9 @@
 /* The change log: numbers, pages, cursors; no change is missed or repeated under 16 writers (I1). Both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <pthread.h>
 
-#include <cmocka.h>
-
 #include "base/must.h"
-#include "drive/drive_testing.h"
-
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx ada, bob, cleo, dan, eve;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	ada = testing_ctx(&t, &arena, &t.users[0]);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	cleo = testing_ctx(&t, &arena, &t.users[2]);
-	dan = testing_ctx(&t, &arena, &t.users[3]);
-	eve = testing_ctx(&t, &arena, &t.stranger);
-	share = testing_share(&bob, "Team");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
-
-static struct node folder(int64_t parent, const char *name)
-{
-	struct node n;
-	assert_int_equal(testing_folder(&bob, share, parent, name, &n), 0);
-	return n;
-}
+#include "drive/cast_testing.h"
 
 static struct change_page page(struct ctx *ctx, int64_t share_id, int64_t from)
 {

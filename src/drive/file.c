@@ -2,21 +2,11 @@
 
 #include "base/limits.h"
 #include "base/name.h"
+#include "drive/node_call_priv.h"
 #include "drive/node_priv.h"
 #include "drive/version_priv.h"
 
 /* ---- what has the caller asked for before (D4) ---- */
-
-static void hash_i64(struct buf *b, int64_t v)
-{
-	buf_varint(b, zigzag(v));
-}
-
-static void hash_str(struct buf *b, struct str s)
-{
-	hash_i64(b, s.p ? (int64_t)s.n : -1);
-	buf_str(b, s);
-}
 
 static struct sha256 put_hash(const struct version_put *in)
 {
@@ -145,25 +135,7 @@ int drive_chunk_key(struct ctx *ctx, uint8_t key[32])
 	return drive_read(ctx, chunk_key_op, key);
 }
 
-/* ---- get, patch, delete ---- */
-
-struct get {
-	int64_t id;
-	unsigned want;
-	struct node *out;
-};
-
-static int get_op(struct dtx *t, void *arg)
-{
-	struct get *g = arg;
-	return node_load(t, g->id, NODE_FILE, g->want, g->out);
-}
-
-int drive_file_get(struct ctx *ctx, int64_t id, bool include_deleted, struct node *out)
-{
-	struct get g = {id, RIGHT_READ | (include_deleted ? NODE_WITH_TRASH : 0), out};
-	return drive_read(ctx, get_op, &g);
-}
+/* ---- by content ---- */
 
 struct find {
 	int64_t share_id;
@@ -211,90 +183,18 @@ int drive_file_find(struct ctx *ctx, int64_t share_id, const struct sha256 *sha2
 	return err;
 }
 
-struct patch {
-	const struct file_patch *in;
-	struct node *out;
-};
+/* ---- copy ---- */
 
-static int patch_op(struct dtx *t, void *arg)
-{
-	const struct file_patch *in = ((struct patch *)arg)->in;
-	struct node *n = ((struct patch *)arg)->out;
-	int err = node_load(t, in->id, NODE_FILE, RIGHT_WRITE | (in->restore ? NODE_WITH_TRASH : 0), n);
-	if (!err && in->restore)
-		err = node_restore(t, n, in->device_id);
-	if (!err && in->name.p)
-		err = node_rename(t, n, in->name, in->device_id);
-	if (err)
-		return err;
-	bool differs = false;
-	if (in->has_mtime && (!n->has_mtime || n->mtime_us != in->mtime_us)) {
-		differs = n->has_mtime = true;
-		n->mtime_us = in->mtime_us;
-	}
-	if (in->has_executable && n->executable != in->executable) {
-		differs = true;
-		n->executable = in->executable;
-	}
-	if (in->mime_type.n && !str_eq(in->mime_type, n->mime_type)) {
-		differs = true;
-		n->mime_type = in->mime_type;
-	}
-	return differs ? node_touch(t, n, in->device_id) : 0;
-}
-
-int drive_file_patch(struct ctx *ctx, const struct file_patch *in, struct node *out)
-{
-	struct patch p = {in, out};
-	return drive_write(ctx, patch_op, &p);
-}
-
-static int delete_op(struct dtx *t, void *arg)
-{
-	const struct node_delete *in = arg;
-	struct node n;
-	int err = node_load(t, in->id, NODE_FILE, RIGHT_DELETE | NODE_WITH_TRASH, &n); /* deleted again: success */
-	if (err)
-		return err;
-	return in->permanent ? node_purge(t, &n, in->device_id) : node_trash(t, &n, in->device_id);
-}
-
-int drive_file_delete(struct ctx *ctx, const struct node_delete *in)
-{
-	return drive_write(ctx, delete_op, (void *)in);
-}
-
-/* ---- copy, move ---- */
-
-struct place {
+struct copy {
 	const struct node_place *in;
 	struct node *out;
 };
 
-static int no_target(struct ctx *ctx, const struct node_place *in)
-{
-	if (in->target_folder_id || in->target_share_id)
-		return 0;
-	return ctx_invalid(ctx, "body", STR("target_folder_id"), "missing", "target_folder_id or target_share_id is required");
-}
-
-static struct sha256 place_hash(const struct node_place *in)
-{
-	struct buf b = {0};
-	hash_i64(&b, in->id);
-	hash_i64(&b, in->target_folder_id);
-	hash_i64(&b, in->target_share_id);
-	hash_str(&b, in->name);
-	struct sha256 h = sha256_of(b.p, b.n);
-	buf_fini(&b);
-	return h;
-}
-
 static int copy_op(struct dtx *t, void *arg)
 {
-	const struct node_place *in = ((struct place *)arg)->in;
-	struct node source, folder, *out = ((struct place *)arg)->out;
-	struct sha256 hash = place_hash(in);
+	const struct node_place *in = ((struct copy *)arg)->in;
+	struct node source, folder, *out = ((struct copy *)arg)->out;
+	struct sha256 hash = node_place_hash(in);
 	struct rid hit;
 	int err = idempotency_find(t, &hash, &hit);
 	if (!err && hit.n)
@@ -322,40 +222,9 @@ static int copy_op(struct dtx *t, void *arg)
 
 int drive_file_copy(struct ctx *ctx, const struct node_place *in, struct node *out)
 {
-	struct place p = {in, out};
-	int err = no_target(ctx, in);
-	return err ? err : drive_write(ctx, copy_op, &p);
-}
-
-static int move_op(struct dtx *t, void *arg)
-{
-	const struct node_place *in = ((struct place *)arg)->in;
-	struct node folder, *n = ((struct place *)arg)->out;
-	struct sha256 hash = place_hash(in);
-	struct rid hit;
-	int err = idempotency_find(t, &hash, &hit);
-	if (!err && hit.n)
-		return node_load(t, hit.n, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, n);
-	if (!err)
-		err = node_load(t, in->id, NODE_FILE, RIGHT_READ, n);
-	if (!err)
-		err = node_load_folder(t, in->target_share_id, in->target_folder_id, RIGHT_READ, &folder);
-	if (err)
-		return err;
-	bool stays = folder.id == n->parent_id;
-	err = access_verdict(t->ctx, n->rights, stays ? RIGHT_WRITE : RIGHT_DELETE, node_rid(n));
-	if (!err && !stays)
-		err = access_verdict(t->ctx, folder.rights, RIGHT_CREATE, node_rid(&folder));
-	if (!err)
-		err = node_move(t, n, &folder, in->name, in->device_id);
-	return err ? err : idempotency_store(t, &hash, node_rid(n));
-}
-
-int drive_file_move(struct ctx *ctx, const struct node_place *in, struct node *out)
-{
-	struct place p = {in, out};
-	int err = no_target(ctx, in);
-	return err ? err : drive_write(ctx, move_op, &p);
+	struct copy c = {in, out};
+	int err = node_place_check_target(ctx, in);
+	return err ? err : drive_write(ctx, copy_op, &c);
 }
 
 /* ---- versions and content ---- */

@@ -2,6 +2,7 @@
 #ifndef SD_DRIVE_FILE_H
 #define SD_DRIVE_FILE_H
 
+#include "drive/node_call.h"
 #include "drive/version.h"
 
 /* POST /files and the end of every upload: see version.h. A repeated Idempotency-Key yields the file it made. */
@@ -12,43 +13,12 @@ int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t 
 /* The key that ingest_begin wants. */
 int drive_chunk_key(struct ctx *ctx, uint8_t key[32]);
 
-int drive_file_get(struct ctx *ctx, int64_t id, bool include_deleted, struct node *out);
-
 /* READ on the share: its live files with this content, at most FILE_MATCHES_MAX. */
 enum { FILE_MATCHES_MAX = 100 };
 int drive_file_find(struct ctx *ctx, int64_t share_id, const struct sha256 *sha256, struct node **out, size_t *n);
 
-struct file_patch {
-	int64_t id;
-	struct str name; /* STR_NULL: as it is */
-	bool has_mtime, has_executable, executable;
-	int64_t mtime_us;
-	bool restore;    /* out of the trash, before the rest */
-	struct str mime_type; /* STR_NULL: as it is */
-	struct str device_id;
-};
-/* WRITE. A rename is one `renamed` row, other attributes one `updated` row, nothing new no row at all. */
-int drive_file_patch(struct ctx *ctx, const struct file_patch *in, struct node *out);
-
-struct node_delete {
-	int64_t id;
-	bool permanent; /* also of what is in the trash already */
-	struct str device_id;
-};
-/* DELETE. */
-int drive_file_delete(struct ctx *ctx, const struct node_delete *in);
-
-struct node_place {
-	int64_t id;
-	int64_t target_folder_id, target_share_id; /* a folder, or the root of a share; both: the folder must lie in it */
-	struct str name; /* STR_NULL: as it is; a copy into its own folder then gets a free name */
-	struct str device_id;
-};
 /* READ on the file, CREATE on the target. E_INVALID without a target. */
 int drive_file_copy(struct ctx *ctx, const struct node_place *in, struct node *out);
-/* DELETE on the file, CREATE on the target; WRITE alone when it stays in its folder. */
-int drive_file_move(struct ctx *ctx, const struct node_place *in, struct node *out);
-
 struct file_versions {
 	struct version *items; /* newest first, without staged ones */
 	size_t n;

@@ -6,7 +6,7 @@
 #include "drive/node_priv.h"
 #include "drive/share.h"
 
-/* ---- create, get, patch, delete, move ---- */
+/* ---- create ---- */
 
 struct create {
 	const struct folder_create *in;
@@ -46,113 +46,6 @@ int drive_folder_create(struct ctx *ctx, const struct folder_create *in, struct 
 {
 	struct create c = {in, out};
 	return drive_write(ctx, create_op, &c);
-}
-
-struct get {
-	int64_t id;
-	unsigned want;
-	struct node *out;
-};
-
-static int get_op(struct dtx *t, void *arg)
-{
-	struct get *g = arg;
-	return node_load(t, g->id, NODE_FOLDER, g->want, g->out);
-}
-
-int drive_folder_get(struct ctx *ctx, int64_t id, bool include_deleted, struct node *out)
-{
-	struct get g = {id, RIGHT_READ | (include_deleted ? NODE_WITH_TRASH : 0), out};
-	return drive_read(ctx, get_op, &g);
-}
-
-struct patch {
-	const struct folder_patch *in;
-	struct node *out;
-};
-
-static int patch_op(struct dtx *t, void *arg)
-{
-	const struct folder_patch *in = ((struct patch *)arg)->in;
-	struct node *n = ((struct patch *)arg)->out;
-	int err = node_load(t, in->id, NODE_FOLDER, RIGHT_WRITE | (in->restore ? NODE_WITH_TRASH : 0), n);
-	if (!err && in->restore)
-		err = node_restore(t, n, in->device_id);
-	if (!err && in->name.p)
-		err = node_rename(t, n, in->name, in->device_id);
-	return err;
-}
-
-int drive_folder_patch(struct ctx *ctx, const struct folder_patch *in, struct node *out)
-{
-	struct patch p = {in, out};
-	return drive_write(ctx, patch_op, &p);
-}
-
-static int delete_op(struct dtx *t, void *arg)
-{
-	const struct node_delete *in = arg;
-	struct node n;
-	int err = node_load(t, in->id, NODE_FOLDER, RIGHT_DELETE | NODE_WITH_TRASH, &n); /* deleted again: success */
-	if (err)
-		return err;
-	return in->permanent ? node_purge(t, &n, in->device_id) : node_trash(t, &n, in->device_id);
-}
-
-int drive_folder_delete(struct ctx *ctx, const struct node_delete *in)
-{
-	return drive_write(ctx, delete_op, (void *)in);
-}
-
-struct place {
-	const struct node_place *in;
-	struct node *out;
-};
-
-static struct sha256 place_hash(const struct node_place *in)
-{
-	struct buf b = {0};
-	buf_varint(&b, (uint64_t)in->id);
-	buf_varint(&b, (uint64_t)in->target_folder_id);
-	buf_varint(&b, (uint64_t)in->target_share_id);
-	buf_char(&b, in->name.p != NULL);
-	buf_str(&b, in->name);
-	struct sha256 h = sha256_of(b.p, b.n);
-	buf_fini(&b);
-	return h;
-}
-
-static int move_op(struct dtx *t, void *arg)
-{
-	const struct node_place *in = ((struct place *)arg)->in;
-	struct node folder, *n = ((struct place *)arg)->out;
-	struct sha256 hash = place_hash(in);
-	struct rid hit;
-	int err = idempotency_find(t, &hash, &hit);
-	if (!err && hit.n)
-		return node_load(t, hit.n, NODE_FOLDER, RIGHT_READ | NODE_WITH_TRASH, n);
-	if (!err)
-		err = node_load(t, in->id, NODE_FOLDER, RIGHT_READ, n);
-	if (!err)
-		err = node_load_folder(t, in->target_share_id, in->target_folder_id, RIGHT_READ, &folder);
-	if (err)
-		return err;
-	bool stays = folder.id == n->parent_id;
-	err = access_verdict(t->ctx, n->rights, stays ? RIGHT_WRITE : RIGHT_DELETE, node_rid(n));
-	if (!err && !stays)
-		err = access_verdict(t->ctx, folder.rights, RIGHT_CREATE, node_rid(&folder));
-	if (!err)
-		err = node_move(t, n, &folder, in->name, in->device_id);
-	return err ? err : idempotency_store(t, &hash, node_rid(n));
-}
-
-int drive_folder_move(struct ctx *ctx, const struct node_place *in, struct node *out)
-{
-	struct place p = {in, out};
-	if (!in->target_folder_id && !in->target_share_id)
-		return ctx_invalid(ctx, "body", STR("target_folder_id"), "missing",
-		                   "target_folder_id or target_share_id is required");
-	return drive_write(ctx, move_op, &p);
 }
 
 /* ---- children ---- */

@@ -11,9 +11,6 @@ struct folder_create {
 };
 /* CREATE on the parent. A repeated Idempotency-Key yields the folder it made. */
 int drive_folder_create(struct ctx *ctx, const struct folder_create *in, struct node *out);
-/* READ. */
-int drive_folder_get(struct ctx *ctx, int64_t id, bool include_deleted, struct node *out);
-
 struct folder_children_in {
 	int64_t share_id, folder_id; /* folder_id 0: the root of share_id */
 	bool include_deleted;        /* what was trashed out of the folder is listed too, and the folder may be in the trash */
@@ -26,18 +23,6 @@ struct folder_children {
 	int64_t total;
 };
 int drive_folder_children(struct ctx *ctx, const struct folder_children_in *in, struct folder_children *out);
-
-struct folder_patch {
-	int64_t id;
-	struct str name; /* STR_NULL: as it is */
-	bool restore;
-	struct str device_id;
-};
-int drive_folder_patch(struct ctx *ctx, const struct folder_patch *in, struct node *out);
-/* By the rules of drive_file_move; E_MOVE_CYCLE. */
-int drive_folder_move(struct ctx *ctx, const struct node_place *in, struct node *out);
-/* One row and one change, however much is below. The root of a share is refused (E_BAD_REQUEST). */
-int drive_folder_delete(struct ctx *ctx, const struct node_delete *in);
 
 struct trash_list {
 	struct node *items; /* newest first */

@@ -1,64 +1,10 @@
 /* Nodes, folders, the trash, names, moves: on SQLite, and on PostgreSQL when SCAIDRIVE_TEST_PG holds a URL. */
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <pthread.h>
-
-#include <cmocka.h>
 
 #include "base/limits.h"
 #include "base/must.h"
-#include "drive/drive_testing.h"
-
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx ada, bob, cleo, dan, eve;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	ada = testing_ctx(&t, &arena, &t.users[0]);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	cleo = testing_ctx(&t, &arena, &t.users[2]);
-	dan = testing_ctx(&t, &arena, &t.users[3]);
-	eve = testing_ctx(&t, &arena, &t.stranger);
-	share = testing_share(&bob, "Team");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
-
-static struct node folder(int64_t parent, const char *name)
-{
-	struct node n;
-	assert_int_equal(testing_folder(&bob, share, parent, name, &n), 0);
-	return n;
-}
-
-static struct node file(int64_t parent, const char *name, const char *bytes)
-{
-	struct node n;
-	assert_int_equal(testing_file(&t, &bob, share, parent, name, str_c(bytes), &n), 0);
-	return n;
-}
-
-static void assert_str(struct str got, const char *want)
-{
-	if (!str_eq(got, str_c(want)))
-		fail_msg("got \"%.*s\", want \"%s\"", STR_ARG(got), want);
-}
+#include "drive/cast_testing.h"
 
 static struct change_page page(struct ctx *ctx, int64_t share_id, int64_t from)
 {
@@ -85,17 +31,17 @@ static void test_create_and_paths(void **state)
 	assert_true(a.parent_is_root);
 	assert_str(f.path, "/A/b/f.txt");
 	assert_false(f.parent_is_root);
-	assert_int_equal(drive_file_get(&bob, f.id, false, &got), 0);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, false, &got), 0);
 	assert_str(got.path, "/A/b/f.txt");
 	assert_int_equal(got.n_ancestors, 3);
 	assert_int_equal(got.ancestors[1], a.id);
 	assert_int_equal(got.version, 1);
 	assert_int_equal(got.size_bytes, 5);
 	assert_str(got.mime_type, "text/plain");
-	assert_int_equal(drive_folder_get(&bob, f.id, false, &got), E_NOT_FOUND);
-	assert_int_equal(drive_file_get(&eve, f.id, false, &got), E_NOT_FOUND);
-	assert_int_equal(drive_file_get(&cleo, f.id, false, &got), E_NOT_FOUND);
-	assert_int_equal(drive_file_get(&ada, f.id, false, &got), 0);
+	assert_int_equal(drive_node_get(&bob, NODE_FOLDER, f.id, false, &got), E_NOT_FOUND);
+	assert_int_equal(drive_node_get(&eve, NODE_FILE, f.id, false, &got), E_NOT_FOUND);
+	assert_int_equal(drive_node_get(&cleo, NODE_FILE, f.id, false, &got), E_NOT_FOUND);
+	assert_int_equal(drive_node_get(&ada, NODE_FILE, f.id, false, &got), 0);
 	assert_int_equal(got.rights, 127);
 }
 
@@ -110,11 +56,11 @@ static void test_names(void **state)
 	assert_int_equal(testing_folder(&bob, share, 0, "..", &n), E_NAME_INVALID);
 	struct node a = folder(0, "a");
 	int64_t before = head();
-	struct folder_patch p = {.id = a.id, .name = STR("a")};
-	assert_int_equal(drive_folder_patch(&bob, &p, &n), 0);
+	struct node_patch p = {.id = a.id, .name = STR("a")};
+	assert_int_equal(drive_node_patch(&bob, NODE_FOLDER, &p, &n), 0);
 	assert_int_equal(head(), before); /* nothing changed, nothing is logged */
 	p.name = STR("A");
-	assert_int_equal(drive_folder_patch(&bob, &p, &n), 0);
+	assert_int_equal(drive_node_patch(&bob, NODE_FOLDER, &p, &n), 0);
 	assert_str(n.path, "/A");
 	struct change_page changes = page(&bob, share, before);
 	assert_int_equal(changes.n_items, 1);
@@ -122,7 +68,7 @@ static void test_names(void **state)
 	assert_str(changes.items[0].old_path, "/a");
 	assert_str(changes.items[0].new_path, "/A");
 	p.name = STR("straSSe");
-	assert_int_equal(drive_folder_patch(&bob, &p, &n), E_NAME_CONFLICT);
+	assert_int_equal(drive_node_patch(&bob, NODE_FOLDER, &p, &n), E_NAME_CONFLICT);
 	assert_int_equal(testing_i64(&t, "select count(*) from nodes"), 3);
 }
 
@@ -141,7 +87,7 @@ static void test_depth(void **state)
 	file(parent, "f", "x"); /* files still fit */
 	struct node side = folder(0, "side");
 	struct node_place in = {.id = first, .target_folder_id = side.id};
-	assert_int_equal(drive_folder_move(&bob, &in, &n), E_NAME_INVALID);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &in, &n), E_NAME_INVALID);
 }
 
 static void test_moves(void **state)
@@ -149,25 +95,25 @@ static void test_moves(void **state)
 	(void)state;
 	struct node a = folder(0, "a"), b = folder(a.id, "b"), f = file(b.id, "f", "1"), n;
 	struct node_place in = {.id = a.id, .target_folder_id = b.id};
-	assert_int_equal(drive_folder_move(&bob, &in, &n), E_MOVE_CYCLE);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &in, &n), E_MOVE_CYCLE);
 	in.target_folder_id = a.id;
-	assert_int_equal(drive_folder_move(&bob, &in, &n), E_MOVE_CYCLE);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &in, &n), E_MOVE_CYCLE);
 	int64_t before = head();
 	in = (struct node_place){.id = b.id, .target_share_id = share, .name = STR("c")};
-	assert_int_equal(drive_folder_move(&bob, &in, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &in, &n), 0);
 	assert_str(n.path, "/c");
 	assert_true(n.parent_is_root);
 	struct change_page p = page(&bob, share, before);
 	assert_int_equal(p.n_items, 1);
 	assert_int_equal(p.items[0].type, CHANGE_MOVED);
 	assert_str(p.items[0].old_path, "/a/b");
-	assert_int_equal(drive_file_get(&bob, f.id, false, &n), 0);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, false, &n), 0);
 	assert_str(n.path, "/c/f");
 	struct folder_create root = {.share_id = share, .name = STR("x")};
 	struct node x;
 	assert_int_equal(drive_folder_create(&cleo, &root, &x), E_NOT_FOUND);
 	in = (struct node_place){.id = f.id};
-	assert_int_equal(drive_file_move(&bob, &in, &n), E_INVALID);
+	assert_int_equal(drive_node_move(&bob, NODE_FILE, &in, &n), E_INVALID);
 }
 
 static void test_trash(void **state)
@@ -176,36 +122,36 @@ static void test_trash(void **state)
 	struct node a = folder(0, "a"), f = file(a.id, "f.txt", "1"), n;
 	int64_t before = head();
 	struct node_delete del = {.id = a.id};
-	assert_int_equal(drive_folder_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FOLDER, &del), 0);
 	assert_int_equal(head(), before + 1); /* one row, however much is below */
-	assert_int_equal(drive_file_get(&bob, f.id, false, &n), E_GONE);
-	assert_int_equal(drive_file_get(&cleo, f.id, false, &n), E_NOT_FOUND);
-	assert_int_equal(drive_file_get(&bob, f.id, true, &n), 0);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, false, &n), E_GONE);
+	assert_int_equal(drive_node_get(&cleo, NODE_FILE, f.id, false, &n), E_NOT_FOUND);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, true, &n), 0);
 	assert_true(n.in_trash);
 	assert_int_equal(n.deleted_at, 0);
-	assert_int_equal(drive_folder_delete(&bob, &del), 0); /* again: nothing changes */
+	assert_int_equal(drive_node_delete(&bob, NODE_FOLDER, &del), 0); /* again: nothing changes */
 	assert_int_equal(head(), before + 1);
 	struct trash_list trash;
 	assert_int_equal(drive_trash_list(&bob, share, 0, 0, &trash), 0);
 	assert_int_equal(trash.total, 1);
 	assert_str(trash.items[0].path, "/a");
 	folder(0, "A"); /* the name is free again */
-	struct folder_patch p = {.id = a.id, .restore = true};
-	assert_int_equal(drive_folder_patch(&bob, &p, &n), 0);
+	struct node_patch p = {.id = a.id, .restore = true};
+	assert_int_equal(drive_node_patch(&bob, NODE_FOLDER, &p, &n), 0);
 	assert_str(n.path, "/a (2)");
 	struct change_page changes = page(&bob, share, head() - 1);
 	assert_int_equal(changes.items[0].type, CHANGE_CREATED);
 	assert_true(strstr(changes.items[0].metadata.p, "\"subtree\":true") != NULL);
-	assert_int_equal(drive_file_get(&bob, f.id, false, &n), 0);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, false, &n), 0);
 	assert_str(n.path, "/a (2)/f.txt");
 	/* The parent is gone: to the root, under a free name. */
 	del = (struct node_delete){.id = f.id};
-	assert_int_equal(drive_file_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FILE, &del), 0);
 	del.id = a.id;
-	assert_int_equal(drive_folder_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FOLDER, &del), 0);
 	file(0, "f.txt", "2");
-	struct file_patch fp = {.id = f.id, .restore = true};
-	assert_int_equal(drive_file_patch(&bob, &fp, &n), 0);
+	struct node_patch fp = {.id = f.id, .restore = true};
+	assert_int_equal(drive_node_patch(&bob, NODE_FILE, &fp, &n), 0);
 	assert_str(n.path, "/f (2).txt");
 }
 
@@ -215,16 +161,16 @@ static void test_purge(void **state)
 	struct node a = folder(0, "a"), b = folder(a.id, "b"), f = file(b.id, "f", "12345"), n;
 	file(a.id, "g", "123");
 	struct node_delete del = {.id = f.id};
-	assert_int_equal(drive_file_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FILE, &del), 0);
 	assert_int_equal(testing_i64(&t, "select used_bytes from shares"), 8); /* the trash counts */
 	int64_t before = head();
 	del = (struct node_delete){.id = a.id, .permanent = true};
-	assert_int_equal(drive_folder_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FOLDER, &del), 0);
 	assert_int_equal(head(), before + 1);
 	assert_int_equal(testing_i64(&t, "select used_bytes from shares"), 0);
 	assert_int_equal(testing_i64(&t, "select count(*) from versions"), 0);
 	assert_int_equal(testing_i64(&t, "select count(*) from nodes"), 1);
-	assert_int_equal(drive_file_get(&bob, f.id, true, &n), E_NOT_FOUND);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, true, &n), E_NOT_FOUND);
 }
 
 static void test_cross_share(void **state)
@@ -233,10 +179,10 @@ static void test_cross_share(void **state)
 	struct node a = folder(0, "a"), b = folder(a.id, "b"), f = file(b.id, "f", "12345"), n;
 	int64_t other = testing_share(&bob, "Other"), foreign = testing_share(&cleo, "Hers");
 	struct node_place in = {.id = a.id, .target_share_id = foreign};
-	assert_int_equal(drive_folder_move(&bob, &in, &n), E_NOT_FOUND);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &in, &n), E_NOT_FOUND);
 	int64_t before = head();
 	in.target_share_id = other;
-	assert_int_equal(drive_folder_move(&bob, &in, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &in, &n), 0);
 	assert_int_equal(n.id, a.id);
 	struct change_page p = page(&bob, share, before), q = page(&bob, other, before);
 	assert_int_equal(p.n_items, 1);
@@ -246,7 +192,7 @@ static void test_cross_share(void **state)
 	assert_int_equal(q.items[0].type, CHANGE_CREATED);
 	assert_true(strstr(q.items[0].metadata.p, "\"subtree\":true") != NULL);
 	assert_int_equal(p.cursor, q.cursor); /* a page that is not full ends at the head */
-	assert_int_equal(drive_file_get(&bob, f.id, false, &n), 0);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, false, &n), 0);
 	assert_int_equal(n.share_id, other);
 	assert_int_equal(n.version, 1);
 	assert_str(n.path, "/a/b/f");
@@ -263,7 +209,7 @@ static void test_children(void **state)
 	folder(a.id, "apple");
 	struct node gone = file(a.id, "Able", "2");
 	struct node_delete del = {.id = gone.id};
-	assert_int_equal(drive_file_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FILE, &del), 0);
 	struct folder_children_in in = {.share_id = share, .folder_id = a.id};
 	struct folder_children c;
 	assert_int_equal(drive_folder_children(&bob, &in, &c), 0);
@@ -304,7 +250,7 @@ static void *mover(void *arg)
 		else
 			in.target_folder_id = folders[rng_below(&rng.base, FOLDERS)];
 		ctx_clear(&ctx);
-		int err = drive_folder_move(&ctx, &in, &n);
+		int err = drive_node_move(&ctx, NODE_FOLDER, &in, &n);
 		atomic_fetch_add(err == 0 ? &moved : err == E_MOVE_CYCLE ? &refused : &unexpected, 1);
 		arena_reset(&a);
 	}

@@ -1,48 +1,7 @@
 /* Shares, members, roles, who sees what. Both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "drive/drive_testing.h"
+#include "drive/cast_testing.h"
 #include "drive/tail.h"
 #include "drive/user.h"
-
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx ada, bob, cleo, dan, eve;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	ada = testing_ctx(&t, &arena, &t.users[0]);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	cleo = testing_ctx(&t, &arena, &t.users[2]);
-	dan = testing_ctx(&t, &arena, &t.users[3]);
-	eve = testing_ctx(&t, &arena, &t.stranger);
-	share = testing_share(&bob, "Team");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
-
-static void assert_str(struct str got, const char *want)
-{
-	if (!str_eq(got, str_c(want)))
-		fail_msg("got \"%.*s\", want \"%s\"", STR_ARG(got), want);
-}
 
 static struct rid user(int i)
 {

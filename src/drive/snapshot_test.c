@@ -1,55 +1,6 @@
 /* The snapshot: every live node once, also while nodes move between pages. Both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
 #include "base/map.h"
-#include "drive/drive_testing.h"
-
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx ada, bob, cleo, dan, eve;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	ada = testing_ctx(&t, &arena, &t.users[0]);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	cleo = testing_ctx(&t, &arena, &t.users[2]);
-	dan = testing_ctx(&t, &arena, &t.users[3]);
-	eve = testing_ctx(&t, &arena, &t.stranger);
-	share = testing_share(&bob, "Team");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
-
-static struct node folder(int64_t parent, const char *name)
-{
-	struct node n;
-	assert_int_equal(testing_folder(&bob, share, parent, name, &n), 0);
-	return n;
-}
-
-static struct node file(int64_t parent, const char *name, const char *bytes)
-{
-	struct node n;
-	assert_int_equal(testing_file(&t, &bob, share, parent, name, str_c(bytes), &n), 0);
-	return n;
-}
+#include "drive/cast_testing.h"
 
 static int64_t cursor;
 static int pages;
@@ -84,7 +35,7 @@ static void test_whole(void **state)
 	struct node a = folder(0, "a"), b = folder(a.id, "b"), gone = folder(0, "gone"), below = folder(gone.id, "below");
 	struct node f = file(b.id, "f", "abc"), lost = file(below.id, "lost", "x");
 	struct node_delete del = {.id = gone.id};
-	assert_int_equal(drive_folder_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FOLDER, &del), 0);
 	for (int64_t limit = 1; limit <= 10; limit++) {
 		assert_int_equal(read_all(0, limit, NULL, &all), 0);
 		assert_int_equal(all.count, 3);
@@ -112,7 +63,7 @@ static void carry(int i)
 {
 	struct node n;
 	struct node_place in = {.id = carried.id, .target_folder_id = i % 2 ? right.id : left.id};
-	assert_int_equal(drive_folder_move(&bob, &in, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &in, &n), 0);
 }
 
 static void test_moves_between_pages(void **state)

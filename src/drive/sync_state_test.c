@@ -288,7 +288,7 @@ static void a_conflict_names_no_foreign_path(void **state)
 	world_ok(&w->ann.ctx, drive_member_add(&w->ann.ctx, &(struct member_add){other.id, {ID_USER, eve->user.id},
 	                                                                         ROLE_READER, 0}, &m));
 	struct node_place place = {.id = n.id, .target_share_id = other.id};
-	world_ok(&w->ann.ctx, drive_file_move(&w->ann.ctx, &place, &moved));
+	world_ok(&w->ann.ctx, drive_node_move(&w->ann.ctx, NODE_FILE, &place, &moved));
 	world_ok(&eve->ctx, drive_conflict_list(&eve->ctx, &(struct conflict_list_in){0}, &list));
 	assert_int_equal(list.n, 1);
 	assert_true(str_eq(list.items[0].path, STR("/a.txt")));

@@ -170,7 +170,7 @@ static inline int64_t world_edit(struct world *w, struct person *p, int64_t file
 static inline struct node world_node(struct world *w, int64_t id)
 {
 	struct node n;
-	world_ok(&w->admin.ctx, drive_file_get(&w->admin.ctx, id, true, &n));
+	world_ok(&w->admin.ctx, drive_node_get(&w->admin.ctx, NODE_FILE, id, true, &n));
 	return n;
 }
 

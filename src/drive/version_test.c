@@ -1,53 +1,5 @@
 /* Versions: every way in, every strategy, quotas, copies, content. Both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "drive/drive_testing.h"
-
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx ada, bob, cleo, dan, eve;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	ada = testing_ctx(&t, &arena, &t.users[0]);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	cleo = testing_ctx(&t, &arena, &t.users[2]);
-	dan = testing_ctx(&t, &arena, &t.users[3]);
-	eve = testing_ctx(&t, &arena, &t.stranger);
-	share = testing_share(&bob, "Team");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
-
-static struct node file(int64_t parent, const char *name, const char *bytes)
-{
-	struct node n;
-	assert_int_equal(testing_file(&t, &bob, share, parent, name, str_c(bytes), &n), 0);
-	return n;
-}
-
-static void assert_str(struct str got, const char *want)
-{
-	if (!str_eq(got, str_c(want)))
-		fail_msg("got \"%.*s\", want \"%s\"", STR_ARG(got), want);
-}
+#include "drive/cast_testing.h"
 
 static void assert_content(struct node *n, int64_t number, const char *want)
 {
@@ -125,7 +77,7 @@ static void test_strategies(void **state)
 		assert_int_equal(r.conflict.resolved_at == 0, cases[i].open);
 		assert_int_equal(r.conflict.server_version_id, head);
 		assert_int_equal(r.conflict.local_version_id, r.version.id);
-		assert_int_equal(drive_file_get(&bob, f.id, false, &n), 0);
+		assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, false, &n), 0);
 		assert_int_equal(n.version, cases[i].fate == VERSION_HEAD ? 3 : 2);
 		assert_int_equal(n.last_version, 3);
 		assert_content(&f, 2, "theirs"); /* nothing is ever dropped */
@@ -150,7 +102,7 @@ static void test_edit_beats_delete(void **state)
 	struct node f = file(0, "f.txt", "base");
 	struct version_result r;
 	struct node_delete del = {.id = f.id};
-	assert_int_equal(drive_file_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FILE, &del), 0);
 	assert_int_equal(put(f.id, f.version_id, RESOLVE_NONE, "edit", &r), E_GONE);
 	assert_int_equal(put(f.id, f.version_id, RESOLVE_MANUAL, "edit", &r), 0);
 	assert_int_equal(r.fate, VERSION_KEPT);
@@ -191,7 +143,7 @@ static void test_staged(void **state)
 	struct version_result none;
 	assert_int_equal(drive_file_put(&bob, &in, &none), E_INVALID);
 	content_free(content);
-	assert_int_equal(drive_file_get(&bob, f.id, false, &n), 0);
+	assert_int_equal(drive_node_get(&bob, NODE_FILE, f.id, false, &n), 0);
 	assert_int_equal(n.version, 1);
 	assert_int_equal(testing_i64(&t, "select used_bytes from shares"), 10); /* it counts */
 	struct file_versions v;
@@ -263,10 +215,10 @@ static void test_quota(void **state)
 	ctx_clear(&bob);
 	assert_int_equal(testing_file(&t, &bob, share, 0, "g", STR("1"), &n), E_QUOTA);
 	struct node_delete del = {.id = f.id};
-	assert_int_equal(drive_file_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FILE, &del), 0);
 	assert_int_equal(testing_file(&t, &bob, share, 0, "g", STR("1"), &n), E_QUOTA); /* the trash counts */
 	del.permanent = true;
-	assert_int_equal(drive_file_delete(&bob, &del), 0);
+	assert_int_equal(drive_node_delete(&bob, NODE_FILE, &del), 0);
 	assert_int_equal(testing_file(&t, &bob, share, 0, "g", STR("1"), &n), 0);
 	assert_int_equal(used(), 0);
 }
@@ -312,14 +264,14 @@ static void test_attributes(void **state)
 	(void)state;
 	struct node f = file(0, "f", "abc"), n;
 	int64_t changes = testing_i64(&t, "select count(*) from changes");
-	struct file_patch p = {.id = f.id, .has_mtime = true, .mtime_us = 1234567, .has_executable = true, .executable = true};
-	assert_int_equal(drive_file_patch(&bob, &p, &n), 0);
-	assert_int_equal(drive_file_patch(&bob, &p, &n), 0); /* the second time nothing is new */
+	struct node_patch p = {.id = f.id, .has_mtime = true, .mtime_us = 1234567, .has_executable = true, .executable = true};
+	assert_int_equal(drive_node_patch(&bob, NODE_FILE, &p, &n), 0);
+	assert_int_equal(drive_node_patch(&bob, NODE_FILE, &p, &n), 0); /* the second time nothing is new */
 	assert_int_equal(n.mtime_us, 1234567);
 	assert_true(n.executable);
 	assert_int_equal(n.version, 1);
 	assert_int_equal(testing_i64(&t, "select count(*) from changes"), changes + 1);
-	assert_int_equal(drive_file_patch(&cleo, &p, &n), E_NOT_FOUND);
+	assert_int_equal(drive_node_patch(&cleo, NODE_FILE, &p, &n), E_NOT_FOUND);
 }
 
 /* A repeated key answers with what the first request did, and does not undo what came between. */
@@ -333,14 +285,14 @@ static void test_done_once(void **state)
 	assert_int_equal(put(f.id, f.version_id, RESOLVE_NONE, "two", &r), 0);
 	struct node_place to_a = {.id = f.id, .target_folder_id = a.id}, to_b = {.id = f.id, .target_folder_id = b.id};
 	bob.idempotency_key = STR("move-1");
-	assert_int_equal(drive_file_move(&bob, &to_a, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FILE, &to_a, &n), 0);
 	bob.idempotency_key = STR_NULL;
-	assert_int_equal(drive_file_move(&bob, &to_b, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FILE, &to_b, &n), 0);
 	bob.idempotency_key = STR("move-1");
-	assert_int_equal(drive_file_move(&bob, &to_a, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FILE, &to_a, &n), 0);
 	assert_int_equal(n.id, f.id);
 	assert_int_equal(n.parent_id, b.id);
-	assert_int_equal(drive_file_move(&bob, &to_b, &n), E_IDEMPOTENCY);
+	assert_int_equal(drive_node_move(&bob, NODE_FILE, &to_b, &n), E_IDEMPOTENCY);
 	bob.idempotency_key = STR("restore-1");
 	assert_int_equal(drive_file_version_restore(&bob, f.id, 1, &r), 0);
 	assert_int_equal(r.version.number, 3);
@@ -356,11 +308,11 @@ static void test_done_once(void **state)
 	to_a = (struct node_place){.id = b.id, .target_folder_id = a.id};
 	to_b = (struct node_place){.id = b.id, .target_share_id = share};
 	bob.idempotency_key = STR("move-2");
-	assert_int_equal(drive_folder_move(&bob, &to_a, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &to_a, &n), 0);
 	bob.idempotency_key = STR_NULL;
-	assert_int_equal(drive_folder_move(&bob, &to_b, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &to_b, &n), 0);
 	bob.idempotency_key = STR("move-2");
-	assert_int_equal(drive_folder_move(&bob, &to_a, &n), 0);
+	assert_int_equal(drive_node_move(&bob, NODE_FOLDER, &to_a, &n), 0);
 	assert_true(n.parent_is_root);
 }
 

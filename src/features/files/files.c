@@ -12,7 +12,7 @@ static int answer(int err, const struct node *n, struct File *out)
 int file_get(struct ctx *ctx, const struct FileGetIn *in, struct File *out)
 {
 	struct node n;
-	return answer(drive_file_get(ctx, in->file_id, in->include_deleted, &n), &n, out);
+	return answer(drive_node_get(ctx, NODE_FILE, in->file_id, in->include_deleted, &n), &n, out);
 }
 
 int file_find(struct ctx *ctx, const struct FileFindIn *in, struct FileMatches *out)
@@ -36,7 +36,7 @@ int file_update(struct ctx *ctx, const struct FileUpdateIn *in, struct File *out
 	const struct FileUpdate *body = &in->body;
 	if (body->has_is_deleted && body->is_deleted)
 		return ctx_invalid(ctx, "body", STR("is_deleted"), "value_error", "use DELETE to move a file to the trash");
-	struct file_patch patch = {
+	struct node_patch patch = {
 	    .id = in->file_id,
 	    .name = body->name,
 	    .has_mtime = body->has_mtime,
@@ -46,12 +46,12 @@ int file_update(struct ctx *ctx, const struct FileUpdateIn *in, struct File *out
 	    .restore = (body->has_restore && body->restore) || body->has_is_deleted,
 	};
 	struct node n;
-	return answer(drive_file_patch(ctx, &patch, &n), &n, out);
+	return answer(drive_node_patch(ctx, NODE_FILE, &patch, &n), &n, out);
 }
 
 int file_delete(struct ctx *ctx, const struct FileDeleteIn *in)
 {
-	return drive_file_delete(ctx, &(struct node_delete){.id = in->file_id, .permanent = in->permanent});
+	return drive_node_delete(ctx, NODE_FILE, &(struct node_delete){.id = in->file_id, .permanent = in->permanent});
 }
 
 int file_copy(struct ctx *ctx, const struct FileCopyIn *in, struct File *out)
@@ -75,7 +75,7 @@ int file_move(struct ctx *ctx, const struct FileMoveIn *in, struct File *out)
 	    .name = in->body.name,
 	};
 	struct node n;
-	return answer(drive_file_move(ctx, &place, &n), &n, out);
+	return answer(drive_node_move(ctx, NODE_FILE, &place, &n), &n, out);
 }
 
 int file_content(struct ctx *ctx, struct request *req, struct reply *out)
@@ -89,7 +89,7 @@ int file_version_list(struct ctx *ctx, const struct FileVersionListIn *in, struc
 {
 	struct node n;
 	struct file_versions found;
-	int err = drive_file_get(ctx, in->file_id, in->include_deleted, &n);
+	int err = drive_node_get(ctx, NODE_FILE, in->file_id, in->include_deleted, &n);
 	if (!err)
 		err = drive_file_versions(ctx, in->file_id, in->include_deleted, in->limit, in->offset, &found);
 	if (err)

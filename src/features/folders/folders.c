@@ -18,25 +18,25 @@ int folder_create(struct ctx *ctx, const struct FolderCreateIn *in, struct Folde
 int folder_get(struct ctx *ctx, const struct FolderGetIn *in, struct Folder *out)
 {
 	struct node n;
-	return answer(drive_folder_get(ctx, in->folder_id, in->include_deleted, &n), &n, out);
+	return answer(drive_node_get(ctx, NODE_FOLDER, in->folder_id, in->include_deleted, &n), &n, out);
 }
 
 int folder_update(struct ctx *ctx, const struct FolderUpdateIn *in, struct Folder *out)
 {
 	if (in->body.has_is_deleted && in->body.is_deleted)
 		return ctx_invalid(ctx, "body", STR("is_deleted"), "value_error", "use DELETE to move a folder to the trash");
-	struct folder_patch patch = {
+	struct node_patch patch = {
 	    .id = in->folder_id,
 	    .name = in->body.name,
 	    .restore = (in->body.has_restore && in->body.restore) || in->body.has_is_deleted,
 	};
 	struct node n;
-	return answer(drive_folder_patch(ctx, &patch, &n), &n, out);
+	return answer(drive_node_patch(ctx, NODE_FOLDER, &patch, &n), &n, out);
 }
 
 int folder_delete(struct ctx *ctx, const struct FolderDeleteIn *in)
 {
-	return drive_folder_delete(ctx, &(struct node_delete){.id = in->folder_id, .permanent = in->permanent});
+	return drive_node_delete(ctx, NODE_FOLDER, &(struct node_delete){.id = in->folder_id, .permanent = in->permanent});
 }
 
 int folder_children(struct ctx *ctx, const struct FolderChildrenIn *in, struct Children *out)
@@ -66,5 +66,5 @@ int folder_move(struct ctx *ctx, const struct FolderMoveIn *in, struct Folder *o
 	    .name = in->body.name,
 	};
 	struct node n;
-	return answer(drive_folder_move(ctx, &place, &n), &n, out);
+	return answer(drive_node_move(ctx, NODE_FOLDER, &place, &n), &n, out);
 }
