@@ -203,16 +203,23 @@ static bool same_row(const struct node_facts *a, const struct node_facts *b)
 	       sha256_eq(&a->checksum, &b->checksum) && a->mtime_us == b->mtime_us && stamp_same_row(&a->stamp, &b->stamp);
 }
 
+static void differs(struct replica *r, enum replica_tree which, struct tree *now, int64_t id)
+{
+	touch(r, which, id);
+	tree_touch(now, id);
+}
+
 void replica_replace(struct replica *r, enum replica_tree which, struct tree *t)
 {
 	struct tree *old = &r->trees[which];
+	tree_succeed(t, old);
 	for (struct node *n = old->root; n; n = tree_walk(old->root, n))
 		if (n->up && !tree_get(t, n->f.id))
-			touch(r, which, n->f.id);
+			differs(r, which, t, n->f.id);
 	for (struct node *n = t->root; n; n = tree_walk(t->root, n)) {
 		struct node *before = tree_get(old, n->f.id);
 		if (n->up && (!before || !same_row(&before->f, &n->f)))
-			touch(r, which, n->f.id);
+			differs(r, which, t, n->f.id);
 	}
 	tree_fini(old);
 	*old = *t;

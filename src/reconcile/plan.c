@@ -68,9 +68,9 @@ static bool wanted_bit(const struct maker *m, const struct item *it)
 	return changed ? local_bit(m, it) : remote;
 }
 
-static int64_t mapped_local_parent(const struct item *it)
+static int64_t mapped_local_parent(struct maker *m, const struct item *it)
 {
-	const struct item *up = item_of(it->l->up);
+	const struct item *up = item_of(m, it->l->up);
 	return up->r ? up->r->f.id : up->l->f.id;
 }
 
@@ -95,7 +95,7 @@ static struct plan_reason reason_of(struct maker *m, const struct item *it)
 	const struct node *r = it->r, *l = it->l, *s = it->s;
 	struct plan_reason why = {0};
 	why.remote = differs(r, s, r ? r->f.parent : 0, s ? s->f.name : STR_NULL, r && r->f.executable);
-	why.local = differs(l, s, l ? mapped_local_parent(it) : 0, s ? node_local_name(&s->f) : STR_NULL, l && local_bit(m, it));
+	why.local = differs(l, s, l ? mapped_local_parent(m, it) : 0, s ? node_local_name(&s->f) : STR_NULL, l && local_bit(m, it));
 	why.remote_cause = cause_of(m->a, m->remote, it->id);
 	why.local_cause = cause_of(m->a, m->local, l ? l->f.id : it->id);
 	return why;
@@ -128,38 +128,91 @@ struct plan_op *plan_emit(struct maker *m, enum plan_verb verb, int case_no, con
 	return op;
 }
 
-/* ---- items: one per id ---- */
+/* ---- items: one per id that is not in step, and of those in step whom somebody asks about ---- */
 
+static struct item *new_item(struct maker *m, int64_t id, struct node *r, struct node *l, struct node *s)
+{
+	struct item *it = arena_new(m->a, struct item);
+	*it = (struct item){.id = id, .r = r, .l = l, .s = s, .made_before = m->made};
+	m->made = it;
+	if (r)
+		r->mark = it;
+	if (l)
+		l->mark = it;
+	if (s)
+		s->mark = it;
+	return it;
+}
+
+struct item *item_make(struct maker *m, const struct node *n)
+{
+	int64_t id = n->f.id;
+	struct item *it = new_item(m, id, tree_get(m->remote, id), tree_get(m->local, id), tree_get(m->synced, id));
+	it->place = id == TREE_ROOT ? PLACE_NONE : PLACE_SAME;
+	return it;
+}
+
+/* Nothing is to be done about such a node, whatever becomes of others. */
+static bool all_agree(const struct maker *m, const struct node *r, const struct node *l, const struct node *s)
+{
+	if (!r || !l || !s || r->f.parent != s->f.parent || l->f.parent != s->f.parent || !str_eq(r->f.name, s->f.name) ||
+	    !str_eq(l->f.name, node_local_name(&s->f)) || !node_same_content(&r->f, &l->f) || r->f.kind != s->f.kind)
+		return false;
+	return r->f.kind == NODE_FOLDER ||
+	       (r->f.version_id == s->f.version_id && node_same_content(&r->f, &s->f) && r->f.executable == s->f.executable &&
+	        (m->options->modeless || l->f.executable == s->f.executable));
+}
+
+static void look_at(struct maker *m, int64_t id)
+{
+	struct node *r = tree_get(m->remote, id), *l = tree_get(m->local, id), *s = tree_get(m->synced, id);
+	const struct node *any = r ? r : l ? l : s;
+	if (id == TREE_ROOT || (any && any->mark))
+		return;
+	if (!any || all_agree(m, r, l, s)) {
+		tree_forget_cause(m->remote, id);
+		tree_forget_cause(m->local, id);
+		return;
+	}
+	if (m->n == m->cap) {
+		m->cap = m->cap ? m->cap * 2 : 64;
+		m->items = realloc(m->items, m->cap * sizeof(struct item *));
+		must(m->items != NULL);
+	}
+	m->items[m->n++] = new_item(m, id, r, l, s);
+}
+
+/* The cost of a plan is that of what was touched: only trees that were never planned are gone through as a whole. */
 static void collect(struct maker *m)
 {
-	size_t max = m->remote->count + m->local->count + m->synced->count + 3;
-	m->items = calloc(max, sizeof(*m->items));
-	must(m->items != NULL);
 	struct tree *trees[] = {m->remote, m->local, m->synced};
+	bool all = m->remote->all_touched || m->local->all_touched || m->synced->all_touched;
 	uint64_t key;
 	void *value;
-	for (int t = 0; t < 3; t++)
-		for (size_t i = 0; map_next(&trees[t]->by_id, &i, &key, &value);)
-			((struct node *)value)->mark = NULL;
 	for (int t = 0; t < 3; t++) {
-		for (size_t i = 0; map_next(&trees[t]->by_id, &i, &key, &value);) {
-			struct node *n = value;
-			if (n->mark)
-				continue;
-			struct item *it = arena_new(m->a, struct item);
-			it->id = n->f.id;
-			it->r = tree_get(m->remote, it->id);
-			it->l = tree_get(m->local, it->id);
-			it->s = tree_get(m->synced, it->id);
-			if (it->r)
-				it->r->mark = it;
-			if (it->l)
-				it->l->mark = it;
-			if (it->s)
-				it->s->mark = it;
-			m->items[m->n++] = it;
-		}
+		for (size_t i = 0; map_next(all ? &trees[t]->by_id : &trees[t]->touched, &i, &key, &value);)
+			if (!all || t == 0 || !tree_get(trees[0], (int64_t)key)) /* the remote pass saw to those */
+				look_at(m, (int64_t)key);
 	}
+}
+
+/* What is not in step will be looked at again. */
+static void leave(struct maker *m)
+{
+	struct tree *trees[] = {m->remote, m->local, m->synced};
+	for (int t = 0; t < 3; t++) {
+		map_fini(&trees[t]->touched);
+		trees[t]->all_touched = false;
+	}
+	for (size_t i = 0; i < m->n; i++)
+		tree_touch(m->synced, m->items[i]->id);
+	for (struct item *it = m->made; it; it = it->made_before) {
+		struct node *nodes[] = {it->r, it->l, it->s};
+		for (int t = 0; t < 3; t++)
+			if (nodes[t])
+				nodes[t]->mark = NULL;
+	}
+	free(m->items);
 }
 
 static int by_id(const void *a, const void *b)
@@ -175,23 +228,49 @@ static bool is_passing(const struct item *it)
 	return !it->s && !(it->r && it->l) && n && n->f.kind == NODE_FILE && plan_is_passing(n->f.name);
 }
 
+static struct node *remote_double(struct maker *m, const struct node *l)
+{
+	struct node *up = item_of(m, l->up)->r;
+	struct node *r = up ? tree_child_by_key(m->remote, up->f.id, l->key) : NULL;
+	while (r && (item_of(m, r)->l || !node_same_content(&r->f, &l->f)))
+		r = tree_twin(r);
+	if (!r)
+		return NULL;
+	struct node *exact = tree_child_exact(m->local, l->f.parent, r->f.name);
+	if (!exact || exact == l)
+		return r;
+	struct item *other = item_of(m, exact); /* of twins, the one that bears the very name */
+	return !other->s && !other->r && node_same_content(&exact->f, &r->f) ? NULL : r;
+}
+
+static int by_depth(const void *a, const void *b)
+{
+	const struct item *x = *(struct item *const *)a, *y = *(struct item *const *)b;
+	if (x->stamp != y->stamp)
+		return x->stamp < y->stamp ? -1 : 1;
+	return (x->id > y->id) - (x->id < y->id);
+}
+
 /* What both sides made alike is one thing: folders by name, files by name and bytes. Parents before children. */
 static void pair_up(struct maker *m)
 {
-	for (struct node *l = m->local->root; l; l = tree_walk(m->local->root, l)) {
-		struct item *mine = item_of(l);
-		if (mine->r || mine->s || !l->up || is_passing(mine))
-			continue;
-		struct node *up = item_of(l->up)->r;
-		struct node *r = up ? tree_child_by_key(m->remote, up->f.id, l->key) : NULL;
-		while (r && (item_of(r)->l || !node_same_content(&r->f, &l->f)))
-			r = tree_twin(r);
+	struct item **fresh = arena_many(m->a, m->n + 1, struct item *);
+	size_t n = 0;
+	for (size_t i = 0; i < m->n; i++) {
+		struct item *it = m->items[i];
+		if (it->l && !it->r && !it->s && !is_passing(it)) {
+			it->stamp = (uint64_t)tree_depth(it->l);
+			fresh[n++] = it;
+		}
+	}
+	qsort(fresh, n, sizeof(*fresh), by_depth);
+	for (size_t i = 0; i < n; i++) {
+		struct item *mine = fresh[i];
+		struct node *l = mine->l, *r = remote_double(m, l);
+		mine->stamp = 0;
 		if (!r)
 			continue;
-		struct node *exact = tree_child_exact(m->local, l->f.parent, r->f.name);
-		if (exact && exact != l && !item_of(exact)->s && !item_of(exact)->r && node_same_content(&exact->f, &r->f))
-			continue; /* of twins, the one that bears the very name */
-		struct item *theirs = item_of(r);
+		struct item *theirs = item_of(m, r);
 		theirs->l = l;
 		theirs->pair = true;
 		l->mark = theirs;
@@ -201,12 +280,12 @@ static void pair_up(struct maker *m)
 
 /* ---- places ---- */
 
-static void decide_place(struct item *it)
+static void decide_place(struct maker *m, struct item *it)
 {
 	if (!it->r || !it->l || !it->r->up)
 		return;
 	const struct node_facts *r = &it->r->f, *l = &it->l->f;
-	int64_t local_parent = mapped_local_parent(it);
+	int64_t local_parent = mapped_local_parent(m, it);
 	bool same_parent = r->parent == local_parent;
 	if (it->pair) {
 		it->place = PLACE_SAME;
@@ -230,14 +309,14 @@ static void decide_place(struct item *it)
 		it->place = PLACE_REMOTE;
 }
 
-static struct item *final_parent(const struct item *it)
+static struct item *final_parent(struct maker *m, const struct item *it)
 {
 	const struct node *n = it->r && it->place != PLACE_LOCAL ? it->r : it->l;
-	return n && n->up ? item_of(n->up) : NULL;
+	return n && n->up ? item_of(m, n->up) : NULL;
 }
 
 /* Case 13. Remote places alone form a tree, so every ring holds a node that was moved locally. */
-static bool undo_ring(struct item *ring)
+static bool undo_ring(struct maker *m, struct item *ring)
 {
 	bool undone = false;
 	struct item *at = ring;
@@ -246,30 +325,33 @@ static bool undo_ring(struct item *ring)
 			at->place = PLACE_REMOTE;
 			at->cycle = undone = true;
 		}
-		at = final_parent(at);
+		at = final_parent(m, at);
 	} while (at && at != ring);
 	return undone;
 }
 
+/* Walks up from the item until it meets the root, or what an earlier walk went over. Returns an item of a ring, or NULL. */
+static struct item *find_ring(struct maker *m, struct item *from, uint64_t stamp)
+{
+	struct item *at = from;
+	while (at && !at->stamp) {
+		at->stamp = stamp;
+		at = final_parent(m, at);
+	}
+	if (!at || at->stamp != stamp)
+		return NULL;
+	for (struct item *p = from; p && p->stamp == stamp; p = final_parent(m, p))
+		p->stamp = 0; /* this walk proved nothing */
+	return at;
+}
+
 static void break_cycles(struct maker *m)
 {
-	uint64_t stamp = 0;
-	for (bool again = true; again;) {
-		again = false;
-		uint64_t first = stamp + 1;
-		for (size_t i = 0; i < m->n; i++) {
-			stamp++;
-			struct item *at = m->items[i];
-			while (at && at->stamp < first) {
-				at->stamp = stamp;
-				at = final_parent(at);
-			}
-			if (at && at->stamp == stamp) {
-				must(undo_ring(at));
-				again = true;
-				break;
-			}
-		}
+	for (size_t i = 0; i < m->n; i++) {
+		if (m->items[i]->place != PLACE_LOCAL)
+			continue;
+		for (struct item *ring; (ring = find_ring(m, m->items[i], i + 1)) != NULL;)
+			must(undo_ring(m, ring));
 	}
 }
 
@@ -288,7 +370,7 @@ bool item_going(const struct item *it)
 	return n->f.kind == NODE_FOLDER ? !it->keep && !it->wait : !edited(n, it->s);
 }
 
-static void mark_up(struct item *at, bool remote_side, bool keep)
+static void mark_up(struct maker *m, struct item *at, bool remote_side, bool keep)
 {
 	while (at && (remote_side ? at->r && !at->l : at->l && !at->r)) {
 		if (at->keep || (!keep && at->wait))
@@ -298,7 +380,7 @@ static void mark_up(struct item *at, bool remote_side, bool keep)
 		else
 			at->wait = true;
 		const struct node *n = remote_side ? at->r : at->l;
-		at = n->up ? item_of(n->up) : NULL;
+		at = n->up ? item_of(m, n->up) : NULL;
 	}
 }
 
@@ -311,16 +393,16 @@ static void spread_survival(struct maker *m)
 			continue;
 		if (it->r && it->l) {
 			if (it->place == PLACE_LOCAL) {
-				mark_up(item_of(it->r->up), true, false);
-				mark_up(item_of(it->l->up), false, true);
+				mark_up(m, item_of(m, it->r->up), true, false);
+				mark_up(m, item_of(m, it->l->up), false, true);
 			} else if (it->place == PLACE_REMOTE) {
-				mark_up(item_of(it->r->up), true, true);
-				mark_up(item_of(it->l->up), false, false);
+				mark_up(m, item_of(m, it->r->up), true, true);
+				mark_up(m, item_of(m, it->l->up), false, false);
 			}
 		} else if (it->r && it->r->up && (!it->s || edited(it->r, it->s))) {
-			mark_up(item_of(it->r->up), true, true);
+			mark_up(m, item_of(m, it->r->up), true, true);
 		} else if (it->l && it->l->up && (!it->s || edited(it->l, it->s))) {
-			mark_up(item_of(it->l->up), false, true);
+			mark_up(m, item_of(m, it->l->up), false, true);
 		}
 	}
 }
@@ -399,7 +481,7 @@ static void record(struct maker *m, struct item *it, bool same_content)
 
 static void move_local(struct maker *m, struct item *it)
 {
-	struct item *target = item_of(it->r->up);
+	struct item *target = item_of(m, it->r->up);
 	struct str name = it->r->f.name;
 	if (it->busy)
 		return;
@@ -423,7 +505,7 @@ static void move_local(struct maker *m, struct item *it)
 
 static void move_remote(struct maker *m, struct item *it)
 {
-	struct item *target = item_of(it->l->up);
+	struct item *target = item_of(m, it->l->up);
 	struct str name = it->l->f.name;
 	if (it->busy)
 		return;
@@ -444,7 +526,7 @@ static void move_remote(struct maker *m, struct item *it)
 
 static void bring_down(struct maker *m, struct item *it, int case_no, const char *reason)
 {
-	struct item *target = item_of(it->r->up);
+	struct item *target = item_of(m, it->r->up);
 	struct str name = it->r->f.name;
 	if (!target->l || !plan_local_slot(m, it, target, &name)) {
 		m->out->waiting++;
@@ -460,7 +542,7 @@ static void bring_down(struct maker *m, struct item *it, int case_no, const char
 
 static void bring_up(struct maker *m, struct item *it)
 {
-	struct item *target = item_of(it->l->up);
+	struct item *target = item_of(m, it->l->up);
 	struct str name = it->l->f.name;
 	if (!target->r || it->busy || !plan_remote_slot(m, it, target, &name)) {
 		m->out->waiting++;
@@ -486,7 +568,7 @@ static void remote_only(struct maker *m, struct item *it)
 	} else if (!folder && edited(it->r, it->s)) {
 		bring_down(m, it, 8, "deleted locally, edited remotely");
 	} else {
-		struct item *up = item_of(it->r->up);
+		struct item *up = item_of(m, it->r->up);
 		if (!up->l && item_going(up))
 			return; /* goes with its folder */
 		plan_emit(m, PLAN_TRASH_REMOTE, 9, "deleted locally", it);
@@ -507,7 +589,7 @@ static void detach(struct maker *m, struct item *it, int case_no, const char *re
 
 static void local_only(struct maker *m, struct item *it)
 {
-	struct item *up = item_of(it->l->up);
+	struct item *up = item_of(m, it->l->up);
 	if (!it->s) {
 		bring_up(m, it);
 	} else if (it->l->f.kind == NODE_FOLDER && it->keep) {
@@ -561,10 +643,10 @@ static void finish(struct maker *m)
 	for (size_t i = 0; i < p->n; i++) {
 		struct plan_op *op = &p->ops[i];
 		struct node *n = tree_get(m->remote, op->id);
-		n = n ? n : tree_get(m->local, op->id);
+		n = n ? n : tree_get(m->local, op->has_local ? op->local.id : op->id);
 		n = n ? n : tree_get(m->synced, op->id);
 		bool moves = op->verb == PLAN_MOVE_LOCAL || op->verb == PLAN_MOVE_REMOTE;
-		op->order = order_of(op->verb, item_of(n), moves && !op->final);
+		op->order = order_of(op->verb, item_of(m, n), moves && !op->final);
 	}
 	if (p->n)
 		qsort(p->ops, p->n, sizeof(*p->ops), by_order);
@@ -578,15 +660,15 @@ void plan_make(struct tree *remote, struct tree *local, struct tree *synced, con
 	struct maker m = {.remote = remote, .local = local, .synced = synced, .options = options, .out = out,
 	                  .a = &out->arena};
 	collect(&m);
-	qsort(m.items, m.n, sizeof(*m.items), by_id);
+	if (m.n)
+		qsort(m.items, m.n, sizeof(*m.items), by_id);
 	pair_up(&m);
 	for (size_t i = 0; i < m.n; i++)
-		decide_place(m.items[i]);
+		decide_place(&m, m.items[i]);
 	break_cycles(&m);
 	spread_survival(&m);
 	for (size_t i = 0; i < m.n; i++) {
 		struct item *it = m.items[i];
-		size_t before = out->n + out->waiting;
 		if (it->id == TREE_ROOT || is_passing(it))
 			continue;
 		if (it->r && it->l)
@@ -597,11 +679,10 @@ void plan_make(struct tree *remote, struct tree *local, struct tree *synced, con
 			local_only(&m, it);
 		else if (it->s)
 			plan_emit(&m, PLAN_FORGET, 14, "deleted on both sides", it);
-		out->in_step += before == out->n + out->waiting;
 	}
 	finish(&m);
 	smap_fini(&m.claims);
-	free(m.items);
+	leave(&m);
 }
 
 void plan_fini(struct plan *p)

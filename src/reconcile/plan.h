@@ -107,11 +107,13 @@ struct plan {
 	struct arena arena;
 	struct plan_op *ops; /* by order, then id */
 	size_t n, cap;
-	size_t in_step;      /* nodes that need nothing */
 	size_t waiting;      /* nodes that wait for another operation */
 };
 
-/* The trees are not changed (but for their nodes' mark). Free with plan_fini. */
+/* Looks at what was touched in the trees since the last plan of the same three, and at what was not in step then; trees that
+ * no plan has seen are gone through as a whole. So the cost grows with the differences. The trees' nodes and facts are not
+ * changed, only the notes of what was touched. The same three trees always go together, with the same `modeless`: if one of
+ * them is paired with others, tree_touch_all() it. Free with plan_fini. */
 void plan_make(struct tree *remote, struct tree *local, struct tree *synced, const struct plan_options *options,
                struct plan *out);
 void plan_fini(struct plan *p);

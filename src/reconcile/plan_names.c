@@ -83,7 +83,7 @@ static struct str labelled(struct maker *m, const struct item *parent, struct st
 
 struct str plan_copy_name(struct maker *m, const struct item *it, struct str name)
 {
-	struct item *parent = item_of(it->l->up);
+	struct item *parent = item_of(m, it->l->up);
 	for (int attempt = 1;; attempt++) {
 		struct str s = resolve_copy_name(m->a, name, m->options->device, m->options->date, attempt);
 		if (name_unused(m, parent, s)) {
@@ -93,7 +93,7 @@ struct str plan_copy_name(struct maker *m, const struct item *it, struct str nam
 	}
 }
 
-bool plan_remote_free(const struct maker *m, const struct item *parent, struct str name)
+bool plan_remote_free(struct maker *m, const struct item *parent, struct str name)
 {
 	return !tree_child_by_key(m->remote, parent->r->f.id, name_key(m->a, name));
 }
@@ -142,7 +142,7 @@ static void unblock_local(struct maker *m, struct item *o)
 		return;
 	}
 	for (int step = 0; step < CHAIN_MAX; step++) {
-		struct item *target = item_of(at->r->up);
+		struct item *target = item_of(m, at->r->up);
 		if (!target->l || tree_is_below(target->l, at->l)) {
 			if (at == o)
 				evict_local(m, o);
@@ -151,7 +151,7 @@ static void unblock_local(struct maker *m, struct item *o)
 		struct node *holder = local_holder(m, target->l, at->r->f.name, at->l);
 		if (!holder)
 			return;
-		struct item *next = item_of(holder);
+		struct item *next = item_of(m, holder);
 		if (next == o) {
 			if (least == o)
 				evict_local(m, o);
@@ -175,7 +175,7 @@ static void unblock_remote(struct maker *m, struct item *o)
 		return;
 	}
 	for (int step = 0; step < CHAIN_MAX; step++) {
-		struct item *target = item_of(at->l->up);
+		struct item *target = item_of(m, at->l->up);
 		if (!target->r || tree_is_below(target->r, at->r)) {
 			if (at == o)
 				evict_remote(m, o);
@@ -184,7 +184,7 @@ static void unblock_remote(struct maker *m, struct item *o)
 		struct node *holder = remote_holder(m, target->r, at->l->f.name, at->r);
 		if (!holder)
 			return;
-		struct item *next = item_of(holder);
+		struct item *next = item_of(m, holder);
 		if (next == o) {
 			if (least == o)
 				evict_remote(m, o);
@@ -211,7 +211,7 @@ bool plan_local_slot(struct maker *m, struct item *it, struct item *parent, stru
 	                 str_eq(name_key(m->a, *name), name_key(m->a, reserved));
 	struct node *holder = local_holder(m, parent->l, *name, it->l);
 	if (holder && !forbidden) {
-		struct item *o = item_of(holder);
+		struct item *o = item_of(m, holder);
 		if (one_sided(o)) {
 			if (leaves_one_sided(o))
 				unblock_local(m, o);
@@ -244,14 +244,14 @@ bool plan_remote_slot(struct maker *m, struct item *it, struct item *parent, str
 	struct node *holder = remote_holder(m, parent->r, *name, it->r);
 	if (!holder)
 		return claim(m, 'R', parent->r->f.id, *name);
-	struct item *o = item_of(holder);
+	struct item *o = item_of(m, holder);
 	if (!o->l && leaves_one_sided(o)) {
 		unblock_remote(m, o);
 		return false;
 	}
 	if (o->place == PLACE_LOCAL) {
 		bool same_key = str_eq(o->l->key, holder->key);
-		if (item_of(o->l->up) != parent || !same_key) {
+		if (item_of(m, o->l->up) != parent || !same_key) {
 			unblock_remote(m, o);
 			return false;
 		}

@@ -21,6 +21,7 @@ struct item {
 	bool wait; /* ... something below has yet to move out */
 	bool busy; /* an operation on its place was emitted in this plan */
 	uint64_t stamp;
+	struct item *made_before; /* of all that this plan made */
 };
 
 struct maker {
@@ -28,14 +29,18 @@ struct maker {
 	const struct plan_options *options;
 	struct plan *out;
 	struct arena *a; /* the plan's */
-	struct item **items;
-	size_t n;
+	struct item **items; /* of what is not in step, by id */
+	size_t n, cap;
+	struct item *made;
 	struct smap claims; /* names taken by operations of this plan */
 };
 
-static inline struct item *item_of(const struct node *n)
+/* What is in step has no item until somebody asks. */
+struct item *item_make(struct maker *m, const struct node *n);
+
+static inline struct item *item_of(struct maker *m, const struct node *n)
 {
-	return n->mark;
+	return n->mark ? n->mark : item_make(m, n);
 }
 
 /* On one side only, not touched there, so it follows its deletion on the other. */
@@ -51,6 +56,6 @@ bool plan_remote_slot(struct maker *m, struct item *it, struct item *parent, str
 /* A copy's name that is free in both trees, for the local node of it. */
 struct str plan_copy_name(struct maker *m, const struct item *it, struct str name);
 /* Is the remote name free for a file that leaves the trash? */
-bool plan_remote_free(const struct maker *m, const struct item *parent, struct str name);
+bool plan_remote_free(struct maker *m, const struct item *parent, struct str name);
 
 #endif

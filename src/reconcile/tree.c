@@ -17,41 +17,29 @@ static void *must_alloc(size_t n)
 	return p;
 }
 
-static struct str own(struct str s)
+/* Both names and the key in one block, which f.name begins; a key that equals the name is the name. */
+static void set_names(struct tree *t, struct node *n, const struct node_facts *facts)
 {
-	if (!s.p)
-		return STR_NULL;
-	char *p = must_alloc(s.n + 1);
-	memcpy(p, s.p, s.n);
-	return str_n(p, s.n);
-}
-
-static void disown(struct str s)
-{
-	free((void *)(uintptr_t)s.p);
-}
-
-static void set_names(struct node *n, const struct node_facts *facts)
-{
-	struct arena a;
-	arena_init(&a);
-	struct str key = own(name_key(&a, facts->name));
-	struct str name = own(facts->name), local_name = own(facts->local_name);
-	arena_fini(&a);
-	disown(n->key);
-	disown(n->f.name);
-	disown(n->f.local_name);
+	struct str key = name_key(&t->scratch, facts->name);
+	size_t shared = str_eq(key, facts->name) ? 0 : key.n + 1;
+	char *block = must_alloc(facts->name.n + 1 + shared + facts->local_name.n), *old = (char *)(uintptr_t)n->f.name.p;
+	struct str name = str_n(memcpy(block, facts->name.p, facts->name.n), facts->name.n), local_name = STR_NULL;
+	char *at = block + name.n + 1;
+	if (shared)
+		memcpy(at, key.p, key.n);
+	if (facts->local_name.p)
+		local_name = str_n(memcpy(at + shared, facts->local_name.p, facts->local_name.n), facts->local_name.n);
+	n->key = shared ? str_n(at, key.n) : name;
+	arena_reset(&t->scratch);
 	n->f = *facts;
 	n->f.name = name;
 	n->f.local_name = local_name;
-	n->key = key;
+	free(old);
 }
 
 static void node_free(struct node *n)
 {
-	disown(n->key);
-	disown(n->f.name);
-	disown(n->f.local_name);
+	free((void *)(uintptr_t)n->f.name.p);
 	free(n);
 }
 
@@ -59,10 +47,9 @@ void tree_init(struct tree *t)
 {
 	*t = (struct tree){0};
 	t->root = must_alloc(sizeof(*t->root));
-	t->root->f.kind = NODE_FOLDER;
-	t->root->f.name = own(STR(""));
-	t->root->key = own(STR(""));
+	set_names(t, t->root, &(struct node_facts){.id = TREE_ROOT, .kind = NODE_FOLDER, .name = STR("")});
 	map_put(&t->by_id, TREE_ROOT, t->root);
+	t->all_touched = true;
 }
 
 void tree_init_flat(struct tree *t)
@@ -82,12 +69,39 @@ void tree_fini(struct tree *t)
 	for (size_t i = 0; map_next(&t->causes, &i, &key, &value);)
 		free(value);
 	map_fini(&t->causes);
+	map_fini(&t->touched);
+	arena_fini(&t->scratch);
 	*t = (struct tree){0};
 }
 
 struct node *tree_get(const struct tree *t, int64_t id)
 {
 	return map_get(&t->by_id, (uint64_t)id);
+}
+
+void tree_touch(struct tree *t, int64_t id)
+{
+	if (!t->all_touched)
+		map_put(&t->touched, (uint64_t)id, t);
+}
+
+void tree_touch_all(struct tree *t)
+{
+	map_fini(&t->touched);
+	t->all_touched = true;
+}
+
+void tree_succeed(struct tree *now, struct tree *old)
+{
+	struct map causes = now->causes;
+	now->causes = old->causes;
+	old->causes = causes;
+	if (old->all_touched)
+		return;
+	map_fini(&now->touched);
+	now->touched = old->touched;
+	now->all_touched = false;
+	old->touched = (struct map){0};
 }
 
 static void link_node(struct tree *t, struct node *n, struct node *up)
@@ -141,7 +155,8 @@ struct node *tree_put(struct tree *t, const struct node_facts *facts)
 		map_put(&t->by_id, (uint64_t)facts->id, n);
 		t->count++;
 	}
-	set_names(n, facts);
+	tree_touch(t, facts->id);
+	set_names(t, n, facts);
 	if (!t->flat)
 		link_node(t, n, up);
 	return n;
@@ -178,11 +193,13 @@ bool tree_remove(struct tree *t, int64_t id)
 		struct node *leaf = n->first;
 		while (leaf->first)
 			leaf = leaf->first;
+		tree_touch(t, leaf->f.id);
 		unlink_node(t, leaf);
 		map_del(&t->by_id, (uint64_t)leaf->f.id);
 		t->count--;
 		node_free(leaf);
 	}
+	tree_touch(t, id);
 	if (!t->flat)
 		unlink_node(t, n);
 	map_del(&t->by_id, (uint64_t)id);
@@ -199,6 +216,8 @@ bool tree_rename_id(struct tree *t, int64_t id, int64_t new_id)
 	void *cause = map_del(&t->causes, (uint64_t)id);
 	if (cause)
 		free(map_put(&t->causes, (uint64_t)new_id, cause));
+	tree_touch(t, id);
+	tree_touch(t, new_id);
 	if (t->flat) {
 		map_del(&t->by_id, (uint64_t)id);
 		n->f.id = new_id;
@@ -222,6 +241,7 @@ bool tree_rename_id(struct tree *t, int64_t id, int64_t new_id)
 		struct node *c = children;
 		children = c->next;
 		c->f.parent = new_id;
+		tree_touch(t, c->f.id);
 		link_node(t, c, n);
 	}
 	return true;

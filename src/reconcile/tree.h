@@ -56,14 +56,17 @@ struct node {
 	struct str key;      /* name_key(name) */
 	struct node *up, *first, *prev, *next; /* siblings are in no particular order */
 	struct node *twin;   /* next node of the same (parent, key) hash */
-	void *mark;          /* the planner's, during one plan_make */
+	void *mark;          /* the planner's during one plan_make, else NULL */
 };
 
 struct tree {
 	struct map by_id;
 	struct map by_name; /* hash of (parent, key) -> chain */
 	struct map causes;  /* id -> what tree_set_cause was told */
+	struct map touched; /* ids that the planner has to look at: changed since, or not in step when it last looked */
+	bool all_touched;   /* all of them, as in a tree that it has not seen yet */
 	struct node *root;
+	struct arena scratch;
 	size_t count; /* without the root */
 	bool flat;
 };
@@ -84,6 +87,14 @@ size_t tree_put_all(struct tree *t, const struct node_facts *facts, size_t n);
 bool tree_remove(struct tree *t, int64_t id);
 /* Gives a node another, unused id. False: unknown, the root, or taken. */
 bool tree_rename_id(struct tree *t, int64_t id, int64_t new_id);
+
+/* The node must be looked at by the next plan. Whatever changes a tree does this by itself. */
+void tree_touch(struct tree *t, int64_t id);
+/* All of them must. */
+void tree_touch_all(struct tree *t);
+/* now, just made, takes the place of old: causes and what is to be looked at go over. The caller then touches every id that
+ * the two do not have alike. */
+void tree_succeed(struct tree *now, struct tree *old);
 
 /* Remembers why the node is as it is, or why it is gone; the node need not exist. Copied; an earlier one is replaced. The
  * planner forgets it when it finds the node in step. */
