@@ -223,16 +223,92 @@ static void disturb(struct world *w, struct tree *t, int n)
 	}
 }
 
+static void show_plan(const struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		const struct plan_op *op = &p->ops[i];
+		fprintf(stderr, "  %02d %s %lld (local %lld) -> %lld/\"%.*s\" other \"%.*s\"%s: %s\n", op->case_no,
+		        plan_verb_name(op->verb), (long long)op->id, op->has_local ? (long long)op->local.id : 0,
+		        (long long)op->parent, STR_ARG(op->name), STR_ARG(op->other_name), op->final ? " final" : "",
+		        op->reason);
+	}
+	fprintf(stderr, "  waiting %zu\n", p->waiting);
+}
+
 /* ---- executing ---- */
 
-static void tree_copy(struct world *w, struct tree *to, struct tree *from)
+/* What a pull or a scan does: the view becomes what is true, and only what differs is put. Parents come first, so that no
+ * move is refused. */
+static void observe(struct world *w, struct tree *view, struct tree *truth)
 {
-	tree_fini(to);
-	tree_init(to);
-	(void)w;
-	for (struct node *n = from->root; n; n = tree_walk(from->root, n))
-		if (n->up)
-			must(tree_put(to, &n->f));
+	for (struct node *n = truth->root; n; n = tree_walk(truth->root, n)) {
+		struct node *v = tree_get(view, n->f.id);
+		bool same = v && v->f.parent == n->f.parent && str_eq(v->f.name, n->f.name) && node_same_content(&v->f, &n->f) &&
+		            v->f.version_id == n->f.version_id && v->f.executable == n->f.executable;
+		if (n->up && !same)
+			must(tree_put(view, &n->f));
+	}
+	struct node **all;
+	size_t n = list(w, view, &all);
+	int64_t *ids = arena_many(&w->arena, n, int64_t);
+	for (size_t i = 0; i < n; i++)
+		ids[i] = all[i]->f.id;
+	for (size_t i = 0; i < n; i++)
+		if (!tree_get(truth, ids[i]))
+			tree_remove(view, ids[i]);
+}
+
+/* The same tree, never planned, its nodes put in random order. */
+static void tree_anew(struct world *w, struct tree *to, struct tree *from)
+{
+	struct node **all;
+	size_t n = list(w, from, &all);
+	struct node_facts *facts = arena_many(&w->arena, n, struct node_facts);
+	for (size_t i = 0; i < n; i++)
+		facts[i] = all[i]->f;
+	for (size_t i = n; i > 1; i--) {
+		size_t k = below(w, i);
+		struct node_facts f = facts[i - 1];
+		facts[i - 1] = facts[k];
+		facts[k] = f;
+	}
+	if (from->flat)
+		tree_init_flat(to);
+	else
+		tree_init(to);
+	must(tree_put_all(to, facts, n) == 1); /* all but the root */
+}
+
+static bool same_op(const struct plan_op *a, const struct plan_op *b)
+{
+	return a->verb == b->verb && a->case_no == b->case_no && a->id == b->id && a->order == b->order && a->parent == b->parent &&
+	       str_eq(a->name, b->name) && str_eq(a->other_name, b->other_name) && a->final == b->final && a->restore == b->restore &&
+	       a->base_version_id == b->base_version_id && a->record_content == b->record_content &&
+	       a->record_place == b->record_place && a->executable == b->executable && a->why.remote == b->why.remote &&
+	       a->why.local == b->why.local;
+}
+
+/* A plan made from what was touched is the plan made from everything, whatever the order in which the trees grew (I6). */
+static bool same_as_anew(struct world *w, const struct plan *p)
+{
+	struct tree remote, local, synced;
+	struct plan all;
+	tree_anew(w, &remote, &w->view_remote);
+	tree_anew(w, &local, &w->view_local);
+	tree_anew(w, &synced, &w->synced);
+	plan_make(&remote, &local, &synced, &w->options, &all);
+	bool same = p->n == all.n && p->waiting == all.waiting;
+	for (size_t i = 0; same && i < p->n; i++)
+		same = same_op(&p->ops[i], &all.ops[i]);
+	if (!same && w->verbose) {
+		fprintf(stderr, "the plan made from everything is another one:\n");
+		show_plan(&all);
+	}
+	plan_fini(&all);
+	tree_fini(&remote);
+	tree_fini(&local);
+	tree_fini(&synced);
+	return same;
 }
 
 static void agree(struct world *w, struct node_facts f, struct str local_name)
@@ -507,18 +583,6 @@ static void show_all(struct world *w)
 	show(w, "synced", &w->synced);
 }
 
-static void show_plan(const struct plan *p)
-{
-	for (size_t i = 0; i < p->n; i++) {
-		const struct plan_op *op = &p->ops[i];
-		fprintf(stderr, "  %02d %s %lld (local %lld) -> %lld/\"%.*s\" other \"%.*s\"%s: %s\n", op->case_no,
-		        plan_verb_name(op->verb), (long long)op->id, op->has_local ? (long long)op->local.id : 0,
-		        (long long)op->parent, STR_ARG(op->name), STR_ARG(op->other_name), op->final ? " final" : "",
-		        op->reason);
-	}
-	fprintf(stderr, "  waiting %zu\n", p->waiting);
-}
-
 static bool in_step(struct world *w)
 {
 	if (w->server.count != w->disk.count || w->server.count != w->synced.count)
@@ -589,14 +653,18 @@ static bool run(uint64_t seed, bool verbose)
 			show_all(w);
 		ok = false;
 		for (int round = 0; round < ROUNDS_MAX && !ok; round++) {
-			tree_copy(w, &w->view_remote, &w->server);
-			tree_copy(w, &w->view_local, &w->disk);
+			observe(w, &w->view_remote, &w->server);
+			observe(w, &w->view_local, &w->disk);
 			w->seen_seq = w->seq;
 			struct plan p;
 			plan_make(&w->view_remote, &w->view_local, &w->synced, &w->options, &p);
 			if (verbose && phase) {
 				fprintf(stderr, "round %d\n", round);
 				show_plan(&p);
+			}
+			if (below(w, 4) == 0 && !same_as_anew(w, &p)) {
+				plan_fini(&p);
+				break;
 			}
 			if (p.n == 0) {
 				ok = p.waiting == 0 && in_step(w);
