@@ -3,7 +3,7 @@
 
 usage: uploads.py [--build build] [--pairs 7] [--work DIR] [--log FILE] [--claims]
 Random content, new for every pair, so nothing is deduplicated or shrinks. The client sends it from memory with sendfile, so that it costs
-next to nothing itself. CPU is the server's (and, for nginx, the fsync's); memory is the server's peak during the upload (VmHWM).
+next to nothing itself. CPU is the server's; memory is the server's peak during the upload (VmHWM).
 --log collects pairs over several runs and sums up all of them; --claims sends the SHA-256 of every piece with it, which the server
 checks. --work must be on a disk.
 """
@@ -165,11 +165,11 @@ def put(nginx, name, fd, size):
 
 
 def timed(peer, fn, *args):
-    """Wall seconds, and CPU seconds of the peer."""
+    """Wall seconds, CPU seconds of the peer, CPU seconds of this process: the load (and the fsync of what nginx wrote)."""
     warm(SIZE + (SIZE >> 2))
-    cpu, begin = peer.cpu(), time.monotonic()
+    cpu, mine, begin = peer.cpu(), time.process_time(), time.monotonic()
     fn(peer, *args)
-    return time.monotonic() - begin, peer.cpu() - cpu
+    return time.monotonic() - begin, peer.cpu() - cpu, time.process_time() - mine
 
 
 def one_pair(server, nginx, fd, number, claims):
@@ -179,14 +179,11 @@ def one_pair(server, nginx, fd, number, claims):
 
     def ours():
         server.forget_peak()
-        row['ours'], row['cpu'] = timed(server, upload, name, fd, SIZE, digests if claims else None)
+        row['ours'], row['cpu'], row['client_cpu'] = timed(server, upload, name, fd, SIZE, digests if claims else None)
         row['peak_mb'] = server.peak_mb()
 
     def peers():
-        # the fsync runs in this process: its CPU counts to nginx
-        self0 = time.thread_time()
-        row['nginx'], row['nginx_cpu'] = timed(nginx, put, name, fd, SIZE)
-        row['sender_cpu'] = time.thread_time() - self0
+        row['nginx'], row['nginx_cpu'], row['nginx_client_cpu'] = timed(nginx, put, name, fd, SIZE)
         os.unlink(os.path.join(nginx.files, name))
 
     for step in (ours, peers)[::1 if number % 2 == 0 else -1]:
@@ -242,7 +239,8 @@ def main():
     show('nginx DAV PUT + fsync, seconds', [r['nginx'] for r in rows])
     show('  rate, ours of its (bar: at least 0.5, stretch 0.65)', [r['ratio'] for r in rows])
     show('  server CPU seconds (bar: at most 3.2)', [r['cpu'] for r in rows])
-    show('  nginx CPU seconds', [r['nginx_cpu'] for r in rows])
+    show('  nginx CPU seconds, without the fsync', [r['nginx_cpu'] for r in rows])
+    show('  CPU seconds of the client', [r['client_cpu'] for r in rows])
     show('  peak memory of the server, MB (bar: under 40)', [r['peak_mb'] for r in rows], 1)
 
 

@@ -372,6 +372,39 @@ static void hashes(void **state)
 	assert_false(hash_equal_ct("ab", "ac", 2));
 }
 
+/* Streams cut at random: both ways against the digest of the whole, and each piece against its own. */
+static void running_hashes(void **state)
+{
+	enum { N = 1 << 16, TURNS = 400 };
+	(void)state;
+	struct rng_seeded seeded;
+	struct rng *rng = &seeded.base;
+	rng_seeded_init(&seeded, 7);
+	uint8_t *p = malloc(N);
+	assert_non_null(p);
+	rng->fill(rng, p, N);
+	struct sha256_state *plain = sha256_new(), *both = sha256_new();
+	for (int turn = 0; turn < TURNS; turn++) {
+		size_t n = rng_below(rng, turn % 2 ? N : 600), at = 0;
+		sha256_reset(plain);
+		sha256_reset(both);
+		while (at < n) {
+			size_t k = 1 + rng_below(rng, turn % 3 ? 200 : n - at);
+			k = k < n - at ? k : n - at;
+			sha256_update(plain, p + at, k);
+			struct sha256 piece = sha256_update_of(both, p + at, k), want = sha256_of(p + at, k);
+			assert_true(sha256_eq(&piece, &want));
+			at += k;
+		}
+		struct sha256 want = sha256_of(p, n), a = sha256_final(plain), b = sha256_final(both);
+		assert_true(sha256_eq(&a, &want));
+		assert_true(sha256_eq(&b, &want));
+	}
+	sha256_free(plain);
+	sha256_free(both);
+	free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -379,6 +412,7 @@ int main(void)
 	    cmocka_unit_test(ids),         cmocka_unit_test(times),       cmocka_unit_test(json),
 	    cmocka_unit_test(json_bombs), cmocka_unit_test(maps),
 	    cmocka_unit_test(names),       cmocka_unit_test(errors),      cmocka_unit_test(hashes),
+	    cmocka_unit_test(running_hashes),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

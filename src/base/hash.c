@@ -8,45 +8,134 @@
 #include <xxhash.h>
 
 #include "base/must.h"
+#include "base/sha256_x86.h"
+
+enum { SHA256_BLOCK = 64 };
 
 static EVP_MD *sha256_md;
+static bool own; /* our own blocks; else EVP's */
 static pthread_once_t md_once = PTHREAD_ONCE_INIT;
+
+struct sha256_state {
+	EVP_MD_CTX *evp; /* NULL: own */
+	uint32_t h[SHA256_WORDS];
+	uint64_t n; /* bytes so far; those of the last, unfinished block: */
+	uint8_t block[SHA256_BLOCK];
+};
 
 static void md_fetch(void)
 {
 	sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
 	must(sha256_md != NULL);
+	own = sha256_x86_usable();
 }
+
+/* FIPS 180-4, 5.3.3 */
+static const struct sha256_state initial = {
+    .h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19},
+};
 
 struct sha256_state *sha256_new(void)
 {
-	EVP_MD_CTX *c = EVP_MD_CTX_new();
-	must(c != NULL);
-	sha256_reset((struct sha256_state *)c);
-	return (struct sha256_state *)c;
+	struct sha256_state *s = calloc(1, sizeof *s);
+	must(s != NULL);
+	pthread_once(&md_once, md_fetch);
+	if (!own)
+		s->evp = EVP_MD_CTX_new();
+	must(own || s->evp != NULL);
+	sha256_reset(s);
+	return s;
 }
 
 void sha256_free(struct sha256_state *s)
 {
-	EVP_MD_CTX_free((EVP_MD_CTX *)s);
+	if (!s)
+		return;
+	EVP_MD_CTX_free(s->evp);
+	free(s);
 }
 
 void sha256_reset(struct sha256_state *s)
 {
-	pthread_once(&md_once, md_fetch);
-	must(EVP_DigestInit_ex2((EVP_MD_CTX *)s, sha256_md, NULL) == 1);
+	if (s->evp)
+		must(EVP_DigestInit_ex2(s->evp, sha256_md, NULL) == 1);
+	else
+		*s = initial;
+}
+
+/* Up to the end of the unfinished block. */
+static size_t top_up(struct sha256_state *s, const uint8_t *p, size_t n)
+{
+	size_t have = s->n % SHA256_BLOCK, k = have ? SHA256_BLOCK - have : 0;
+	if (k > n)
+		k = n;
+	if (!k)
+		return 0;
+	memcpy(s->block + have, p, k);
+	s->n += k;
+	if (s->n % SHA256_BLOCK == 0)
+		sha256_x86_one(s->h, s->block, 1);
+	return k;
+}
+
+static void own_update(struct sha256_state *s, const uint8_t *p, size_t n)
+{
+	size_t k = top_up(s, p, n), blocks = (n - k) / SHA256_BLOCK, rest = (n - k) % SHA256_BLOCK;
+	sha256_x86_one(s->h, p + k, blocks);
+	if (rest)
+		memcpy(s->block, p + n - rest, rest);
+	s->n += n - k;
+}
+
+/* FIPS 180-4, 5.1.1: a one, zeros, and the length in bits */
+static struct sha256 own_final(struct sha256_state *s)
+{
+	uint8_t pad[2 * SHA256_BLOCK] = {0};
+	struct sha256 out;
+	size_t have = s->n % SHA256_BLOCK, blocks = have + 9 > SHA256_BLOCK ? 2 : 1;
+	uint64_t bits = s->n * 8;
+	memcpy(pad, s->block, have);
+	pad[have] = 0x80;
+	for (size_t i = 0; i < 8; i++)
+		pad[blocks * SHA256_BLOCK - 1 - i] = (uint8_t)(bits >> (8 * i));
+	sha256_x86_one(s->h, pad, blocks);
+	for (size_t i = 0; i < sizeof out.b; i++)
+		out.b[i] = (uint8_t)(s->h[i / 4] >> (24 - 8 * (i % 4)));
+	return out;
 }
 
 void sha256_update(struct sha256_state *s, const void *p, size_t n)
 {
-	must(EVP_DigestUpdate((EVP_MD_CTX *)s, p, n) == 1);
+	if (s->evp)
+		must(EVP_DigestUpdate(s->evp, p, n) == 1);
+	else if (n)
+		own_update(s, p, n);
 }
 
 struct sha256 sha256_final(struct sha256_state *s)
 {
 	struct sha256 out;
-	must(EVP_DigestFinal_ex((EVP_MD_CTX *)s, out.b, NULL) == 1);
+	if (!s->evp)
+		return own_final(s);
+	must(EVP_DigestFinal_ex(s->evp, out.b, NULL) == 1);
 	return out;
+}
+
+struct sha256 sha256_update_of(struct sha256_state *s, const void *bytes, size_t n)
+{
+	const uint8_t *p = bytes;
+	if (s->evp || n < 2 * SHA256_BLOCK) {
+		sha256_update(s, p, n);
+		return sha256_of(p, n);
+	}
+	struct sha256_state one = initial;
+	size_t k = top_up(s, p, n), blocks = (n - k) / SHA256_BLOCK;
+	sha256_x86_two(s->h, p + k, one.h, p, blocks);
+	s->n += blocks * SHA256_BLOCK;
+	one.n = blocks * SHA256_BLOCK;
+	own_update(s, p + k + one.n, n - k - one.n);
+	own_update(&one, p + one.n, n - one.n);
+	return own_final(&one);
 }
 
 struct sha256 sha256_of(const void *p, size_t n)

@@ -1,4 +1,4 @@
-/* hash: SHA-256 (OpenSSL EVP, SHA-NI where the CPU has it) and XXH3. */
+/* hash: SHA-256 (SHA instructions where the CPU has them, OpenSSL's EVP) and XXH3. */
 #ifndef SD_BASE_HASH_H
 #define SD_BASE_HASH_H
 
@@ -17,6 +17,9 @@ void sha256_update(struct sha256_state *s, const void *p, size_t n);
 /* The digest of what was fed; the state must be reset or freed afterwards. */
 struct sha256 sha256_final(struct sha256_state *s);
 struct sha256 sha256_of(const void *p, size_t n);
+/* sha256_update and sha256_of the same bytes together, which costs hardly more than one of them where the CPU has SHA
+ * instructions. */
+struct sha256 sha256_update_of(struct sha256_state *s, const void *p, size_t n);
 
 static inline bool sha256_eq(const struct sha256 *a, const struct sha256 *b)
 {

@@ -49,6 +49,47 @@ static bool roll(struct chunker *c, const uint8_t *p, size_t *at, size_t end, ui
 	return hit;
 }
 
+/* The hash behind the CHUNK_WINDOW_BYTES bytes before p: nothing older is left in it. */
+static uint64_t hash_before(const uint64_t *table, const uint8_t *p)
+{
+	uint64_t hash = 0;
+	for (const uint8_t *q = p - CHUNK_WINDOW_BYTES; q < p; q++)
+		hash = (hash << 1) + table[*q];
+	return hash;
+}
+
+/* The same, with nothing found up to *at: four places at once, for each step waits for the one before it. A hash hangs on
+ * its window alone, so the places need nothing of each other. Stops before the block in which one is hit, for roll. */
+static void roll_over(struct chunker *c, const uint8_t *p, size_t *at, size_t end, uint64_t mask)
+{
+	enum { LANE = 512 };
+	const uint64_t *table = c->gear->table;
+	size_t i = *at;
+	for (; end - i >= 4 * LANE; i += 4 * LANE) {
+		const uint8_t *q = p + i;
+		uint64_t a = c->hash, b = hash_before(table, q + LANE), d = hash_before(table, q + 2 * LANE),
+			 e = hash_before(table, q + 3 * LANE);
+		for (size_t k = 0; k < LANE; k++) {
+			a = (a << 1) + table[q[k]];
+			b = (b << 1) + table[q[k + LANE]];
+			d = (d << 1) + table[q[k + 2 * LANE]];
+			e = (e << 1) + table[q[k + 3 * LANE]];
+			if (!(a & mask) || !(b & mask) || !(d & mask) || !(e & mask))
+				goto hit;
+		}
+		c->hash = e;
+	}
+hit:
+	*at = i;
+}
+
+static bool find(struct chunker *c, const uint8_t *p, size_t *at, size_t end, uint64_t mask)
+{
+	if (*at < end)
+		roll_over(c, p, at, end, mask);
+	return roll(c, p, at, end, mask);
+}
+
 /* How far the scan goes within n bytes before the chunk is limit bytes long; base is its length at byte 0. */
 static size_t upto(size_t base, size_t n, size_t limit)
 {
@@ -67,9 +108,9 @@ size_t chunker_scan(struct chunker *c, const void *bytes, size_t n, bool *cut)
 	size_t i = upto(base, n, CHUNK_MIN_BYTES - CHUNK_WINDOW_BYTES);
 	for (size_t end = upto(base, n, CHUNK_MIN_BYTES - 1); i < end; i++)
 		c->hash = (c->hash << 1) + c->gear->table[p[i]];
-	*cut = roll(c, p, &i, upto(base, n, CHUNK_AVG_BYTES), MASK_HARD);
+	*cut = find(c, p, &i, upto(base, n, CHUNK_AVG_BYTES), MASK_HARD);
 	if (!*cut)
-		*cut = roll(c, p, &i, upto(base, n, CHUNK_MAX_BYTES), MASK_EASY);
+		*cut = find(c, p, &i, upto(base, n, CHUNK_MAX_BYTES), MASK_EASY);
 	c->length = base + i;
 	if (*cut || c->length == CHUNK_MAX_BYTES) {
 		*cut = true;
