@@ -17,9 +17,8 @@
 #define LIMIT_PAGE_SNAPSHOT         10000
 #define LIMIT_PAGE_LIST             100
 #define LIMIT_APPLY_CHANGES         10000
-#define LIMIT_APPLY_PER_TX          500         /* the writer is never held above about 50 ms (D5) */
-#define LIMIT_APPLY_PER_TX_MAX      2000        /* where so many take less than LIMIT_APPLY_TX_US; never all or none */
-#define LIMIT_APPLY_TX_US           40000
+#define LIMIT_APPLY_ALL_OR_NONE     500         /* changes of a request that has one transaction: about 10 ms */
+#define LIMIT_APPLY_TX_US           40000       /* then a transaction takes no more: the writer is held for 50 ms at most (D5) */
 #define LIMIT_APPLY_TRASH_WALK      100000      /* nodes looked at when base_cursor guards a folder deletion */
 #define LIMIT_FILE_BYTES            (INT64_C(5) << 30)  /* one multipart request; per tenant setting */
 #define LIMIT_CONTENT_BYTES         (INT64_C(1) << 50)  /* any file at all */

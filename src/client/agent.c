@@ -282,7 +282,7 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 {
 	enum stage_of_work work = work_of(p->ops[at].verb);
 	uint64_t phase = p->ops[at].order >> 32;
-	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_PER_TX : TRANSFERS_MAX;
+	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_ALL_OR_NONE : TRANSFERS_MAX;
 	if (work == WORK_LOCAL) {
 		int e = act_local(ctx, a, &p->ops[at]);
 		note(ctx, a, &p->ops[at], e, out);

@@ -128,7 +128,7 @@ int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t
                     size_t *n, int64_t *cursor);
 /* E_CURSOR_INVALID: start again from the snapshot. */
 int remote_changes(struct ctx *ctx, struct remote *r, struct str share, int64_t cursor, struct remote_page *out);
-/* Executes up to LIMIT_APPLY_PER_TX edits in order; each gets its own err. An error of the whole call (E_VERSION_STALE:
+/* Executes up to LIMIT_APPLY_ALL_OR_NONE edits in order; each gets its own err. An error of the whole call (E_VERSION_STALE:
  * nothing was applied) is returned. */
 int remote_apply(struct ctx *ctx, struct remote *r, struct str share, int64_t base_cursor, struct remote_edit *edits,
                  size_t n);

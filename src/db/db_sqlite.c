@@ -210,18 +210,22 @@ static int stmt_bind(struct sconn *c, struct stmt *s, const struct dbv *args, si
 	return 0;
 }
 
+static int stmt_take(struct tx *tx, const char *sql, struct stmt **out)
+{
+	int err = stmt_get(sc(tx->conn), sql, out);
+	if (err || tx->write || sqlite3_stmt_readonly((*out)->s))
+		return err;
+	log_error("database: a write in a read", LOG_C("sql", sql));
+	stmt_put(*out);
+	return E_DB;
+}
+
 static int sq_begin_stmt(struct tx *tx, const char *sql, const struct dbv *args, size_t n, bool copy, struct stmt **out)
 {
-	struct sconn *c = sc(tx->conn);
-	int err = stmt_get(c, sql, out);
+	int err = stmt_take(tx, sql, out);
 	if (err)
 		return err;
-	if (!tx->write && !sqlite3_stmt_readonly((*out)->s)) {
-		log_error("database: a write in a read", LOG_C("sql", sql));
-		err = E_DB;
-	}
-	if (!err)
-		err = stmt_bind(c, *out, args, n, copy);
+	err = stmt_bind(sc(tx->conn), *out, args, n, copy);
 	if (err)
 		stmt_put(*out);
 	return err;
@@ -291,14 +295,19 @@ static bool sq_is_null(struct rows *base, int col)
 	return sqlite3_column_type(((struct srows *)base)->stmt->s, col) == SQLITE_NULL;
 }
 
+/* "insert ... returning" counts when it ran to its end, deferred checks included. */
+static int run_out(struct srows *r)
+{
+	if (!sqlite3_stmt_readonly(r->stmt->s))
+		while (sq_next(&r->base))
+			;
+	return r->base.err;
+}
+
 static int sq_close(struct rows *base)
 {
 	struct srows *r = (struct srows *)base;
-	/* "insert ... returning" counts when it ran to its end, deferred checks included. */
-	if (!sqlite3_stmt_readonly(r->stmt->s))
-		while (sq_next(base))
-			;
-	int err = base->err;
+	int err = run_out(r);
 	stmt_put(r->stmt);
 	free(r);
 	return err;
@@ -307,18 +316,23 @@ static int sq_close(struct rows *base)
 static int sq_many(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, size_t n, db_row_fn *row,
 		   void *arg)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct rows *r;
-		int err = tx_query(tx, sql, args ? args + i * n_args : NULL, n_args, &r);
-		if (err)
-			return err;
-		while (!err && rows_next(r))
-			err = row ? row(arg, i, r) : 0;
-		int end = rows_close(&r);
-		if (err || end)
-			return err ? err : end;
+	struct srows r = {.base.tx = tx};
+	int failed = stmt_take(tx, sql, &r.stmt), err = 0;
+	if (failed)
+		return tx->err = failed;
+	for (size_t i = 0; !failed && !err && i < n; i++) {
+		r.done = false;
+		failed = stmt_bind(sc(tx->conn), r.stmt, args ? args + i * n_args : NULL, n_args, false);
+		while (!failed && !err && sq_next(&r.base))
+			err = row ? row(arg, i, &r.base) : 0;
+		if (!failed)
+			failed = run_out(&r);
+		sqlite3_reset(r.stmt->s);
 	}
-	return 0;
+	stmt_put(r.stmt);
+	if (failed)
+		tx->err = failed;
+	return err ? err : failed;
 }
 
 static int sq_plain(struct sconn *c, const char *sql)

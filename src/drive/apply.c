@@ -175,7 +175,7 @@ static int step_part(struct dtx *t, void *arg)
 {
 	struct apply_step *s = arg;
 	bool hit = false;
-	int err = s->c->op_id.n ? stored_take(s, &hit) : 0;
+	int err = s->c->op_id.n && !t->by_index ? stored_take(s, &hit) : 0;
 	if (err || hit)
 		return err;
 	size_t before = t->n_changes;
@@ -202,18 +202,23 @@ static bool step_refuses(const struct apply_in *in, int err)
 	return err == E_VERSION_STALE && in->strategy == RESOLVE_NONE;
 }
 
+static struct apply_step step_begin(struct apply_batch *b, struct dtx *t, size_t i)
+{
+	const struct apply_change *c = &b->in->changes[i];
+	struct apply_result *r = &b->out->results[i];
+	*r = (struct apply_result){.index = i, .op_id = c->op_id, .type = c->type, .resource = c->resource};
+	return (struct apply_step){.batch = b, .t = t, .c = c, .r = r};
+}
+
 static int step_run(struct apply_batch *b, struct dtx *t, size_t i)
 {
-	struct apply_result *r = &b->out->results[i];
-	struct apply_step s = {.batch = b, .t = t, .c = &b->in->changes[i], .r = r};
-	const struct apply_result fresh = {.index = i, .op_id = s.c->op_id, .type = s.c->type, .resource = s.c->resource};
-	*r = fresh;
+	struct apply_step s = step_begin(b, t, i);
 	int err = drive_nested(t, step_part, &s);
 	if (!err)
 		return 0;
 	if (step_is_fault(err) || step_refuses(b->in, err))
 		return err;
-	*r = fresh;
+	struct apply_result *r = step_begin(b, t, i).r;
 	r->status = APPLY_FAILED;
 	r->err = err;
 	r->detail = arena_str(t->ctx->arena, ctx_detail(t->ctx, err));
@@ -232,9 +237,7 @@ static int run_part(struct dtx *t, void *arg)
 	struct run *run = arg;
 	int err = 0;
 	for (size_t i = run->from; !err && i < run->to; i++) {
-		struct apply_result *r = &run->batch->out->results[i];
-		struct apply_step s = {.batch = run->batch, .t = t, .c = &run->batch->in->changes[i], .r = r};
-		*r = (struct apply_result){.index = i, .op_id = s.c->op_id, .type = s.c->type, .resource = s.c->resource};
+		struct apply_step s = step_begin(run->batch, t, i);
 		err = step_part(t, &s);
 	}
 	return err;
@@ -274,40 +277,46 @@ static int batch_begin(struct dtx *t, struct apply_batch *b)
 	return err == E_CURSOR_INVALID ? ctx_fail(t->ctx, err, "base_cursor is not in the log; read a snapshot.") : err;
 }
 
-static int batch_op(struct dtx *t, void *arg)
+/* Nothing is looked for that a unique index tells, and there is no savepoint: most requests meet no failure. */
+static int run_daring(struct apply_batch *b, struct dtx *t, size_t from, size_t to)
 {
-	struct apply_batch *b = arg;
-	int64_t began = clock_mono(t->ctx->clock);
-	b->foreign = (struct apply_foreign){0};
-	b->folder.id = 0;
-	int err = batch_begin(t, b);
-	for (size_t i = b->from; !err && i < b->to; i += RUN)
-		err = run_together(b, t, i, b->to - i < RUN ? b->to : i + RUN);
-	if (!err)
-		err = drive_head(t, &b->out->cursor);
-	map_fini(&b->foreign.ids);
-	b->held_us = clock_mono(t->ctx->clock) - began;
+	struct run run = {b, from, to};
+	t->by_index = true;
+	int err = run_part(t, &run);
+	b->tripped = err != 0;
 	return err;
 }
 
-/* How many changes the next transaction takes: the bound is the time for which others wait. */
-static size_t next_size(const struct apply_batch *b)
+static int batch_op(struct dtx *t, void *arg)
 {
-	int64_t done = (int64_t)(b->to - b->from);
-	int64_t n = b->held_us > 0 ? done * LIMIT_APPLY_TX_US / b->held_us : LIMIT_APPLY_PER_TX_MAX;
-	if (n > 2 * done)
-		n = 2 * done;
-	return n < LIMIT_APPLY_PER_TX ? LIMIT_APPLY_PER_TX : n > LIMIT_APPLY_PER_TX_MAX ? LIMIT_APPLY_PER_TX_MAX : (size_t)n;
+	struct apply_batch *b = arg;
+	size_t n = b->in->n_changes, i = b->from;
+	bool all_or_none = b->in->strategy == RESOLVE_NONE;
+	int64_t end_us = clock_mono(t->ctx->clock) + LIMIT_APPLY_TX_US;
+	b->foreign = (struct apply_foreign){0};
+	b->folder.id = 0;
+	b->tripped = false;
+	int err = batch_begin(t, b);
+	while (!err && i < n && (all_or_none || i == b->from || clock_mono(t->ctx->clock) < end_us)) {
+		size_t to = n - i < RUN ? n : i + RUN;
+		err = b->careful ? run_together(b, t, i, to) : run_daring(b, t, i, to);
+		i = to;
+	}
+	b->to = i;
+	if (!err)
+		err = drive_head(t, &b->out->cursor);
+	map_fini(&b->foreign.ids);
+	return err;
 }
 
 static int apply_check(struct ctx *ctx, const struct apply_in *in)
 {
 	if (in->n_changes > LIMIT_APPLY_CHANGES)
 		return ctx_invalid(ctx, "body", STR("changes"), "too_long", "At most %d changes a request.", LIMIT_APPLY_CHANGES);
-	if (in->strategy == RESOLVE_NONE && in->n_changes > LIMIT_APPLY_PER_TX)
+	if (in->strategy == RESOLVE_NONE && in->n_changes > LIMIT_APPLY_ALL_OR_NONE)
 		return ctx_invalid(ctx, "body", STR("changes"), "too_long",
 		                   "Without conflict_resolution at most %d changes a request, since all or none are applied.",
-		                   LIMIT_APPLY_PER_TX);
+		                   LIMIT_APPLY_ALL_OR_NONE);
 	for (size_t i = 0; i < in->n_changes; i++)
 		if (in->changes[i].op_id.n > LIMIT_OP_ID_BYTES)
 			return ctx_invalid(ctx, "body", STR("op_id"), "string_too_long", "An op_id has at most %d bytes.",
@@ -323,14 +332,16 @@ int drive_apply(struct ctx *ctx, const struct apply_in *in, struct apply_out *ou
 	*out = (struct apply_out){.results = arena_many(ctx->arena, in->n_changes, struct apply_result),
 	                          .n_results = in->n_changes};
 	struct apply_batch b = {.in = in, .out = out, .hash_left = LIMIT_APPLY_HASH_BYTES};
-	size_t size = LIMIT_APPLY_PER_TX;
+	err = apply_bytes_find(ctx, &b);
 	do {
-		b.to = in->n_changes - b.from < size ? in->n_changes : b.from + size;
-		err = apply_bytes_find(ctx, &b);
 		if (!err)
 			err = drive_write(ctx, batch_op, &b);
-		size = next_size(&b);
-		b.from = b.to;
+		if (err && b.tripped && !b.careful && !step_is_fault(err)) {
+			b.careful = true;
+			err = 0;
+		} else {
+			b.from = b.to;
+		}
 	} while (!err && b.from < in->n_changes);
 	return err;
 }

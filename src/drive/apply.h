@@ -1,14 +1,13 @@
 /* apply: a device's changes, carried out in order (D4, D5, D6, D7).
  *
- * Each change is atomic. They are carried out in transactions of LIMIT_APPLY_PER_TX changes (or as many more as hold the
- * writer for LIMIT_APPLY_TX_US, up to LIMIT_APPLY_PER_TX_MAX: fewer syncs), so a request that
+ * Each change is atomic. They are carried out in transactions of as many changes as LIMIT_APPLY_TX_US hold, so a request that
  * fails with a fault (E_DB, E_BUSY, ...) may have been carried out up to a transaction's end: sent again with the same
  * op_ids it continues there, since what succeeded is repeated from its stored result, not done twice. A change that
  * failed is not stored: sent again it is tried again.
  *
  * Without a strategy the request is all or nothing as far as stale bases go: one stale base (E_VERSION_STALE) or one
  * version that is not the file's (E_SYNC_CONFLICT) and nothing is applied. Such a request runs in one transaction and
- * is therefore limited to LIMIT_APPLY_PER_TX changes (E_INVALID above).
+ * is therefore limited to LIMIT_APPLY_ALL_OR_NONE changes (E_INVALID above).
  *
  *   change            node             outcome
  *   any               op_id known      duplicate: the stored result

@@ -1,8 +1,8 @@
-/* Content that changes bring along: found, joined to a recipe and verified before the transaction that uses it, so that
+/* Content that changes bring along: found, joined to a recipe and verified before the first transaction, so that
  * the writer is held for rows alone.
  *
- * What the caller has (drive/chunk.h) is looked up in a snapshot a moment before the write. Losing a lease or the right to
- * read a source in that moment changes nothing: the caller could have read it then. A content of one chunk has that chunk's
+ * What the caller has (drive/chunk.h) is looked up in a snapshot before the writes. Losing a lease or the right to
+ * read a source in between changes nothing: the caller could have read it then. A content of one chunk has that chunk's
  * hash. The whole hash of several chunks is not known from theirs, so they are read again. */
 #include "base/limits.h"
 #include "base/must.h"
@@ -13,15 +13,10 @@
 
 struct find {
 	struct apply_batch *b;
-	struct sha256 *hashes; /* of all changes of the transaction */
+	struct sha256 *hashes; /* of all changes */
 	struct chunk_found *found;
 	size_t n;
 };
-
-static struct apply_ready *ready_of(struct apply_batch *b, size_t i)
-{
-	return &b->ready[i - b->from];
-}
 
 /* This change alone cannot be; the fault is kept for its turn. */
 static int refuse(struct ctx *ctx, struct apply_ready *r, int err)
@@ -100,11 +95,11 @@ static int find_op(struct dtx *t, void *arg)
 	struct chunk_sources sources = {0};
 	int err = chunk_leased(t, f->hashes, f->n, f->found);
 	size_t at = 0;
-	for (size_t i = b->from; !err && i < b->to; i++) {
+	for (size_t i = 0; !err && i < b->in->n_changes; i++) {
 		const struct apply_bytes *bytes = b->in->changes[i].bytes;
 		if (!bytes)
 			continue;
-		struct apply_ready *r = ready_of(b, i);
+		struct apply_ready *r = &b->ready[i];
 		*r = (struct apply_ready){0};
 		err = bytes->source_version_id ? from_version(t, bytes, r) : from_chunks(t, &sources, bytes, f->found + at, r);
 		at += bytes->n_chunks;
@@ -149,7 +144,7 @@ static int hash_content(struct ctx *ctx, struct apply_ready *r, void *window)
 
 static int verify(struct ctx *ctx, struct apply_batch *b, size_t i, void **window)
 {
-	struct apply_ready *r = ready_of(b, i);
+	struct apply_ready *r = &b->ready[i];
 	if (r->err || !r->unverified)
 		return 0;
 	if (r->size_bytes > b->hash_left) {
@@ -172,17 +167,17 @@ int apply_bytes_find(struct ctx *ctx, struct apply_batch *b)
 	struct find f = {.b = b};
 	bool any = false;
 	b->ready = NULL;
-	for (size_t i = b->from; i < b->to; i++) {
+	for (size_t i = 0; i < b->in->n_changes; i++) {
 		any |= b->in->changes[i].bytes != NULL;
 		f.n += b->in->changes[i].bytes ? b->in->changes[i].bytes->n_chunks : 0;
 	}
 	if (!any)
 		return 0;
-	b->ready = arena_many(ctx->arena, b->to - b->from, struct apply_ready);
+	b->ready = arena_many(ctx->arena, b->in->n_changes, struct apply_ready);
 	f.hashes = arena_many(ctx->arena, f.n + 1, struct sha256);
 	f.found = arena_many(ctx->arena, f.n + 1, struct chunk_found);
 	size_t at = 0;
-	for (size_t i = b->from; i < b->to; i++) {
+	for (size_t i = 0; i < b->in->n_changes; i++) {
 		const struct apply_bytes *bytes = b->in->changes[i].bytes;
 		if (bytes && bytes->n_chunks)
 			memcpy(f.hashes + at, bytes->chunks, bytes->n_chunks * sizeof *f.hashes);
@@ -190,7 +185,7 @@ int apply_bytes_find(struct ctx *ctx, struct apply_batch *b)
 	}
 	int err = drive_read(ctx, find_op, &f);
 	void *window = NULL;
-	for (size_t i = b->from; !err && i < b->to; i++)
+	for (size_t i = 0; !err && i < b->in->n_changes; i++)
 		if (b->in->changes[i].bytes)
 			err = verify(ctx, b, i, &window);
 	return err;
@@ -199,7 +194,7 @@ int apply_bytes_find(struct ctx *ctx, struct apply_batch *b)
 int apply_bytes_put(struct apply_step *s, struct version_put *put)
 {
 	const struct apply_bytes *bytes = s->c->bytes;
-	const struct apply_ready *r = ready_of(s->batch, (size_t)(s->c - s->batch->in->changes));
+	const struct apply_ready *r = &s->batch->ready[s->c - s->batch->in->changes];
 	if (r->err)
 		return ctx_fail(s->t->ctx, r->err, "%.*s", STR_ARG(r->detail));
 	must(!r->unverified && r->recipe.p);

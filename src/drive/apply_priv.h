@@ -30,11 +30,12 @@ struct apply_ready {
 struct apply_batch {
 	const struct apply_in *in;
 	struct apply_out *out;
-	size_t from, to;
-	int64_t held_us; /* the writer, by the last transaction */
+	size_t from, to;   /* of the transaction; to is known when it ends */
+	bool tripped;      /* a change failed in a transaction that was not careful: it is lost, to be done again with care */
+	bool careful;      /* something of the request failed: what is taken is looked for, failures are told one by one */
 	struct device device;
 	struct apply_foreign foreign;
-	struct apply_ready *ready; /* one a change from `from` on; NULL: none brings content */
+	struct apply_ready *ready; /* one a change; NULL: none brings content */
 	int64_t hash_left;         /* bytes that the request may still have read again */
 	struct node folder;        /* the one files were made in last; id 0: none, or it may have changed since */
 };
@@ -59,7 +60,7 @@ int apply_conflict(struct apply_step *s, const struct node *n, enum conflict_typ
  * back to tell. */
 int apply_foreign_has(struct apply_step *s, int64_t node_id, bool *yes);
 
-/* Before the transaction of changes [from, to): finds their content and verifies it. Faults of the machine alone. */
+/* Before the first transaction: finds the content of the changes and verifies it. Faults of the machine alone. */
 int apply_bytes_find(struct ctx *ctx, struct apply_batch *b);
 /* The content of the change, as version_commit() takes it, or why it cannot be. */
 int apply_bytes_put(struct apply_step *s, struct version_put *put);

@@ -5,6 +5,7 @@
 #include "drive/access.h"
 #include "drive/change.h"
 #include "drive/principal.h"
+#include "drive/share.h"
 
 struct run {
 	struct ctx *ctx;
@@ -32,6 +33,8 @@ static int run_write(struct tx *tx, void *arg)
 	ctx_clear(run->ctx); /* of a run before, which was rolled back */
 	dtx_init(&run->t, tx, run->ctx);
 	int err = run->op(&run->t, run->arg);
+	if (!err)
+		err = share_use_flush(&run->t);
 	return err ? err : change_flush(&run->t);
 }
 

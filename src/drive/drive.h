@@ -65,6 +65,13 @@ struct dtx {
 	int64_t rights_share_id;
 	unsigned rights;
 	int role;
+	/* The share counted on last (share_use), and what is to be added to its row. */
+	struct {
+		int64_t share_id, left_bytes, pending_bytes;
+	} use;
+	/* What is taken (a name, an op_id) is not looked for but told by its unique index: E_CONFLICT, and the write is lost.
+	 * For writes that are then run again without this. */
+	bool by_index;
 };
 
 typedef int drive_op_fn(struct dtx *t, void *arg);

@@ -66,7 +66,7 @@ int node_insert(struct dtx *t, const struct node *parent, struct node *n, struct
 		return err;
 	struct str key = name_key(a, n->name);
 	int64_t seq, now = clock_now(t->ctx->clock), who = actor(t);
-	err = node_name_free(t, parent->id, key, n->name, 0);
+	err = t->by_index ? 0 : node_name_free(t, parent->id, key, n->name, 0);
 	if (!err)
 		err = change_peek(t, &seq);
 	if (err)

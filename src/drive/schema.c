@@ -163,10 +163,18 @@ static const char third[] =
     /* What content that was sent with Content-Encoding gzip has when it is inflated; null: none, or not known. */
     "alter table versions add column decompressed_bytes bigint;\n";
 
+/* Every index is paid for with each row. Nothing reads nodes by change_seq; one index over all versions of a node serves
+ * the reads that two served. That numbers are unique is the writer's doing (nodes.last_version), with the tenant locked. */
+static const char fewer_indexes[] = "drop index nodes_change;\n"
+                                    "drop index versions_number;\n"
+                                    "drop index versions_node;\n"
+                                    "create index versions_node on versions (node_id, number);\n";
+
 const struct migration schema_migrations[] = {
     {1, "first light", first},
     {2, "chunk store", CHUNKS_SCHEMA_FIRST},
     {3, "resumable uploads", third},
     {4, "chunk leases", chunk_leases},
+    {5, "fewer indexes", fewer_indexes},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;

@@ -67,21 +67,40 @@ int share_load(struct dtx *t, int64_t id, unsigned want, struct share *out)
 	return err ? err : access_verdict(t->ctx, out->rights, want, what);
 }
 
+int share_use_flush(struct dtx *t)
+{
+	int64_t delta_bytes = t->use.pending_bytes;
+	t->use.pending_bytes = 0;
+	return delta_bytes ? tx_exec(t->tx, "update shares set used_bytes = used_bytes + $2 where id = $1",
+	                             DB_ARGS(V_I(t->use.share_id), V_I(delta_bytes)), NULL)
+	                   : 0;
+}
+
+static int use_load(struct dtx *t, int64_t share_id)
+{
+	AUTO_ROWS *r = NULL;
+	bool found;
+	int err = share_use_flush(t);
+	if (!err)
+		err = tx_query_row(t->tx, "select coalesce(quota_bytes, $2) - used_bytes from shares where id = $1",
+		                   DB_ARGS(V_I(share_id), V_I(INT64_MAX)), &r, &found);
+	if (err)
+		return err;
+	t->use.share_id = share_id;
+	t->use.left_bytes = found ? rows_i64(r, 0) : 0;
+	return 0;
+}
+
 int share_use(struct dtx *t, int64_t share_id, int64_t delta_bytes)
 {
-	int64_t changed;
-	if (!delta_bytes)
-		return 0;
-	int err = delta_bytes < 0
-	              ? tx_exec(t->tx, "update shares set used_bytes = used_bytes + $2 where id = $1",
-	                        DB_ARGS(V_I(share_id), V_I(delta_bytes)), &changed)
-	              : tx_exec(t->tx,
-	                        "update shares set used_bytes = used_bytes + $2 where id = $1"
-	                        " and (quota_bytes is null or quota_bytes - used_bytes >= $2)",
-	                        DB_ARGS(V_I(share_id), V_I(delta_bytes)), &changed);
-	if (!err && !changed)
-		err = ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded");
-	return err;
+	int err = t->use.share_id == share_id ? 0 : use_load(t, share_id);
+	if (err || !delta_bytes)
+		return err;
+	if (delta_bytes > 0 && delta_bytes > t->use.left_bytes)
+		return ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded");
+	t->use.left_bytes -= delta_bytes;
+	t->use.pending_bytes += delta_bytes;
+	return 0;
 }
 
 /* ---- create ---- */

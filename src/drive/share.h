@@ -27,8 +27,10 @@ enum {
 };
 /* E_NOT_FOUND, E_FORBIDDEN, E_GONE; see node_load. */
 int share_load(struct dtx *t, int64_t id, unsigned want, struct share *out);
-/* delta bytes more (or fewer) are counted on the share. E_QUOTA, naming the level, when more would not fit. */
+/* delta bytes more (or fewer) are counted on the share. E_QUOTA, naming the level, when more would not fit. The row follows
+ * at the end of the write (share_use_flush, called by drive_write) or when another share is counted on. */
 int share_use(struct dtx *t, int64_t share_id, int64_t delta_bytes);
+int share_use_flush(struct dtx *t);
 
 struct share_create {
 	struct str name, share_type, description;
