@@ -187,11 +187,11 @@ def take_items(schema, f, i):
     rule_expr = f'&rules_{schema.name}[{i}]'
     mark = f'\t\t\tout->has_{f.name} = true;\n' if f.has else ''
     inner = take(f.item, f'out->{f.name}[i]', f'&item_{schema.name}_{f.name}', '&e_at', 'given_json(item)', 'item', '\t\t\t\t')
-    return (f'\t\t\tsize_t n = 0;\n\t\t\tif (!take_array(c, &at, {rule_expr}, v, &n))\n\t\t\t\tbreak;\n{mark}'
+    return (f'\t\tsize_t n = 0;\n\t\tif (take_array(c, &at, {rule_expr}, v, &n)) {{\n{mark}'
             f'\t\t\tout->{f.name} = arena_many(c->ctx->arena, n, {f.item.ctype});\n\t\t\tout->n_{f.name} = n;\n'
             f'\t\t\tfor (size_t i = 0; i < n; i++) {{\n'
             f'\t\t\t\tstruct loc e_at = {{&at, NULL, i}};\n'
-            f'\t\t\t\tstruct json_object *item = json_object_array_get_idx(v, i);\n{inner}\t\t\t}}\n')
+            f'\t\t\t\tstruct json_object *item = json_at(v, i);\n{inner}\t\t\t}}\n\t\t}}\n')
 
 
 def key_switch(schema):
@@ -214,33 +214,29 @@ def reader(api, s):
     o = [rules(api, s.name, s.fields), '\n', key_switch(s)]
     o.append(f'static void in_{s.name}(struct check *c, const struct loc *up, struct json_object *doc, struct {s.name} *out)\n{{\n')
     o += [set_default(f, 'out') for f in s.fields]
-    o.append('\tuint64_t seen = 0;\n')
-    o.append('\tfor (struct lh_entry *entry = lh_table_head(json_object_get_object(doc)); entry; entry = lh_entry_next(entry)) {\n'
-             '\t\tconst char *k = lh_entry_k(entry);\n'
-             '\t\tstruct json_object *v = lh_entry_v(entry);\n'
-             f'\t\tint field = field_{s.name}(k, strlen(k));\n')
+    if s.fields:
+        o.append(f'\tstruct json_member *given[{len(s.fields)}] = {{0}}; /* the last of a name counts */\n')
+    o.append('\tfor (size_t i = 0; i < doc->n; i++) {\n'
+             '\t\tstruct json_member *m = &doc->members[i];\n'
+             f'\t\tint field = field_{s.name}(m->key.p, m->key.n);\n')
+    if s.fields:
+        o.append('\t\tif (field >= 0)\n\t\t\tgiven[field] = m;\n')
     if s.strict:
-        o.append('\t\tif (field < 0) {\n\t\t\tstruct loc at = {up, k, 0};\n'
-                 '\t\t\tcheck_fail(c, &at, given_json(v), "extra_forbidden", "Extra inputs are not permitted");\n'
-                 '\t\t\tcontinue;\n\t\t}\n')
-    else:
-        o.append('\t\tif (field < 0)\n\t\t\tcontinue;\n')
-    o.append('\t\tseen |= UINT64_C(1) << field;\n\t\tstruct loc at = {up, k, 0};\n\t\tswitch (field) {\n')
+        o.append('\t\tif (field < 0) {\n\t\t\tstruct loc at = {up, m->key.p, 0};\n'
+                 '\t\t\tcheck_fail(c, &at, given_json(json_member_value(m)), "extra_forbidden", "Extra inputs are not permitted");\n\t\t}\n')
+    elif not s.fields:
+        o.append('\t\t(void)field;\n')
+    o.append('\t}\n')
     for i, f in enumerate(s.fields):
-        o.append(f'\t\tcase {i}: {{\n')
+        o.append(f'\tif (given[{i}]) {{\n\t\tstruct loc at = {{up, given[{i}]->key.p, 0}};\n'
+                 f'\t\tstruct json_object *v = json_member_value(given[{i}]);\n')
         if f.present:
-            o.append(f'\t\t\tout->given_{f.name} = true;\n')
+            o.append(f'\t\tout->given_{f.name} = true;\n')
         if f.kind == 'array':
             o.append(take_items(s, f, i))
         else:
-            o.append(take(f, f'out->{f.name}', f'&rules_{s.name}[{i}]', '&at', 'given_json(v)', 'v', '\t\t\t'))
-        o.append('\t\t\tbreak;\n\t\t}\n')
-    o.append('\t\t}\n\t}\n')
-    for i, f in enumerate(s.fields):
-        if f.must:
-            o.append(f'\tif (!(seen >> {i} & 1))\n\t\tcheck_missing(c, up, {c_str(f.name)});\n')
-    if not any(f.must for f in s.fields):
-        o.append('\t(void)seen;\n')
+            o.append(take(f, f'out->{f.name}', f'&rules_{s.name}[{i}]', '&at', 'given_json(v)', 'v', '\t\t'))
+        o.append(f'\t}} else {{\n\t\tcheck_missing(c, up, {c_str(f.name)});\n\t}}\n' if f.must else '\t}\n')
     if not s.fields:
         o.append('\t(void)out;\n\t(void)up;\n')
     o.append('}\n\n')
@@ -393,8 +389,6 @@ def args(api, op):
 
 def source(api):
     o = [HEAD, '''#include "api.h"
-
-#include <json-c/json.h>
 
 #include "http/handler.h"
 #include "http/validate.h"

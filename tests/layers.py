@@ -2,7 +2,7 @@
 
 Every quoted #include of a file in src/ must lead to the same layer or to one that its layer may know. A feature
 knows no other feature; only the shared files directly in features/ are for all of them. io/jose.c alone includes
-rhonabwy and jansson, since their names clash with json-c's."""
+rhonabwy and jansson, since their names clash with those of base/json.h."""
 import os
 import re
 import sys

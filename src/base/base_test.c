@@ -198,15 +198,64 @@ static void json_bombs(void **state)
 {
 	(void)state;
 	size_t n;
-	assert_non_null(parse_many("{}", LIMIT_JSON_CONTAINERS, &n));
+	assert_non_null(parse_many("{}", LIMIT_JSON_VALUES, &n));
 	assert_int_equal(n, 0);
-	assert_non_null(parse_many("[]", LIMIT_JSON_CONTAINERS, &n));
-	assert_non_null(parse_many("1", LIMIT_JSON_VALUES + 2, &n));
-	assert_null(parse_many("{}", LIMIT_JSON_CONTAINERS - 1, &n));
-	assert_int_equal(n, LIMIT_JSON_CONTAINERS - 1);
+	assert_non_null(parse_many("[]", LIMIT_JSON_VALUES, &n));
+	assert_non_null(parse_many("1", LIMIT_JSON_VALUES, &n));
+	assert_null(parse_many("{}", LIMIT_JSON_VALUES - 1, &n));
+	assert_int_equal(n, LIMIT_JSON_VALUES - 1);
 	/* what stands in a string is no value */
 	assert_null(parse_many("\"{[,{[,\\\\\\\"{,,,,,,,,,,,,,,\"", 100000, &n));
 	assert_int_equal(n, 100000);
+}
+
+/* What a document reads as, written again; or why it does not. */
+static void json_reads(const char *text, const char *want)
+{
+	struct json_object *doc;
+	struct buf b = {0};
+	const char *why = json_parse(str_c(text), &doc);
+	json_put_value(&b, doc);
+	assert_str(why ? str_c(why) : buf_as_str(&b), want);
+	json_free(&doc);
+	buf_fini(&b);
+}
+
+static void json_values(void **state)
+{
+	(void)state;
+	json_reads(" null ", "null");
+	json_reads("[ true , false,null , [ ] , { } ,\"\"]\n", "[true,false,null,[],{},\"\"]");
+	json_reads("{\"a\" : 1,\t\"b\":[{\"c\":\"d\"}]}", "{\"a\":1,\"b\":[{\"c\":\"d\"}]}");
+	json_reads("[0,-0,-9223372036854775808,9223372036854775807]", "[0,0,-9223372036854775808,9223372036854775807]");
+	json_reads("[9223372036854775808,1.50,-1e-3,1E+2]", "[9223372036854775808,1.50,-1e-3,1E+2]");
+	json_reads("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e4\\u20AC\"", "\"\\\"\\\\/\\u0008\\u000c\\n\\r\\tA\xc3\xa4\xe2\x82\xac\"");
+	/* pairs, and halves of them */
+	json_reads("\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\"");
+	json_reads("\"\\ud83dx\\ude00\\ud83d\"", "\"\xef\xbf\xbdx\xef\xbf\xbd\xef\xbf\xbd\"");
+	json_reads("\"\\ud83d\\ud83d\\ude00\\ud83d\\u0041\"", "\"\xef\xbf\xbd\xf0\x9f\x98\x80\xef\xbf\xbd" "A\"");
+	static const char *const malformed[] = {"01", "-", "1.", ".5", "1e", "+1", "1 2", "[1 2]", "[,1]", "{\"a\" 1}", "{a:1}", "{\"a\":1,}",
+	                                        "tru", "True", "NaN", "\"", "\"\\\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u12", "\"\n\"",
+	                                        "[1,2", "{\"a\"", "{\"a\":", "]", "'a'", "\"\xc3\"", "\"\xed\xa0\x80\"", "/**/1"};
+	struct json_object *doc;
+	for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
+		assert_non_null(json_parse(str_c(malformed[i]), &doc));
+		assert_null(doc);
+	}
+	assert_non_null(json_parse(str_n("\"\\\0\"", 4), &doc));
+	assert_non_null(json_parse(str_n("1\0", 2), &doc));
+	/* the last of a name counts; a NUL in a name is part of it */
+	assert_null(json_parse(STR("{\"a\":1,\"a\":2,\"a\\u0000\":3}"), &doc));
+	assert_int_equal(json_i64(doc, "a", 0), 2);
+	assert_int_equal(doc->members[2].key.n, 2);
+	json_free(&doc);
+	assert_null(json_parse(STR("[null,1.5,[7]]"), &doc));
+	assert_int_equal(json_len(doc), 3);
+	assert_null(json_at(doc, 0));
+	assert_int_equal(json_value_i64(json_at(doc, 1), -1), -1);
+	assert_int_equal(json_value_i64(json_at(json_at(doc, 2), 0), -1), 7);
+	assert_null(json_at(doc, 3));
+	json_free(&doc);
 }
 
 static void json(void **state)
@@ -410,7 +459,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(str_numbers), cmocka_unit_test(str_cutting), cmocka_unit_test(varints), cmocka_unit_test(arenas),
 	    cmocka_unit_test(ids),         cmocka_unit_test(times),       cmocka_unit_test(json),
-	    cmocka_unit_test(json_bombs), cmocka_unit_test(maps),
+	    cmocka_unit_test(json_bombs), cmocka_unit_test(json_values), cmocka_unit_test(maps),
 	    cmocka_unit_test(names),       cmocka_unit_test(errors),      cmocka_unit_test(hashes),
 	    cmocka_unit_test(running_hashes),
 	};

@@ -6,8 +6,7 @@
 #define LIMIT_JSON_DEPTH            64
 #define LIMIT_JSON_BODY             (16 << 20)  /* an ordinary JSON body; sync/apply uses it to the full */
 #define LIMIT_JSON_BODY_SMALL       (256 << 10) /* routes that do not ask for more */
-#define LIMIT_JSON_CONTAINERS       (128 << 10) /* objects and arrays of a document: 800 bytes of memory each */
-#define LIMIT_JSON_VALUES           (1 << 20)   /* commas of a document: 80 bytes of memory each */
+#define LIMIT_JSON_VALUES           (1 << 20)   /* of a document: 40 bytes of memory each, as many again while it is read */
 #define LIMIT_HEADER_MEMORY         (16 << 10)  /* connection pool; headers above it give 431 */
 #define LIMIT_NAME_BYTES            255
 #define LIMIT_PATH_BYTES            8192

@@ -34,8 +34,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (struct str rest = in; rest.n && varint_read(&rest, &u);)
 		;
 	struct json_object *doc;
-	if (!json_parse(in, &doc))
+	if (!json_parse(in, &doc)) {
+		struct buf twice = {0};
+		buf_clear(&b);
+		json_put_value(&b, doc);
 		json_free(&doc);
+		must(json_parse(buf_as_str(&b), &doc) == NULL);
+		json_put_value(&twice, doc);
+		must(str_eq(buf_as_str(&b), buf_as_str(&twice)));
+		buf_fini(&twice);
+		json_free(&doc);
+	}
 	buf_clear(&b);
 	json_put_str(&b, in);
 	must(json_parse(buf_as_str(&b), &doc) == NULL); /* whatever the bytes, our output parses */

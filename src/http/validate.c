@@ -1,8 +1,8 @@
 #include "http/validate.h"
 
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <math.h>
+#include <stdlib.h>
 
 enum {
 	FAILURES_MAX = 100,    /* further ones are counted only */
@@ -62,31 +62,27 @@ static struct str cut_utf8(struct str s, size_t max)
 	return str_head(s, max);
 }
 
+static bool of_type(const struct json_object *v, enum json_type type)
+{
+	return v && v->type == type;
+}
+
 static void put_input(struct buf *b, struct given g)
 {
 	if (g.is_text) {
 		json_put_str(b, cut_utf8(g.text, ECHO_MAX));
 		return;
 	}
-	switch (json_object_get_type(g.json)) {
-	case json_type_string:
-		json_put_str(b, cut_utf8(json_value_str(g.json), ECHO_MAX));
-		break;
-	case json_type_boolean:
-	case json_type_int:
-	case json_type_double:
-		buf_str(b, str_c(json_object_to_json_string_ext(g.json, JSON_C_TO_STRING_PLAIN)));
-		break;
-	case json_type_object:
-		buf_lit(b, "{}");
-		break;
-	case json_type_array:
-		buf_lit(b, "[]");
-		break;
-	case json_type_null:
+	if (of_type(g.json, JSON_STRING))
+		json_put_str(b, cut_utf8(g.json->s, ECHO_MAX));
+	else if (of_type(g.json, JSON_DOUBLE) && g.json->s.n > ECHO_MAX)
 		buf_lit(b, "null");
-		break;
-	}
+	else if (of_type(g.json, JSON_OBJECT))
+		buf_lit(b, "{}");
+	else if (of_type(g.json, JSON_ARRAY))
+		buf_lit(b, "[]");
+	else
+		json_put_value(b, g.json);
 }
 
 void check_fail(struct check *c, const struct loc *at, struct given input, const char *type, const char *fmt, ...)
@@ -143,7 +139,7 @@ static bool string_of(struct check *c, const struct loc *at, const struct rule *
 {
 	if (is_null(g))
 		return r->flags & RULE_REQUIRED ? refuse(c, at, r, g, "string_type", "Input should be a valid string") : false;
-	if (!g.is_text && !json_object_is_type(g.json, json_type_string))
+	if (!g.is_text && !of_type(g.json, JSON_STRING))
 		return refuse(c, at, r, g, "string_type", "Input should be a valid string");
 	*out = g.is_text ? g.text : json_value_str(g.json);
 	return true;
@@ -183,20 +179,20 @@ bool take_str(struct check *c, const struct loc *at, const struct rule *r, struc
 	return true;
 }
 
-/* json-c clamps what does not fit 64 bits; the ends of the range are where a clamped number shows. */
+/* 3.0 and 1e3 are integers too. */
 static bool exact_i64(struct json_object *v, int64_t *out)
 {
-	if (json_object_is_type(v, json_type_double)) {
-		double d = json_object_get_double(v);
+	if (of_type(v, JSON_DOUBLE)) {
+		double d = strtod(v->s.p, NULL);
 		if (!(fabs(d) <= 9007199254740991.0) || d != trunc(d))
 			return false;
 		*out = (int64_t)d;
 		return true;
 	}
-	if (!json_object_is_type(v, json_type_int))
+	if (!of_type(v, JSON_INT))
 		return false;
-	*out = json_object_get_int64(v);
-	return *out != INT64_MIN && (*out != INT64_MAX || json_object_get_uint64(v) == (uint64_t)INT64_MAX);
+	*out = v->i;
+	return true;
 }
 
 bool take_i64(struct check *c, const struct loc *at, const struct rule *r, struct given g, int64_t *out)
@@ -204,7 +200,7 @@ bool take_i64(struct check *c, const struct loc *at, const struct rule *r, struc
 	int64_t v = 0;
 	if (is_null(g))
 		return r->flags & RULE_REQUIRED ? refuse(c, at, r, g, "int_type", "Input should be a valid integer") : false;
-	bool text = g.is_text || ((r->flags & RULE_TEXT) && json_object_is_type(g.json, json_type_string));
+	bool text = g.is_text || ((r->flags & RULE_TEXT) && of_type(g.json, JSON_STRING));
 	if (text ? !str_to_i64(g.is_text ? g.text : json_value_str(g.json), &v) : !exact_i64(g.json, &v))
 		return refuse(c, at, r, g, text ? "int_parsing" : "int_type", "Input should be a valid integer");
 	if (v < r->min || v > r->max) {
@@ -233,9 +229,9 @@ bool take_bool(struct check *c, const struct loc *at, const struct rule *r, stru
 		*out = yes;
 		return true;
 	}
-	if (!json_object_is_type(g.json, json_type_boolean))
+	if (!of_type(g.json, JSON_BOOL))
 		return refuse(c, at, r, g, "bool_type", msg);
-	*out = json_object_get_boolean(g.json);
+	*out = g.json->flag;
 	return true;
 }
 
@@ -320,21 +316,22 @@ bool take_raw(struct check *c, const struct loc *at, const struct rule *r, struc
 			return refuse(c, at, r, g, "dict_type", "Input should be a valid dictionary");
 		return false;
 	}
-	if (!json_object_is_type(g.json, json_type_object))
+	if (!of_type(g.json, JSON_OBJECT))
 		return refuse(c, at, r, g, "dict_type", "Input should be a valid dictionary");
-	size_t n = 0;
-	const char *p = json_object_to_json_string_length(g.json, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &n);
-	if (r->max_bytes && n > (size_t)r->max_bytes) {
+	struct buf b = {0};
+	json_put_value(&b, g.json);
+	bool fits = !r->max_bytes || b.n <= (size_t)r->max_bytes;
+	if (fits)
+		*out = arena_str(c->ctx->arena, buf_as_str(&b));
+	else
 		check_fail(c, at, given_json(NULL), "too_long", "The object should have at most %" PRId64 " bytes", r->max_bytes);
-		return false;
-	}
-	*out = arena_str(c->ctx->arena, str_n(p, n));
-	return true;
+	buf_fini(&b);
+	return fits;
 }
 
 bool take_object(struct check *c, const struct loc *at, const struct rule *r, struct json_object *v)
 {
-	if (v && json_object_is_type(v, json_type_object))
+	if (of_type(v, JSON_OBJECT))
 		return true;
 	if (v || !r || (r->flags & RULE_REQUIRED))
 		check_fail(c, at, given_json(v), "model_attributes_type", "Input should be a valid dictionary");
@@ -346,11 +343,11 @@ bool take_array(struct check *c, const struct loc *at, const struct rule *r, str
 	*n = 0;
 	if (!v && !(r->flags & RULE_REQUIRED))
 		return false;
-	if (!v || !json_object_is_type(v, json_type_array)) {
+	if (!of_type(v, JSON_ARRAY)) {
 		check_fail(c, at, given_json(v), "list_type", "Input should be a valid list");
 		return false;
 	}
-	size_t len = json_object_array_length(v);
+	size_t len = json_len(v);
 	if (len > (size_t)r->max || len < (size_t)r->min) {
 		bool more = len > (size_t)r->max;
 		check_fail(c, at, given_json(v), more ? "too_long" : "too_short", "List should have at %s %" PRId64 " items, not %zu",

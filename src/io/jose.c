@@ -21,13 +21,6 @@ struct jose_keys {
 	size_t n;
 };
 
-/* jansson and json-c both export json_object_get, and the linker would take the first library's; this name is jansson's
- * alone. (json_object_iter_next is the other one of that kind.) */
-static json_t *member(const json_t *object, const char *key)
-{
-	return json_object_getn(object, key, strlen(key));
-}
-
 static void cleanup_json(json_t **j)
 {
 	json_decref(*j);
@@ -122,7 +115,7 @@ int jose_public(struct str private_jwk, struct buf *public_jwk)
 		return E_INTERNAL;
 	/* What is public is listed, so that no private member can slip through. */
 	for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
-		json_t *v = member(in, shown[i]);
+		json_t *v = json_object_get(in, shown[i]);
 		if (json_is_string(v) && json_object_set(out, shown[i], v) != 0)
 			return E_INTERNAL;
 	}
@@ -160,7 +153,7 @@ int jose_sign(struct str private_jwk, struct str claims, struct buf *token)
 
 static bool is(json_t *obj, const char *key, const char *value)
 {
-	const char *s = json_string_value(member(obj, key));
+	const char *s = json_string_value(json_object_get(obj, key));
 	return s && strcmp(s, value) == 0;
 }
 
@@ -174,10 +167,10 @@ static unsigned key_algs(json_t *jwk)
 		can = JOSE_EDDSA;
 	else if (is(jwk, "kty", "RSA"))
 		can = JOSE_RS256;
-	const char *own = json_string_value(member(jwk, "alg"));
+	const char *own = json_string_value(json_object_get(jwk, "alg"));
 	if (own)
 		can &= (unsigned)jose_alg_parse(str_c(own));
-	if (member(jwk, "use") && !is(jwk, "use", "sig"))
+	if (json_object_get(jwk, "use") && !is(jwk, "use", "sig"))
 		can = 0;
 	return can;
 }
@@ -185,7 +178,7 @@ static unsigned key_algs(json_t *jwk)
 static int keys_add(struct jose_keys *keys, json_t *jwk)
 {
 	static const char *const foreign[] = {"x5u", "x5c", "x5t", "x5t#S256", "key_ops"};
-	const char *kid = json_string_value(member(jwk, "kid"));
+	const char *kid = json_string_value(json_object_get(jwk, "kid"));
 	unsigned algs = json_is_object(jwk) ? key_algs(jwk) : 0;
 	if (!kid || !*kid || !algs || keys->n == KEYS_MAX)
 		return 0;
@@ -210,7 +203,7 @@ int jose_keys_new(struct str jwks, struct jose_keys **out)
 {
 	*out = NULL;
 	AUTO_JANSSON *doc = json_loadb(jwks.p ? jwks.p : "", jwks.n, JSON_REJECT_DUPLICATES, NULL);
-	json_t *list = member(doc, "keys");
+	json_t *list = json_object_get(doc, "keys");
 	if (!json_is_array(list))
 		return E_BAD_REQUEST;
 	struct jose_keys *keys = calloc(1, sizeof *keys);
@@ -291,14 +284,14 @@ static json_t *read_header(struct str token)
 
 static const char *judge_header(json_t *header, unsigned algs, enum jose_alg *alg)
 {
-	json_t *typ = member(header, "typ");
-	const char *name = json_string_value(member(header, "alg"));
+	json_t *typ = json_object_get(header, "typ");
+	const char *name = json_string_value(json_object_get(header, "alg"));
 	*alg = name ? jose_alg_parse(str_c(name)) : 0;
 	if (!*alg || !(*alg & algs))
 		return "the algorithm is not allowed";
-	if (member(header, "crit"))
+	if (json_object_get(header, "crit"))
 		return "it has critical header parameters";
-	if (member(header, "zip")) /* the library would inflate it before it looks at the signature */
+	if (json_object_get(header, "zip")) /* the library would inflate it before it looks at the signature */
 		return "it is compressed";
 	struct str t = typ ? str_c(json_string_value(typ)) : STR("JWT");
 	if (t.n > 12 && str_ieq(str_head(t, 12), STR("application/")))
@@ -326,7 +319,7 @@ int jose_verify(const struct jose_keys *keys, unsigned algs, struct str token, s
 	const char *bad = judge_header(header, algs, &alg);
 	if (bad)
 		return refuse(why, bad);
-	const char *kid = json_string_value(member(header, "kid"));
+	const char *kid = json_string_value(json_object_get(header, "kid"));
 	const struct key *key = NULL;
 	for (size_t i = 0; kid && i < keys->n && !key; i++)
 		if (strcmp(keys->keys[i].kid, kid) == 0)
