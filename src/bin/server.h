@@ -52,12 +52,13 @@ int usage_fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 extern const struct command cmd_serve, cmd_init, cmd_token, cmd_user_add, cmd_user_list, cmd_user_password,
     cmd_user_suspend, cmd_user_activate, cmd_tenant_add, cmd_tenant_list, cmd_keys_rotate, cmd_config, cmd_migrate,
-    cmd_version;
+    cmd_version, cmd_fsck;
 
 /* ---- an opened data folder ---- */
 
 enum runtime_flags {
 	RUNTIME_SERVE = 1, /* take the lock, start the database's threads, open the chunk store */
+	RUNTIME_CHECK = 2, /* take the lock, open database and store for reading alone; makes and migrates nothing */
 };
 
 struct runtime {

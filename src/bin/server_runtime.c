@@ -58,7 +58,21 @@ static int take_lock(struct runtime *rt)
 	return 0;
 }
 
-static int open_database(struct runtime *rt, bool serve)
+/* What db_migrate would not leave as it is cannot be checked. */
+static int schema_is_ours(struct db *db, char **why)
+{
+	int64_t number = 0;
+	int err = db_schema_number(db, &number);
+	if (!err && number == (int64_t)schema_n_migrations)
+		return 0;
+	const char *advice = number < (int64_t)schema_n_migrations ? " (scaidrived migrate brings it there)" : "";
+	if (asprintf(why, "it has schema %lld; this program checks schema %zu%s", (long long)number, schema_n_migrations,
+	             advice) < 0)
+		*why = NULL;
+	return E_DB;
+}
+
+static int open_database(struct runtime *rt, unsigned flags)
 {
 	char *why = NULL;
 	const char *url = config_text(rt->config, CFG_DATABASE_URL);
@@ -70,11 +84,14 @@ static int open_database(struct runtime *rt, bool serve)
 	struct db_config c = {
 	    .url = rt->database_url,
 	    .readers = (int)config_int(rt->config, CFG_DATABASE_READERS),
-	    .inline_writes = !serve,
+	    .inline_writes = !(flags & RUNTIME_SERVE),
+	    .read_only = flags & RUNTIME_CHECK,
 	    .clock = &clock_system,
 	};
 	int err = db_open(&c, &rt->db, &why);
-	if (!err)
+	if (!err && (flags & RUNTIME_CHECK))
+		err = schema_is_ours(rt->db, &why);
+	else if (!err)
 		err = db_migrate(rt->db, schema_migrations, schema_n_migrations, &why);
 	if (err)
 		usage_fault("the database cannot be used: %s", why ? why : err_info(err)->sentence);
@@ -124,6 +141,36 @@ static void lease_lost(void)
 	kill(getpid(), SIGTERM);
 }
 
+/* As it is there, for reading; a folder that was never made is no fault. */
+static int open_there(struct runtime *rt, const char *name, struct disk **out)
+{
+	char path[4096];
+	if ((size_t)snprintf(path, sizeof path, "%s/%s", rt->data, name) >= sizeof path)
+		return usage_fault("%s: the path is too long", rt->data), 1;
+	int err = disk_posix_open(path, out);
+	if (err && err != E_NOT_FOUND)
+		return usage_fault("%s: cannot be opened: %s", path, err_info(err)->sentence), 1;
+	return 0;
+}
+
+static int open_check(struct runtime *rt)
+{
+	struct stat st;
+	if (stat(rt->data, &st) != 0 || !S_ISDIR(st.st_mode))
+		return usage_fault("%s: is not a data folder", rt->data), 1;
+	int code = take_lock(rt);
+	if (!code)
+		code = open_database(rt, RUNTIME_CHECK);
+	if (!code)
+		code = open_there(rt, "packs", &rt->disk);
+	if (!code)
+		code = open_there(rt, "uploads", &rt->staging);
+	idgen_init(&rt->ids, &clock_system, 0);
+	if (!code && rt->disk && store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store))
+		return usage_fault("%s: the chunk store cannot be opened", rt->data), 1;
+	return code;
+}
+
 /* Ids of two processes must differ: the embedded server is number 0, tools beside it draw one, and servers that share a
  * database lease one each. */
 static int choose_number(struct runtime *rt, bool serve)
@@ -137,13 +184,14 @@ static int choose_number(struct runtime *rt, bool serve)
 	return 0;
 }
 
-static int open_all(struct runtime *rt, bool serve)
+static int open_all(struct runtime *rt, unsigned flags)
 {
+	bool serve = flags & RUNTIME_SERVE;
 	int code = make_folder(rt->data);
 	if (!code && serve)
 		code = take_lock(rt);
 	if (!code)
-		code = open_database(rt, serve);
+		code = open_database(rt, flags);
 	if (code)
 		return code;
 	rt->drive = (struct drive){
@@ -189,7 +237,7 @@ int runtime_open(const struct config *config, unsigned flags, struct runtime *ou
 	must(out->data);
 	for (size_t n = strlen(out->data); n > 1 && out->data[n - 1] == '/';)
 		out->data[--n] = 0;
-	int code = open_all(out, flags & RUNTIME_SERVE);
+	int code = flags & RUNTIME_CHECK ? open_check(out) : open_all(out, flags);
 	if (code)
 		runtime_close(out);
 	return code;

@@ -163,3 +163,76 @@ int index_hashes(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n,
 	int err = tx_many(tx, "select hash from chunks where id = $1 and tenant_id = $2", args, 2, n, hash_row, &found);
 	return err != E_OK || found.n == n ? err : E_CORRUPT;
 }
+
+/* ---- for checks ---- */
+
+#define ROW_COLUMNS "id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh"
+
+static void index_row_read(struct rows *r, struct index_row *row)
+{
+	int64_t stored = rows_i64(r, 5), raw = rows_i64(r, 6), codec = rows_i64(r, 7);
+	struct str hash = rows_blob(r, 2);
+	*row = (struct index_row){.chunk.id = rows_i64(r, 0), .tenant_id = rows_i64(r, 1)};
+	if (hash.n != 32 || stored <= 0 || stored > UINT32_MAX || raw <= 0 || raw > UINT32_MAX || codec < 0 ||
+	    codec > UINT8_MAX)
+		return;
+	memcpy(row->chunk.hash.b, hash.p, 32);
+	row->chunk.place = (struct chunk_place){
+	    .pack_id = rows_i64(r, 3),
+	    .offset = rows_i64(r, 4),
+	    .stored_len = (uint32_t)stored,
+	    .raw_len = (uint32_t)raw,
+	    .codec = (uint8_t)codec,
+	    .xxh = (uint64_t)rows_i64(r, 8),
+	};
+}
+
+static int one_index_row(void *arg, size_t call, struct rows *r)
+{
+	index_row_read(r, (struct index_row *)arg + call);
+	return E_OK;
+}
+
+int index_rows(struct tx *tx, const int64_t *ids, size_t n, struct index_row *rows)
+{
+	struct dbv args[INDEX_BATCH];
+	must(n <= INDEX_BATCH);
+	memset(rows, 0, n * sizeof *rows);
+	for (size_t i = 0; i < n; i++)
+		args[i] = V_I(ids[i]);
+	return tx_many(tx, "select " ROW_COLUMNS " from chunks where id = $1", args, 1, n, one_index_row, rows);
+}
+
+static int walk_rows(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, struct index_row *rows,
+                     size_t max, size_t *n)
+{
+	AUTO_ROWS *r = NULL;
+	*n = 0;
+	int err = tx_query(tx, sql, args, n_args, &r);
+	while (err == E_OK && *n < max && rows_next(r))
+		index_row_read(r, &rows[(*n)++]);
+	return err != E_OK ? err : rows_close(&r);
+}
+
+int index_walk(struct tx *tx, int64_t after_id, struct index_row *rows, size_t max, size_t *n)
+{
+	return walk_rows(tx, "select " ROW_COLUMNS " from chunks where id > $1 order by id limit $2",
+	                 DB_ARGS(V_I(after_id), V_I(max)), rows, max, n);
+}
+
+int index_walk_pack(struct tx *tx, int64_t pack_id, int64_t after_id, struct index_row *rows, size_t max, size_t *n)
+{
+	return walk_rows(tx, "select " ROW_COLUMNS " from chunks where pack_id = $1 and id > $2 order by id limit $3",
+	                 DB_ARGS(V_I(pack_id), V_I(after_id), V_I(max)), rows, max, n);
+}
+
+int index_walk_packs(struct tx *tx, int64_t after_id, struct index_pack *packs, size_t max, size_t *n)
+{
+	AUTO_ROWS *r = NULL;
+	*n = 0;
+	int err = tx_query(tx, "select id, tenant_id, size_bytes from packs where id > $1 order by id limit $2",
+	                   DB_ARGS(V_I(after_id), V_I(max)), &r);
+	while (err == E_OK && *n < max && rows_next(r))
+		packs[(*n)++] = (struct index_pack){rows_i64(r, 0), rows_i64(r, 1), rows_i64(r, 2)};
+	return err != E_OK ? err : rows_close(&r);
+}

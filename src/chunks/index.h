@@ -36,4 +36,24 @@ int index_place(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, 
 /* The hashes of chunks ids[0..n); n is at most INDEX_BATCH. E_CORRUPT when one is missing. */
 int index_hashes(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct sha256 *hashes);
 
+/* ---- for checks (check.h): rows as they are, damaged or not ---- */
+
+struct index_row {
+	struct chunk_row chunk; /* chunk.id 0: no such row; chunk.place.pack_id 0: a value does not fit its field */
+	int64_t tenant_id;
+};
+/* Chunks ids[0..n), of any tenant; n is at most INDEX_BATCH. */
+int index_rows(struct tx *tx, const int64_t *ids, size_t n, struct index_row *rows);
+/* All rows by id, those above after; *n is at most max, and less at the end. */
+int index_walk(struct tx *tx, int64_t after_id, struct index_row *rows, size_t max, size_t *n);
+/* The rows of one pack by id. It may have to read the whole index: for packs that are damaged. */
+int index_walk_pack(struct tx *tx, int64_t pack_id, int64_t after_id, struct index_row *rows, size_t max, size_t *n);
+
+struct index_pack {
+	int64_t id, tenant_id;
+	int64_t stored_bytes; /* what the index counts for it */
+};
+/* All packs by id. */
+int index_walk_packs(struct tx *tx, int64_t after_id, struct index_pack *packs, size_t max, size_t *n);
+
 #endif

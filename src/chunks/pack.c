@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/cleanup.h"
 #include "chunks/chunker.h"
 #include "chunks/codec.h"
 
@@ -135,6 +134,25 @@ void pack_close(struct pack_writer *w)
 	buf_fini(&w->table);
 }
 
+/* ---- scan ---- */
+
+struct scan {
+	struct disk_file *f;
+	bool verify;
+	pack_entry_fn *fn;
+	void *arg;
+	struct pack_info *info;
+	struct buf table, payload; /* of a segment */
+};
+
+struct segment {
+	int64_t at;      /* offset of its header */
+	int64_t payload; /* offset of the first stored byte */
+	int64_t payload_len;
+	uint32_t n_entries;
+	uint64_t table_xxh;
+};
+
 /* Reads exactly n bytes at offset; false also at the end of the file. */
 static int read_all(struct disk_file *f, void *p, size_t n, int64_t offset, bool *all)
 {
@@ -144,26 +162,28 @@ static int read_all(struct disk_file *f, void *p, size_t n, int64_t offset, bool
 	return err;
 }
 
-/* One segment of a scan. */
-struct segment {
-	int64_t payload; /* offset of the first stored byte */
-	int64_t payload_len;
-	uint32_t n_entries;
-	uint64_t table_xxh;
-};
+static int read_into(struct scan *scan, struct buf *b, size_t n, int64_t offset, bool *all)
+{
+	buf_clear(b);
+	buf_reserve(b, n);
+	int err = read_all(scan->f, b->p, n, offset, all);
+	b->n = *all ? n : 0;
+	return err;
+}
 
-static bool segment_parse(const uint8_t h[PACK_HEADER_BYTES], const struct pack_info *info, struct segment *s)
+static bool segment_parse(const uint8_t h[PACK_HEADER_BYTES], const struct pack_info *info, int64_t at, struct segment *s)
 {
 	if (memcmp(h, segment_magic, 8) != 0 || get_le(h + 56, 8) != xxh3_64(h, 56))
 		return false;
 	uint64_t len = get_le(h + 24, 8);
 	s->n_entries = (uint32_t)get_le(h + 32, 4);
 	s->table_xxh = get_le(h + 48, 8);
-	if (get_le(h + 8, 8) != (uint64_t)info->pack_id || get_le(h + 16, 8) != (uint64_t)info->valid_bytes)
+	if (get_le(h + 8, 8) != (uint64_t)info->pack_id || get_le(h + 16, 8) != (uint64_t)at)
 		return false;
 	if (len == 0 || len > PACK_SEGMENT_MAX_BYTES || s->n_entries == 0 || s->n_entries > PACK_SEGMENT_ENTRIES)
 		return false;
-	s->payload = info->valid_bytes + PACK_HEADER_BYTES;
+	s->at = at;
+	s->payload = at + PACK_HEADER_BYTES;
 	s->payload_len = (int64_t)len;
 	return s->payload + s->payload_len + (int64_t)s->n_entries * PACK_ENTRY_BYTES <= info->file_bytes;
 }
@@ -193,60 +213,99 @@ static bool table_fits(const uint8_t *table, const struct segment *s)
 	return sum == s->payload_len;
 }
 
-static int segment_entries(struct disk_file *f, const struct segment *s, const uint8_t *table, bool verify,
-                           pack_entry_fn *fn, void *arg, struct pack_info *info)
+static int segment_entries(struct scan *scan, const struct segment *s)
 {
-	AUTO_FREE char *payload = NULL;
-	if (verify) {
+	if (scan->verify) {
 		bool all;
-		payload = malloc((size_t)s->payload_len);
-		must(payload != NULL);
-		int err = read_all(f, payload, (size_t)s->payload_len, s->payload, &all);
+		int err = read_into(scan, &scan->payload, (size_t)s->payload_len, s->payload, &all);
 		if (err != E_OK || !all)
 			return err != E_OK ? err : E_IO;
 	}
 	int64_t at = 0;
 	for (uint32_t i = 0; i < s->n_entries; i++) {
 		struct pack_entry e;
-		must(entry_parse(table + (size_t)i * PACK_ENTRY_BYTES, &e));
+		must(entry_parse((const uint8_t *)scan->table.p + (size_t)i * PACK_ENTRY_BYTES, &e));
 		e.offset = s->payload + at;
-		bool intact = !verify || xxh3_64(payload + at, e.stored_len) == e.xxh;
+		const char *stored = scan->verify ? scan->payload.p + at : NULL;
+		bool intact = !stored || xxh3_64(stored, e.stored_len) == e.xxh;
 		at += e.stored_len;
-		info->n_entries++;
-		info->n_bad += !intact;
-		int err = fn ? fn(arg, &e, intact) : E_OK;
+		scan->info->n_entries++;
+		scan->info->n_bad += !intact;
+		int err = scan->fn ? scan->fn(scan->arg, &e, stored, intact) : E_OK;
 		if (err != E_OK)
 			return err;
 	}
 	return E_OK;
 }
 
-/* The segment at info->valid_bytes; *more is false when there is no valid one. */
-static int scan_segment(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, struct pack_info *info,
-                        bool *more)
+/* Header and table of the segment at an offset; *valid is false when there is none. */
+static int segment_read(struct scan *scan, int64_t at, struct segment *s, bool *valid)
 {
 	uint8_t header[PACK_HEADER_BYTES];
+	int err = read_all(scan->f, header, sizeof header, at, valid);
+	if (err != E_OK || !*valid)
+		return err;
+	*valid = segment_parse(header, scan->info, at, s);
+	if (!*valid)
+		return E_OK;
+	size_t n = (size_t)s->n_entries * PACK_ENTRY_BYTES;
+	err = read_into(scan, &scan->table, n, s->payload + s->payload_len, valid);
+	*valid = *valid && xxh3_64(scan->table.p, n) == s->table_xxh && table_fits((const uint8_t *)scan->table.p, s);
+	return err;
+}
+
+/* The first segment header in the bytes that are at offset at, or -1. */
+static int64_t find_header(const struct scan *scan, const uint8_t *p, size_t n, int64_t at)
+{
 	struct segment s;
-	int err = read_all(f, header, sizeof header, info->valid_bytes, more);
-	if (err != E_OK || !*more)
-		return err;
-	*more = segment_parse(header, info, &s);
-	if (!*more)
-		return E_OK;
-	size_t n = (size_t)s.n_entries * PACK_ENTRY_BYTES;
-	AUTO_FREE uint8_t *table = malloc(n);
-	must(table != NULL);
-	err = read_all(f, table, n, s.payload + s.payload_len, more);
-	if (err != E_OK || !*more)
-		return err;
-	*more = xxh3_64(table, n) == s.table_xxh && table_fits(table, &s);
-	if (!*more)
-		return E_OK;
-	err = segment_entries(f, &s, table, verify, fn, arg, info);
-	if (err != E_OK)
-		return err;
-	info->n_segments++;
-	info->valid_bytes = s.payload + s.payload_len + (int64_t)n;
+	const uint8_t *end = p + n, *hit = p;
+	while ((size_t)(end - hit) >= PACK_HEADER_BYTES && (hit = memmem(hit, (size_t)(end - hit), segment_magic, 8)) != NULL) {
+		if (end - hit >= PACK_HEADER_BYTES && segment_parse(hit, scan->info, at + (hit - p), &s))
+			return at + (hit - p);
+		hit++;
+	}
+	return -1;
+}
+
+/* Where the next segment may begin, at or behind an offset; *next is -1 when nowhere. A header names its own offset and
+ * carries a checksum, so bytes of a chunk are hardly taken for one; and whoever forged one would only be shown entries
+ * that the index does not know. */
+static int seek_header(struct scan *scan, int64_t at, int64_t *next)
+{
+	enum { WINDOW = 1 << 20 };
+	*next = -1;
+	buf_clear(&scan->payload);
+	buf_reserve(&scan->payload, WINDOW);
+	while (*next < 0 && scan->info->file_bytes - at >= PACK_HEADER_BYTES) {
+		size_t got;
+		int err = disk_pread(scan->f, scan->payload.p, WINDOW, at, &got);
+		if (err != E_OK || got < PACK_HEADER_BYTES)
+			return err;
+		*next = find_header(scan, (const uint8_t *)scan->payload.p, got, at);
+		at += (int64_t)got - (PACK_HEADER_BYTES - 1);
+	}
+	return E_OK;
+}
+
+static int scan_segments(struct scan *scan)
+{
+	struct pack_info *info = scan->info;
+	for (int64_t at = info->valid_bytes; at >= 0 && at < info->file_bytes;) {
+		struct segment s;
+		bool valid;
+		int err = segment_read(scan, at, &s, &valid);
+		if (err == E_OK && !valid)
+			err = seek_header(scan, at + 1, &at);
+		else if (err == E_OK)
+			err = segment_entries(scan, &s);
+		if (err != E_OK)
+			return err;
+		if (!valid)
+			continue;
+		info->n_segments++;
+		info->n_gaps += s.at > info->valid_bytes;
+		at = info->valid_bytes = s.payload + s.payload_len + (int64_t)s.n_entries * PACK_ENTRY_BYTES;
+	}
 	return E_OK;
 }
 
@@ -266,8 +325,10 @@ int pack_scan(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, st
 	out->pack_id = (int64_t)get_le(h + 16, 8);
 	out->tenant_id = (int64_t)get_le(h + 24, 8);
 	out->valid_bytes = PACK_HEADER_BYTES;
-	while (err == E_OK && more)
-		err = scan_segment(f, verify, fn, arg, out, &more);
+	struct scan scan = {.f = f, .verify = verify, .fn = fn, .arg = arg, .info = out};
+	err = scan_segments(&scan);
 	out->torn = out->valid_bytes < out->file_bytes;
+	buf_fini(&scan.table);
+	buf_fini(&scan.payload);
 	return err;
 }

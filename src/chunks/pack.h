@@ -90,14 +90,16 @@ struct pack_info {
 	int64_t valid_bytes; /* the file up to its last valid segment */
 	int64_t file_bytes;
 	size_t n_segments, n_entries;
+	size_t n_gaps;       /* places between segments where bytes are no segment: rot, or a crash */
 	size_t n_bad;        /* entries whose stored bytes are damaged (when verify is set) */
 	bool torn;           /* bytes behind valid_bytes that are no segment */
 };
 
-/* intact: the stored bytes match their checksum (always true without verify). Returning non-zero ends the scan. */
-typedef int pack_entry_fn(void *arg, const struct pack_entry *e, bool intact);
+/* stored: its bytes; NULL without verify. intact: they match their checksum (always true without verify). Returning
+ * non-zero ends the scan. */
+typedef int pack_entry_fn(void *arg, const struct pack_entry *e, const char *stored, bool intact);
 
-/* Walks the segments up to the first that is invalid, which is where a crash tore the file, or rot. With verify every
+/* Walks the segments. Where none is (a crash tore the file, or rot), the next one is searched for. With verify every
  * payload is read; damage there is counted and told, and does not end the scan. fn may be NULL.
  * E_CORRUPT: the file header is no pack's. */
 int pack_scan(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, struct pack_info *out);

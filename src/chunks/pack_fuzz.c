@@ -4,10 +4,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static int check_entry(void *arg, const struct pack_entry *e, bool intact)
+static int check_entry(void *arg, const struct pack_entry *e, const char *stored, bool intact)
 {
 	const size_t *size = arg;
-	(void)intact;
+	(void)intact, (void)stored;
 	must(e->offset >= 2 * PACK_HEADER_BYTES && (size_t)e->offset + e->stored_len <= *size);
 	return E_OK;
 }

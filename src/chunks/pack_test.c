@@ -16,8 +16,9 @@ struct expected {
 	size_t at;
 };
 
-static int expect_entry(void *arg, const struct pack_entry *e, bool intact)
+static int expect_entry(void *arg, const struct pack_entry *e, const char *stored, bool intact)
 {
+	(void)stored;
 	struct expected *x = arg;
 	const struct pack_entry *want = &x->e[x->at++];
 	assert_true(intact);
@@ -82,6 +83,78 @@ static void test_scan_and_torn_tail(void **state)
 	disk_free(d);
 }
 
+struct met {
+	bool entry[N + 1];
+	size_t n;
+};
+
+static int note_entry(void *arg, const struct pack_entry *e, const char *stored, bool intact)
+{
+	struct met *m = arg;
+	struct sha256 hash = sha256_of(stored, e->stored_len);
+	assert_true(intact && sha256_eq(&hash, &e->hash) && !m->entry[e->chunk_id]);
+	m->entry[e->chunk_id] = true;
+	m->n++;
+	return E_OK;
+}
+
+/* A damaged head or table costs its own segment, and hides none behind it. A head of a segment in a chunk's bytes is no
+ * segment, unless it names the very place where it lies. */
+static void test_damage_hides_nothing(void **state)
+{
+	enum { SEGMENTS = 30, EACH = N / SEGMENTS };
+	(void)state;
+	struct disk *d = disk_fault_new(2);
+	struct rng_seeded r;
+	struct pack_writer w;
+	struct pack_info info;
+	int64_t at[SEGMENTS], table[SEGMENTS];
+	uint8_t *p = malloc(150000), head[PACK_HEADER_BYTES], bad;
+	size_t got;
+	rng_seeded_init(&r, 2);
+	r.base.fill(&r.base, p, 150000);
+	assert_int_equal(pack_create(d, 78, 5, &w), E_OK);
+	for (size_t i = 0; i < N; i++) {
+		bool broken;
+		struct pack_entry e = {.chunk_id = (int64_t)i + 1, .stored_len = 1 + (uint32_t)rng_below(&r.base, 150000)};
+		if (i == EACH) { /* the bytes of an earlier head, in a chunk */
+			assert_int_equal(disk_pread(w.file, head, sizeof head, at[0], &got), E_OK);
+			memcpy(p, head, sizeof head);
+		}
+		e.raw_len = e.stored_len;
+		e.xxh = xxh3_64(p, e.stored_len);
+		e.hash = sha256_of(p, e.stored_len);
+		at[i / EACH] = w.segment;
+		assert_int_equal(pack_append(&w, &e, p, &broken), E_OK);
+		table[i / EACH] = w.tail;
+		if (i % EACH == EACH - 1)
+			assert_int_equal(pack_seal(&w), E_OK);
+	}
+	for (int i = 0; i < 200; i++) {
+		size_t first = rng_below(&r.base, SEGMENTS), second = rng_below(&r.base, SEGMENTS);
+		int64_t where[2] = {at[first] + (int64_t)rng_below(&r.base, PACK_HEADER_BYTES),
+		                    table[second] + (int64_t)rng_below(&r.base, EACH * PACK_ENTRY_BYTES)};
+		for (int k = 0; k < 2; k++) {
+			assert_int_equal(disk_pread(w.file, &bad, 1, where[k], &got), E_OK);
+			bad ^= 4;
+			assert_int_equal(disk_pwrite(w.file, &bad, 1, where[k]), E_OK);
+		}
+		struct met m = {0};
+		assert_int_equal(pack_scan(w.file, true, note_entry, &m, &info), E_OK);
+		assert_int_equal(m.n, N - EACH * (first == second ? 1 : 2));
+		assert_true(!m.entry[first * EACH + 1] && !m.entry[second * EACH + 1]);
+		assert_true(info.torn == (first == SEGMENTS - 1 || second == SEGMENTS - 1));
+		for (int k = 0; k < 2; k++) {
+			assert_int_equal(disk_pread(w.file, &bad, 1, where[k], &got), E_OK);
+			bad ^= 4;
+			assert_int_equal(disk_pwrite(w.file, &bad, 1, where[k]), E_OK);
+		}
+	}
+	pack_close(&w);
+	free(p);
+	disk_free(d);
+}
+
 static void test_recipe(void **state)
 {
 	(void)state;
@@ -117,6 +190,7 @@ static void test_recipe(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_scan_and_torn_tail), cmocka_unit_test(test_recipe)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_scan_and_torn_tail),
+	                                   cmocka_unit_test(test_damage_hides_nothing), cmocka_unit_test(test_recipe)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,26 +115,40 @@ void ingest_resume(struct ingest *in, const void *p, size_t n)
 	sha256_update(in->whole, p, n);
 }
 
+int ingest_tail_place(const struct ingest_tail *tail, struct chunk_place *place)
+{
+	uint32_t length = (uint32_t)get_le(tail->b + 24, 4);
+	*place = (struct chunk_place){
+	    .pack_id = (int64_t)get_le(tail->b, 8),
+	    .offset = (int64_t)get_le(tail->b + 8, 8),
+	    .xxh = get_le(tail->b + 16, 8),
+	    .raw_len = length,
+	    .stored_len = length,
+	};
+	bool good = tail->n == INGEST_TAIL_BYTES && place->pack_id > 0 && place->offset >= 2 * PACK_HEADER_BYTES &&
+	            length > 0 && length <= CHUNK_MAX_BYTES;
+	return good ? E_OK : E_CORRUPT;
+}
+
 int ingest_resume_tail(struct ingest *in, const struct ingest_tail *tail)
 {
 	struct store *s = in->store;
 	if (tail->n == 0)
 		return E_OK;
-	int64_t pack_id = (int64_t)get_le(tail->b, 8), offset = (int64_t)get_le(tail->b + 8, 8);
-	uint64_t xxh = get_le(tail->b + 16, 8);
-	size_t length = (size_t)get_le(tail->b + 24, 4), got = 0;
-	if (tail->n != INGEST_TAIL_BYTES || pack_id <= 0 || offset < 2 * PACK_HEADER_BYTES || length == 0 ||
-	    length > CHUNK_MAX_BYTES)
-		return store_corrupt(s, pack_id, offset, "tail of an upload");
+	struct chunk_place place;
+	size_t got = 0;
+	if (ingest_tail_place(tail, &place) != E_OK)
+		return store_corrupt(s, place.pack_id, place.offset, "tail of an upload");
+	size_t length = place.raw_len;
 	struct pack_handle *h;
-	int err = handle_take(s, pack_id, &h);
+	int err = handle_take(s, place.pack_id, &h);
 	if (err != E_OK)
 		return err;
 	void *slab = slab_take(s);
-	err = disk_pread(h->file, slab, length, offset, &got);
+	err = disk_pread(h->file, slab, length, place.offset, &got);
 	handle_give(s, h);
-	if (err == E_OK && (got < length || xxh3_64(slab, length) != xxh))
-		err = store_corrupt(s, pack_id, offset, "tail of an upload");
+	if (err == E_OK && (got < length || xxh3_64(slab, length) != place.xxh))
+		err = store_corrupt(s, place.pack_id, place.offset, "tail of an upload");
 	if (err == E_OK)
 		err = ingest_feed(in, slab, length);
 	slab_give(s, slab);

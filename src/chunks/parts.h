@@ -12,6 +12,7 @@
 #ifndef SD_CHUNKS_PARTS_H
 #define SD_CHUNKS_PARTS_H
 
+#include "chunks/index.h"
 #include "chunks/store.h"
 
 enum { INGEST_TAIL_BYTES = 40 };
@@ -28,6 +29,8 @@ int ingest_cut(struct ingest *in, bool last, struct content **part, struct inges
 int content_sync(struct store *s, const struct content *part);
 void ingest_keep(struct ingest *in, const struct content *part);
 
+/* Where the bytes of a tail lie; pack_id, offset, xxh and both lengths of *place are set. E_CORRUPT. */
+int ingest_tail_place(const struct ingest_tail *tail, struct chunk_place *place);
 /* Into a new ingest: the bytes of all parts, in order, then the tail. E_CORRUPT: the tail is damaged. */
 void ingest_resume(struct ingest *in, const void *p, size_t n);
 int ingest_resume_tail(struct ingest *in, const struct ingest_tail *tail);

@@ -566,6 +566,7 @@ int db_open(const struct db_config *config, struct db **out, char **why)
 	must(db->url != NULL);
 	db->clock = config->clock ? config->clock : &clock_system;
 	db->inline_writes = config->inline_writes;
+	db->read_only = db->failed = config->read_only;
 	db->max_readers = config->readers > 0 ? config->readers : 4;
 	db->idle = calloc((size_t)db->max_readers, sizeof *db->idle);
 	must(db->idle != NULL);
@@ -615,6 +616,29 @@ void db_close(struct db *db)
 const char *db_engine(const struct db *db)
 {
 	return db->driver->name;
+}
+
+struct verify {
+	const char *sql;
+	db_complaint_fn *fn;
+	void *arg;
+};
+
+static int verify_op(struct tx *tx, void *arg)
+{
+	const struct verify *v = arg;
+	AUTO_ROWS *r = NULL;
+	int err = tx_query(tx, v->sql, DB_NO_ARGS, &r);
+	while (!err && rows_next(r))
+		if (!str_eq(rows_text(r, 0), STR("ok")))
+			v->fn(v->arg, rows_text(r, 0));
+	return err ? err : rows_close(&r);
+}
+
+int db_verify(struct db *db, bool quick, db_complaint_fn *fn, void *arg)
+{
+	struct verify v = {db->driver->verify[quick], fn, arg};
+	return v.sql ? db_read(db, verify_op, &v) : 0;
 }
 
 void db_counts(struct db *db, struct db_counts *out)

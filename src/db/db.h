@@ -30,6 +30,7 @@ struct db_config {
 	const char *url;     /* "sqlite:/path/to/file.db[?vfs=NAME]" or "postgresql://..." (any libpq connection string) */
 	int readers;         /* connections for reads; 0: 4 */
 	bool inline_writes;  /* all runs on the caller's thread and one connection (tools, the simulator); no threads */
+	bool read_only;      /* nothing is written, nor made: db_write is E_READ_ONLY (checks) */
 	const struct clock *clock; /* NULL: the system's */
 };
 
@@ -65,6 +66,12 @@ struct migration {
 	const char *sql;  /* statements separated by ";\n" */
 };
 int db_migrate(struct db *db, const struct migration *list, size_t n, char **why);
+/* The number of the newest migration that the database has; 0: it has none. */
+int db_schema_number(struct db *db, int64_t *number);
+
+/* Has the engine check its own files, where a client can ask for that (SQLite). fn is told each complaint. */
+typedef void db_complaint_fn(void *arg, struct str sentence);
+int db_verify(struct db *db, bool quick, db_complaint_fn *fn, void *arg);
 
 /* A parameter. Text and blobs are borrowed for the call. */
 enum dbv_type { DBV_NULL, DBV_I64, DBV_TEXT, DBV_BLOB };

@@ -90,6 +90,16 @@ static int step_op(struct tx *tx, void *arg)
 	return err;
 }
 
+static int number_op(struct tx *tx, void *number)
+{
+	return tx_i64(tx, "select max(number) from schema_migrations", DB_NO_ARGS, 0, number);
+}
+
+int db_schema_number(struct db *db, int64_t *number)
+{
+	return db_read(db, number_op, number);
+}
+
 int db_migrate(struct db *db, const struct migration *list, size_t n, char **why)
 {
 	if (why)

@@ -61,6 +61,7 @@ struct db_driver {
 	bool (*alive)(struct conn *c);
 	int (*ping)(struct conn *c, int64_t timeout_us);
 	void (*trim)(struct conn *c); /* NULL: nothing to give back */
+	const char *verify[2];        /* queries whose rows are complaints, or "ok": thorough, quick. NULL: there is none */
 
 	int (*begin_read)(struct conn *c);
 	/* Locks the tenant. */
@@ -118,7 +119,7 @@ struct db {
 	const struct db_driver *driver;
 	char *url;
 	const struct clock *clock;
-	bool inline_writes;
+	bool inline_writes, read_only;
 	void *engine; /* the driver's */
 
 	/* Readers: a stack, so that the last one used, whose cache is warm, is used next. */

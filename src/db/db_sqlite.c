@@ -464,9 +464,10 @@ static int sq_connect(struct db *db, enum db_role role, int64_t timeout_us, stru
 	arena_init(&c->base.arena);
 	static pthread_once_t configured = PTHREAD_ONCE_INIT;
 	pthread_once(&configured, sq_configure);
-	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+	flags |= db->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
 	int rc = sqlite3_open_v2(e->path, &c->db, flags, e->vfs);
-	int err = rc ? sq_fault(c, rc, "open") : sq_setup(c, role == DB_READER);
+	int err = rc ? sq_fault(c, rc, "open") : sq_setup(c, role == DB_READER || db->read_only);
 	if (err) {
 		snprintf(why, 400, "%.200s: %.190s", e->path, c->base.why);
 		sq_disconnect(&c->base);
@@ -578,7 +579,7 @@ static int sq_start(struct db *db, char **why)
 		*vfs = 0;
 		e->vfs = vfs + strlen("?vfs=");
 	}
-	int err = e->vfs ? 0 : file_create(e->path, why);
+	int err = e->vfs || db->read_only ? 0 : file_create(e->path, why);
 	if (err || db->inline_writes)
 		return err;
 	err = db_thread(&e->thread, checkpoint_main, db);
@@ -624,6 +625,7 @@ const struct db_driver db_driver_sqlite = {
     .alive = sq_alive,
     .ping = sq_ping,
     .trim = sq_trim,
+    .verify = {"pragma integrity_check(1000)", "pragma quick_check(1000)"},
     .begin_read = sq_begin_read,
     .begin_write = sq_begin_write,
     .commit = sq_commit,

@@ -208,7 +208,7 @@ int change_flush(struct dtx *t)
 
 /* ---- epochs: facts 'epoch_gaps/TENANT' = "old base;old base;..." ---- */
 
-static struct str gaps_key(struct arena *a, int64_t tenant_id)
+struct str change_gaps_key(struct arena *a, int64_t tenant_id)
 {
 	return arena_fmt(a, "epoch_gaps/%lld", (long long)tenant_id);
 }
@@ -219,7 +219,7 @@ static int gaps_read(struct dtx *t, struct str *out)
 	bool found;
 	*out = STR("");
 	int err = tx_query_row(t->tx, "select value from facts where key = $1",
-	                       DB_ARGS(V_T(gaps_key(t->ctx->arena, t->ctx->tenant_id))), &r, &found);
+	                       DB_ARGS(V_T(change_gaps_key(t->ctx->arena, t->ctx->tenant_id))), &r, &found);
 	if (!err && found)
 		*out = arena_str(t->ctx->arena, rows_text(r, 0));
 	return err;
@@ -239,7 +239,7 @@ int change_epoch_begin(struct dtx *t)
 	int64_t base = (head / EPOCH_STEP + 1) * EPOCH_STEP;
 	gaps = arena_fmt(a, "%.*s%lld %lld;", STR_ARG(gaps), (long long)head, (long long)base);
 	err = tx_exec(t->tx, "insert into facts (key, value) values ($1, $2) on conflict (key) do update set value = $2",
-	              DB_ARGS(V_T(gaps_key(a, t->ctx->tenant_id)), V_T(gaps)), NULL);
+	              DB_ARGS(V_T(change_gaps_key(a, t->ctx->tenant_id)), V_T(gaps)), NULL);
 	if (err)
 		return err;
 	t->seq = base;
@@ -248,15 +248,23 @@ int change_epoch_begin(struct dtx *t)
 	               NULL);
 }
 
-static bool in_gap(struct str gaps, int64_t position)
+bool change_gap_next(struct str *gaps, int64_t *from, int64_t *to)
 {
-	for (struct str rest = gaps; rest.n;) {
-		struct str base = str_cut(&rest, ';');
+	while (gaps->n) {
+		struct str base = str_cut(gaps, ';');
 		struct str old = str_cut(&base, ' ');
-		int64_t from, to;
-		if (str_to_i64(old, &from) && str_to_i64(base, &to) && position > from && position < to)
+		if (str_to_i64(old, from) && str_to_i64(base, to))
 			return true;
 	}
+	return false;
+}
+
+static bool in_gap(struct str gaps, int64_t position)
+{
+	int64_t from, to;
+	while (change_gap_next(&gaps, &from, &to))
+		if (position > from && position < to)
+			return true;
 	return false;
 }
 

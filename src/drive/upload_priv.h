@@ -148,6 +148,12 @@ void piece_memory_give(struct uploads *u, void *p, int64_t size_bytes);
 
 /* ---- upload_stage.c ---- */
 
+enum { STAGE_NAME_MAX = 24 };
+/* The file's name below the folder of staging files; the name of one of its STAGE_FOLDERS folders; and back: false when
+ * it is no such file of that folder. */
+void stage_name(char out[STAGE_NAME_MAX], int64_t file_id);
+void stage_folder_name(char out[2], unsigned folder);
+bool stage_file_id(struct str name, unsigned folder, int64_t *file_id);
 int stage_create(struct uploads *u, int64_t *file_id, struct disk_file **out);
 /* The file and its name are durable. */
 int stage_sync(struct uploads *u, int64_t file_id, struct disk_file *f);

@@ -4,24 +4,39 @@
 #include "base/log.h"
 #include "drive/upload_priv.h"
 
-enum { NAME_MAX_BYTES = 24 };
-
 static unsigned folder_of(int64_t file_id)
 {
 	return (unsigned)file_id % STAGE_FOLDERS;
 }
 
-static void stage_name(char out[NAME_MAX_BYTES], int64_t file_id)
+void stage_name(char out[STAGE_NAME_MAX], int64_t file_id)
 {
-	snprintf(out, NAME_MAX_BYTES, "%x/%016llx", folder_of(file_id), (unsigned long long)file_id);
+	snprintf(out, STAGE_NAME_MAX, "%x/%016llx", folder_of(file_id), (unsigned long long)file_id);
+}
+
+void stage_folder_name(char out[2], unsigned folder)
+{
+	out[0] = "0123456789abcdef"[folder % STAGE_FOLDERS];
+	out[1] = 0;
+}
+
+bool stage_file_id(struct str name, unsigned folder, int64_t *file_id)
+{
+	uint8_t id[8];
+	if (!str_unhex(name, id, sizeof id))
+		return false;
+	*file_id = 0;
+	for (size_t i = 0; i < sizeof id; i++)
+		*file_id = *file_id << 8 | id[i];
+	return folder_of(*file_id) == folder;
 }
 
 int stage_create(struct uploads *u, int64_t *file_id, struct disk_file **out)
 {
-	char name[NAME_MAX_BYTES], folder[2] = {0};
+	char name[STAGE_NAME_MAX], folder[2];
 	*file_id = idgen_next(u->drive->ids);
 	stage_name(name, *file_id);
-	folder[0] = name[0];
+	stage_folder_name(folder, folder_of(*file_id));
 	int err = disk_mkdir(u->staging, folder);
 	return err ? err : disk_open(u->staging, name, DISK_WRITE | DISK_CREATE, out);
 }
@@ -29,7 +44,8 @@ int stage_create(struct uploads *u, int64_t *file_id, struct disk_file **out)
 int stage_sync(struct uploads *u, int64_t file_id, struct disk_file *f)
 {
 	unsigned i = folder_of(file_id);
-	char folder[2] = {"0123456789abcdef"[i], 0};
+	char folder[2];
+	stage_folder_name(folder, i);
 	int err = disk_sync(f);
 	/* An earlier run may have made the folder and not lived to sync it. */
 	if (!err && !atomic_load(&u->folder_synced[i])) {
@@ -42,7 +58,7 @@ int stage_sync(struct uploads *u, int64_t file_id, struct disk_file *f)
 
 int stage_read(struct uploads *u, const struct staged *s, void *out)
 {
-	char name[NAME_MAX_BYTES];
+	char name[STAGE_NAME_MAX];
 	struct disk_file *f;
 	size_t got;
 	stage_name(name, s->file_id);
@@ -58,7 +74,7 @@ int stage_read(struct uploads *u, const struct staged *s, void *out)
 
 void stage_remove(struct uploads *u, int64_t file_id)
 {
-	char name[NAME_MAX_BYTES];
+	char name[STAGE_NAME_MAX];
 	stage_name(name, file_id);
 	int err = disk_unlink(u->staging, name);
 	if (err && err != E_NOT_FOUND)
@@ -88,13 +104,8 @@ static int known_op(struct tx *tx, void *arg)
 static int sweep_file(void *arg, const char *name, bool is_folder)
 {
 	struct sweep *s = arg;
-	uint8_t id[8];
-	if (is_folder || !str_unhex(str_c(name), id, sizeof id))
-		return 0;
-	int64_t file_id = 0;
-	for (size_t i = 0; i < sizeof id; i++)
-		file_id = file_id << 8 | id[i];
-	if (folder_of(file_id) == s->folder && !map_get(&s->known, (uint64_t)file_id)) {
+	int64_t file_id;
+	if (!is_folder && stage_file_id(str_c(name), s->folder, &file_id) && !map_get(&s->known, (uint64_t)file_id)) {
 		stage_remove(s->u, file_id);
 		s->removed++;
 	}
@@ -106,7 +117,8 @@ int stage_sweep(struct uploads *u)
 	struct sweep s = {.u = u};
 	int err = db_read(u->drive->db, known_op, &s);
 	for (; !err && s.folder < STAGE_FOLDERS; s.folder++) {
-		char folder[2] = {"0123456789abcdef"[s.folder], 0};
+		char folder[2];
+		stage_folder_name(folder, s.folder);
 		err = disk_list(u->staging, folder, sweep_file, &s);
 		if (err == E_NOT_FOUND)
 			err = 0;

@@ -219,7 +219,12 @@ class World:
               f'slowest start {slowest * 1000:.0f} ms, seed {self.args.seed}')
         if self.server.kill(signal.SIGTERM) != 0:
             wrong.append('the server does not stop cleanly')
-        return wrong
+        return wrong + self.fsck()
+
+    def fsck(self):
+        done = subprocess.run([f'{self.server.build}/scaidrived', 'fsck', '--deep', '--data', self.server.data], env=self.server.env,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        return [] if done.returncode == 0 else ['fsck: ' + done.stdout]
 
     def judge(self, writers):
         client, wrong = Client(self.server.port, self.token), []

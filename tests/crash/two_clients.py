@@ -216,6 +216,10 @@ class World:
                 print('LOST:', mark, 'written to', self.written[mark])
             return self.fail(f'{len(lost)} contents are lost')
         self.kill('server', signal.SIGTERM)
+        done = subprocess.run([f'{self.build}/scaidrived', 'fsck', '--deep', '--data', self.root('server')], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            return self.fail('fsck: ' + done.stdout)
         return True
 
     def stored(self):

@@ -1,0 +1,221 @@
+/* scaidrived fsck: the check of drive/check.h, told line by line. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "bin/server.h"
+#include "drive/check.h"
+
+enum { CLEAN = 0, FOUND = 1, NOT_CHECKED = 2 };
+
+struct fsck {
+	bool json, quiet; /* quiet: no progress */
+	bool line;        /* a progress line is on the terminal */
+	int64_t told_us;
+};
+
+static void wipe_progress(struct fsck *f)
+{
+	if (f->line)
+		fputs("\r\033[K", stderr);
+	f->line = false;
+}
+
+static void put_line(struct fsck *f, struct buf *b)
+{
+	wipe_progress(f);
+	buf_char(b, '\n');
+	fwrite(b->p, 1, b->n, stdout);
+	fflush(stdout);
+	buf_fini(b);
+}
+
+static void put_field(struct buf *b, bool *first, struct str key, struct str value)
+{
+	if (!value.p)
+		return;
+	json_put_key(b, first, key);
+	json_put_str(b, value);
+}
+
+static void finding_json(struct buf *b, const struct check_finding *f)
+{
+	bool first = true;
+	buf_char(b, '{');
+	put_field(b, &first, STR("finding"), str_c(f->code));
+	put_field(b, &first, STR("subject"), f->subject);
+	put_field(b, &first, STR("share"), f->share);
+	put_field(b, &first, STR("path"), f->path);
+	if (f->version) {
+		json_put_key(b, &first, STR("version"));
+		buf_i64(b, f->version);
+	}
+	if (f->in_trash) {
+		json_put_key(b, &first, STR("in_trash"));
+		json_put_bool(b, true);
+	}
+	put_field(b, &first, STR("sentence"), f->sentence);
+	buf_char(b, '}');
+}
+
+/* What came from the database must not drive a terminal. */
+static void put_plain(struct buf *b, struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		buf_char(b, (unsigned char)s.p[i] < 32 || s.p[i] == 127 ? '?' : s.p[i]);
+}
+
+static void finding_text(struct buf *b, const struct check_finding *f)
+{
+	if (f->share.p) {
+		put_plain(b, f->share);
+		buf_char(b, ':');
+		put_plain(b, f->path);
+		if (f->version)
+			buf_fmt(b, ", version %lld", (long long)f->version);
+		if (f->in_trash)
+			buf_lit(b, " (in the trash)");
+		buf_lit(b, ": ");
+	} else if (f->subject.p) {
+		put_plain(b, f->subject);
+		buf_lit(b, ": ");
+	}
+	put_plain(b, f->sentence);
+	buf_fmt(b, " [%s", f->code);
+	if (f->share.p && f->subject.p)
+		buf_fmt(b, " %.*s", STR_ARG(f->subject));
+	buf_char(b, ']');
+}
+
+static void on_finding(void *arg, const struct check_finding *finding)
+{
+	struct fsck *f = arg;
+	struct buf b = {0};
+	if (f->json)
+		finding_json(&b, finding);
+	else
+		finding_text(&b, finding);
+	put_line(f, &b);
+}
+
+static void on_garbage(void *arg, struct str file, int64_t bytes)
+{
+	struct fsck *f = arg;
+	struct buf b = {0};
+	bool first = true;
+	if (!f->json) {
+		buf_fmt(&b, "%.*s: garbage, %lld bytes: nothing refers to it", STR_ARG(file), (long long)bytes);
+	} else {
+		buf_char(&b, '{');
+		put_field(&b, &first, STR("garbage"), file);
+		json_put_key(&b, &first, STR("bytes"));
+		buf_i64(&b, bytes);
+		buf_char(&b, '}');
+	}
+	put_line(f, &b);
+}
+
+static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
+{
+	struct fsck *f = arg;
+	int64_t now = f->quiet ? 0 : clock_mono(&clock_system);
+	if (f->quiet || now - f->told_us < MILLIS_US(200))
+		return;
+	f->told_us = now;
+	f->line = true;
+	if (all > 0)
+		fprintf(stderr, "\r\033[K%s: %lld of %lld (%d %%)", what, (long long)done, (long long)all, (int)(done * 100 / all));
+	else
+		fprintf(stderr, "\r\033[K%s: %lld", what, (long long)done);
+}
+
+static void put_totals(struct fsck *f, const struct check_totals *t)
+{
+	const struct {
+		const char *key;
+		int64_t n;
+	} totals[] = {
+	    {"findings", t->findings},
+	    {"shares", t->shares},
+	    {"nodes", t->nodes},
+	    {"versions", t->versions},
+	    {"changes", t->changes},
+	    {"uploads", t->uploads},
+	    {"chunks", t->store.chunks},
+	    {"packs", t->store.packs},
+	    {"pack_bytes", t->store.bytes},
+	    {"garbage_packs", t->store.garbage_packs},
+	    {"garbage_chunks", t->store.garbage_chunks},
+	    {"garbage_files", t->garbage_files},
+	    {"garbage_bytes", t->store.garbage_bytes + t->store.garbage_pack_bytes + t->garbage_file_bytes},
+	};
+	struct buf b = {0};
+	buf_lit(&b, "{\"summary\":{");
+	for (size_t i = 0; i < sizeof totals / sizeof *totals; i++)
+		buf_fmt(&b, "%s\"%s\":%lld", i ? "," : "", totals[i].key, (long long)totals[i].n);
+	buf_lit(&b, "}}");
+	put_line(f, &b);
+}
+
+static void put_summary(struct fsck *f, const struct check_totals *t)
+{
+	struct buf b = {0};
+	int64_t garbage = t->store.garbage_packs + t->store.garbage_chunks + t->garbage_files;
+	buf_fmt(&b,
+	        "Checked %lld shares, %lld files and folders, %lld versions, %lld changes, %lld open uploads;"
+	        " %lld chunks and %lld bytes in %lld packs.\n",
+	        (long long)t->shares, (long long)t->nodes, (long long)t->versions, (long long)t->changes, (long long)t->uploads,
+	        (long long)t->store.chunks, (long long)t->store.bytes, (long long)t->store.packs);
+	if (garbage)
+		buf_fmt(&b, "Garbage, which is harmless: %lld packs, %lld chunks in others, %lld staging files; %lld bytes.\n",
+		        (long long)t->store.garbage_packs, (long long)t->store.garbage_chunks, (long long)t->garbage_files,
+		        (long long)(t->store.garbage_bytes + t->store.garbage_pack_bytes + t->garbage_file_bytes));
+	if (t->findings)
+		buf_fmt(&b, "%lld findings.", (long long)t->findings);
+	else
+		buf_lit(&b, "No findings.");
+	put_line(f, &b);
+}
+
+static const struct option_spec fsck_options[] = {
+    {"quick", NULL, "The database and the heads of packs; no content", NULL},
+    {"deep", NULL, "Also reads every version as a download would, and computes its SHA-256", NULL},
+    {"json", NULL, "One JSON object a line", NULL},
+    {0},
+};
+
+static int run_fsck(struct args *args)
+{
+	struct runtime rt;
+	struct check_totals totals;
+	struct fsck f = {.json = arg(args, "json") != NULL};
+	f.quiet = f.json || !isatty(STDERR_FILENO);
+	if (runtime_open(&args->config, RUNTIME_CHECK, &rt))
+		return NOT_CHECKED;
+	struct check_config config = {
+	    .db = rt.db,
+	    .store = rt.store,
+	    .packs = rt.disk,
+	    .staging = rt.staging,
+	    .clock = &clock_system,
+	    .depth = arg(args, "quick") ? CHECK_QUICK : arg(args, "deep") ? CHECK_DEEP : CHECK_FULL,
+	    .finding = on_finding,
+	    .garbage = on_garbage,
+	    .progress = on_progress,
+	    .arg = &f,
+	};
+	int err = drive_check(&config, &totals);
+	wipe_progress(&f);
+	if (f.json)
+		put_totals(&f, &totals);
+	else
+		put_summary(&f, &totals);
+	int code = err ? NOT_CHECKED : totals.findings ? FOUND : CLEAN;
+	if (err)
+		usage_fault("the check could not be brought to its end: %s", err_info(err)->sentence);
+	runtime_close(&rt);
+	return code;
+}
+
+const struct command cmd_fsck = {"fsck", "Check that everything stored is whole, while the server is stopped", fsck_options,
+                                 run_fsck};
