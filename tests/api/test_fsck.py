@@ -2,6 +2,7 @@
 
 One stopped server for the module. Damage to rows is done by SQL, on both engines, and undone by SQL."""
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -42,8 +43,8 @@ class World:
         r = alice.post('/api/v1/sync/chunks', params={'share_id': self.share['id']}, content=bulk_chunk(RANDOM.randbytes(5000)),
                        headers={'Content-Type': 'application/octet-stream'})
         assert r.status_code == 200, r.text
-        alice.register_device('laptop')
-        alice.post('/api/v1/sync/cursor', json={'device_id': 'laptop', 'share_id': self.share['id'], 'cursor': 1})
+        laptop = alice.register_device()['device_id']
+        alice.ok('POST', '/api/v1/sync/cursor', params={'device_id': laptop, 'share_id': self.share['id'], 'position': 1})
         self.server.kill()  # as a crash leaves it: the log of SQLite is not folded in
 
     def sql(self, text):
@@ -138,15 +139,10 @@ def test_changes_nothing(world):
 
 
 def test_in_use(world):
-    holder = subprocess.Popen(['flock', os.path.join(world.server.data, 'lock'), 'sleep', '30'])
-    try:
-        while subprocess.run(['flock', '-n', os.path.join(world.server.data, 'lock'), 'true'], check=False).returncode == 0:
-            pass
-        assert 'is in use' in world.server.run('fsck', check=False).stderr
-        assert world.server.run('fsck', check=False).returncode == 2
-    finally:
-        subprocess.run(['pkill', '-P', str(holder.pid)], check=False)
-        holder.wait()
+    with open(os.path.join(world.server.data, 'lock'), 'rb') as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        done = world.server.run('fsck', check=False)
+        assert done.returncode == 2 and 'is in use' in done.stderr
 
 
 def test_not_a_data_folder(world, tmp_path):
