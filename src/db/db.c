@@ -445,6 +445,17 @@ static struct db_write_req *group_take(struct db_writer *w)
 	return list;
 }
 
+static void writer_wait(struct db_writer *w)
+{
+	if (!w->warm) {
+		pthread_cond_wait(&w->wake, &w->lock);
+	} else if (!db_cond_wait(&w->wake, &w->lock, DB_WARM_US)) {
+		w->warm = false;
+		if (w->conn && w->db->driver->trim)
+			w->db->driver->trim(w->conn);
+	}
+}
+
 static void *writer_main(void *arg)
 {
 	struct db_writer *w = arg;
@@ -452,9 +463,10 @@ static void *writer_main(void *arg)
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		while (!w->head && !w->stop)
-			pthread_cond_wait(&w->wake, &w->lock);
+			writer_wait(w);
 		if (!w->head)
 			break;
+		w->warm = true;
 		struct db_write_req *list = group_take(w);
 		pthread_mutex_unlock(&w->lock);
 		struct db_write_req *rest = group_run(w, list);
@@ -522,7 +534,7 @@ static int writers_start(struct db *db)
 		w->db = db;
 		w->tail = &w->head;
 		pthread_mutex_init(&w->lock, NULL);
-		pthread_cond_init(&w->wake, NULL);
+		db_cond_init(&w->wake);
 	}
 	for (int i = 0; i < db->n_writers && !db->inline_writes; i++) {
 		int err = db_thread(&db->writers[i].thread, writer_main, &db->writers[i]);

@@ -16,6 +16,7 @@
 #define DB_CONNECT_US      SECONDS_US(10)
 #define DB_STATEMENTS_MAX  512              /* prepared and cached, per connection */
 #define DB_WRITERS_MAX     4
+#define DB_WARM_US         SECONDS_US(5)    /* without work before a writer gives its cache back */
 /* clang-format on */
 
 enum db_role { DB_READER, DB_WRITER };
@@ -113,6 +114,7 @@ struct db_writer {
 	size_t queued;
 	bool running, stop;
 	struct conn *conn; /* NULL: to be opened */
+	bool warm;         /* there was work since its cache was given back */
 };
 
 struct db {

@@ -14,13 +14,13 @@
 #include "db/db_priv.h"
 
 /* Checkpoints: the writer leaves them to a thread of its own, so that nobody waits for one. */
-#define CHECKPOINT_PAGES  1000  /* 4 MB: a PASSIVE one is worth it */
+#define CHECKPOINT_PAGES  4000  /* 16 MB: a PASSIVE one is worth it; pages that change often are copied once */
 #define TRUNCATE_PAGES    16384 /* 64 MB: also stop the writer for a moment, to start the log over */
 #define CHECKPOINT_US     SECONDS_US(1)
 #define IDLE_ROUNDS       5     /* rounds without a commit before the log is emptied */
 /* No mmap: a read fault of a mapped page is a SIGBUS, one of pread is an error to answer. */
 #define READER_CACHE_KIB  2048
-#define WRITER_CACHE_KIB  4096
+#define WRITER_CACHE_KIB  16384 /* a large transaction, and the leaves that random keys fall into; given back when idle */
 
 struct engine {
 	char *path, *vfs;

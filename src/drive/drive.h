@@ -10,6 +10,7 @@
 
 #include "base/ctx.h"
 #include "base/id.h"
+#include "base/limits.h"
 #include "chunks/store.h"
 #include "db/db.h"
 
@@ -33,6 +34,12 @@ struct drive {
 	struct rng *rng;
 	struct uploads *uploads; /* NULL: resumable uploads are not served (tools) */
 	struct tokens *tokens;  /* NULL: nobody can sign in (tools, tests) */
+	/* How far housekeeping has walked the results of operations; device 0: it begins. */
+	struct {
+		int64_t device;
+		char op_id[LIMIT_OP_ID_BYTES];
+		size_t op_id_bytes;
+	} ops_walked;
 	int64_t file_max_bytes; /* largest single request body for a file; default LIMIT_FILE_BYTES */
 	struct {
 		drive_listener_fn *fn;

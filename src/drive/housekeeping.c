@@ -120,6 +120,76 @@ static int sweep_old(struct round *r, const char *sql, int64_t before, int64_t *
 	return err;
 }
 
+/* ---- results of operations: walked by key, a part of them each round ---- */
+
+struct walk {
+	struct arena arena;
+	int64_t before, from, to, changed;
+	struct str from_op, to_op;
+	size_t seen, old;
+};
+
+static int walk_look_op(struct tx *tx, void *arg)
+{
+	struct walk *w = arg;
+	AUTO_ROWS *r = NULL;
+	int err = tx_query(tx,
+	                   "select device, op_id, created_at from op_results where (device, op_id) > ($1, $2)"
+	                   " order by device, op_id limit $3",
+	                   DB_ARGS(V_I(w->from), V_T(w->from_op), V_I(HOUSEKEEPING_WALK_ROWS)), &r);
+	w->seen = w->old = 0;
+	while (!err && rows_next(r)) {
+		w->old += rows_i64(r, 2) < w->before;
+		if (++w->seen < HOUSEKEEPING_WALK_ROWS)
+			continue;
+		w->to = rows_i64(r, 0);
+		w->to_op = arena_str(&w->arena, rows_text(r, 1));
+	}
+	return err ? err : rows_close(&r);
+}
+
+static int walk_remove_op(struct tx *tx, void *arg)
+{
+	struct walk *w = arg;
+	bool end = w->seen < HOUSEKEEPING_WALK_ROWS;
+	return end ? tx_exec(tx, "delete from op_results where (device, op_id) > ($1, $2) and created_at < $3",
+	                     DB_ARGS(V_I(w->from), V_T(w->from_op), V_I(w->before)), &w->changed)
+	           : tx_exec(tx,
+	                     "delete from op_results where (device, op_id) > ($1, $2) and (device, op_id) <= ($3, $4)"
+	                     " and created_at < $5",
+	                     DB_ARGS(V_I(w->from), V_T(w->from_op), V_I(w->to), V_T(w->to_op), V_I(w->before)), &w->changed);
+}
+
+static void walk_keep(struct drive *d, int64_t device, struct str op_id)
+{
+	d->ops_walked.device = device;
+	d->ops_walked.op_id_bytes = op_id.n < sizeof d->ops_walked.op_id ? op_id.n : sizeof d->ops_walked.op_id;
+	memcpy(d->ops_walked.op_id, op_id.p, d->ops_walked.op_id_bytes);
+}
+
+static int sweep_ops(struct round *r, int64_t before, int64_t *removed)
+{
+	struct drive *d = r->drive;
+	struct walk w = {.before = before, .seen = HOUSEKEEPING_WALK_ROWS};
+	int err = 0;
+	for (int i = 0; !err && i < HOUSEKEEPING_WALK_STEPS && w.seen == HOUSEKEEPING_WALK_ROWS && may_go_on(r); i++) {
+		arena_init(&w.arena);
+		w.from = d->ops_walked.device;
+		w.from_op = str_n(d->ops_walked.op_id, d->ops_walked.op_id_bytes);
+		err = db_read(d->db, walk_look_op, &w);
+		w.changed = 0;
+		if (!err && w.old)
+			err = db_write(d->db, 0, walk_remove_op, &w);
+		*removed += err ? 0 : w.changed;
+		if (!err && w.seen == HOUSEKEEPING_WALK_ROWS)
+			walk_keep(d, w.to, w.to_op);
+		else if (!err)
+			walk_keep(d, 0, STR(""));
+		arena_fini(&w.arena);
+	}
+	return err;
+}
+
 int housekeeping_run(struct drive *drive, const _Atomic bool *stop, struct housekeeping_round *out)
 {
 	int64_t now = clock_now(drive->clock), kept = now - MILLIS_US(LIMIT_OP_RESULT_MS);
@@ -133,10 +203,7 @@ int housekeeping_run(struct drive *drive, const _Atomic bool *stop, struct house
 	out->ran = true;
 	err = sweep_stages(&r, &out->removed[HOUSEKEEPING_STAGES]);
 	if (!err)
-		err = sweep_old(&r,
-		                "delete from op_results where (device, op_id) in"
-		                " (select device, op_id from op_results where created_at < $1 order by created_at limit $2)",
-		                kept, &out->removed[HOUSEKEEPING_OPS]);
+		err = sweep_ops(&r, kept, &out->removed[HOUSEKEEPING_OPS]);
 	if (!err)
 		err = sweep_old(&r,
 		                "delete from idempotency where (user_id, key) in"

@@ -17,6 +17,8 @@ enum {
 	HOUSEKEEPING_ROUND_S = 120,  /* no step begins later than this */
 	HOUSEKEEPING_STEP_ROWS = 500,
 	HOUSEKEEPING_STEPS = 200,    /* of one kind a round */
+	HOUSEKEEPING_WALK_ROWS = 4000, /* looked at in one step where no index tells the age */
+	HOUSEKEEPING_WALK_STEPS = 25,  /* of those a round: 28 million rows a day */
 };
 
 enum housekeeping_kind { HOUSEKEEPING_STAGES, HOUSEKEEPING_OPS, HOUSEKEEPING_KEYS, HOUSEKEEPING_LOGINS,

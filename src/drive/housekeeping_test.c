@@ -136,6 +136,25 @@ static void test_ages(void **state)
 	assert_int_equal(testing_i64(&t, "select count(*) from login_attempts"), 1);
 }
 
+/* More results than one round looks at: it goes on where it stopped, and begins again at the end. */
+static void test_walk(void **state)
+{
+	(void)state;
+	enum { MANY = HOUSEKEEPING_WALK_ROWS * HOUSEKEEPING_WALK_STEPS };
+	int64_t now = clock_now(&t.clock.clock), old = now - MILLIS_US(LIMIT_OP_RESULT_MS) - SECONDS_US(5);
+	insert(op, MANY, now); /* "key-NOW-...": behind the old ones */
+	insert(op, 3, old);
+	assert_int_equal(run().removed[HOUSEKEEPING_OPS], 3);
+	assert_true(t.drive.ops_walked.device != 0);
+	insert(op, 5, old); /* passed already */
+	later(HOUSEKEEPING_PERIOD_S + 1);
+	assert_int_equal(run().removed[HOUSEKEEPING_OPS], 0);
+	assert_int_equal(t.drive.ops_walked.device, 0);
+	later(HOUSEKEEPING_PERIOD_S + 1);
+	assert_int_equal(run().removed[HOUSEKEEPING_OPS], 5);
+	assert_int_equal(testing_i64(&t, "select count(*) from op_results"), MANY);
+}
+
 static void test_stop(void **state)
 {
 	(void)state;
@@ -153,7 +172,7 @@ static void test_stop(void **state)
 
 static int run_all(const char *name)
 {
-	const struct CMUnitTest tests[] = {CASE(test_lease), CASE(test_stages), CASE(test_ages), CASE(test_stop)};
+	const struct CMUnitTest tests[] = {CASE(test_lease), CASE(test_stages), CASE(test_ages), CASE(test_walk), CASE(test_stop)};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
 

@@ -61,11 +61,9 @@ int version_load_number(struct dtx *t, const struct node *n, int64_t number, str
 {
 	AUTO_ROWS *r = NULL;
 	bool found;
-	int err = tx_query_row(t->tx,
-	                       "select " VERSION_COLUMNS ", recipe from versions where node_id = $1 and number = $2 and"
-	                       " number > 0",
+	int err = tx_query_row(t->tx, "select " VERSION_COLUMNS ", recipe from versions where node_id = $1 and number = $2",
 	                       DB_ARGS(V_I(n->id), V_I(number)), &r, &found);
-	return err ? err : read_one(t, r, found, n, out);
+	return err ? err : read_one(t, r, found && number > 0, n, out);
 }
 
 /* ---- writing rows ---- */
