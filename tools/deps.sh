@@ -6,7 +6,7 @@
 set -eu
 
 build="gcc libc6-dev meson ninja-build pkgconf python3 python3-yaml
-libmicrohttpd-dev libssl-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev librhonabwy-dev libjansson-dev
+libmicrohttpd-dev libyajl-dev libssl-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev librhonabwy-dev libjansson-dev
 libzstd-dev libxxhash-dev libutf8proc-dev zlib1g-dev libargon2-dev libwslay-dev libinih-dev"
 test="libcmocka-dev curl python3-pytest python3-httpx python3-websockets clang postgresql-15 postgresql-client-15 util-linux procps"
 

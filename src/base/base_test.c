@@ -230,13 +230,12 @@ static void json_values(void **state)
 	json_reads("[0,-0,-9223372036854775808,9223372036854775807]", "[0,0,-9223372036854775808,9223372036854775807]");
 	json_reads("[9223372036854775808,1.50,-1e-3,1E+2]", "[9223372036854775808,1.50,-1e-3,1E+2]");
 	json_reads("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e4\\u20AC\"", "\"\\\"\\\\/\\u0008\\u000c\\n\\r\\tA\xc3\xa4\xe2\x82\xac\"");
-	/* pairs, and halves of them */
+	/* a pair; halves are refused below */
 	json_reads("\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\"");
-	json_reads("\"\\ud83dx\\ude00\\ud83d\"", "\"\xef\xbf\xbdx\xef\xbf\xbd\xef\xbf\xbd\"");
-	json_reads("\"\\ud83d\\ud83d\\ude00\\ud83d\\u0041\"", "\"\xef\xbf\xbd\xf0\x9f\x98\x80\xef\xbf\xbd" "A\"");
+	json_reads("\"\\\\ud83d\"", "\"\\\\ud83d\""); /* an escaped backslash, then letters */
 	static const char *const malformed[] = {"01", "-", "1.", ".5", "1e", "+1", "1 2", "[1 2]", "[,1]", "{\"a\" 1}", "{a:1}", "{\"a\":1,}",
 	                                        "tru", "True", "NaN", "\"", "\"\\\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u12", "\"\n\"",
-	                                        "[1,2", "{\"a\"", "{\"a\":", "]", "'a'", "\"\xc3\"", "\"\xed\xa0\x80\"", "/**/1"};
+	                                        "\"\\ud83dx\\ude00\"", "\"\\ud83d\\u0041\"", "\"\\ud83d\"", "\"\\ude00\"", "[1,2", "{\"a\"", "{\"a\":", "]", "'a'", "\"\xc3\"", "\"\xed\xa0\x80\"", "/**/1"};
 	struct json_object *doc;
 	for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
 		assert_non_null(json_parse(str_c(malformed[i]), &doc));

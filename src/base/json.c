@@ -1,6 +1,9 @@
 #include "base/json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+#include <yajl/yajl_parse.h>
 
 #include "base/limits.h"
 #include "base/must.h"
@@ -20,7 +23,7 @@ static bool plain8(const char *p)
 	return ((v | (v - ones * 32) | (quote - ones) | (slash - ones) | (del - ones)) & highs) == 0;
 }
 
-/* ---- reading ---- */
+/* ---- reading: yajl finds the values, a tree of them is laid out behind it ---- */
 
 struct document {
 	struct json_object root; /* first: what json_parse yields is freed as the document */
@@ -28,300 +31,216 @@ struct document {
 	char *text;              /* strings, decoded, and numbers that are no int64, each with a NUL behind it */
 };
 
+struct open_container {
+	size_t from; /* its first value in the stack */
+	struct str key;
+	bool object;
+};
+
 struct parser {
-	const char *at, *end;
 	const char *why;
 	struct document *doc;
 	char *text;                /* free room; what is decoded is never longer than its source */
-	struct json_member *stack; /* of containers that are still open */
+	struct str key;            /* of the value that comes next, in an object */
+	struct json_member *stack; /* values of containers that are still open */
 	size_t n, cap, values;
+	struct open_container open[LIMIT_JSON_DEPTH];
+	int depth;
 };
 
-static bool fail(struct parser *p, const char *why)
+static int fail(struct parser *p, const char *why)
 {
 	p->why = why;
-	return false;
+	return 0;
 }
 
-static bool cut_off(struct parser *p)
+/* Room for the next value, or NULL. */
+static struct json_object *next(struct parser *p)
 {
-	return fail(p, "the document is cut off");
-}
-
-static void blanks(struct parser *p)
-{
-	while (p->at < p->end && (*p->at == ' ' || *p->at == '\n' || *p->at == '\r' || *p->at == '\t'))
-		p->at++;
-}
-
-static bool hex4(struct parser *p, uint32_t *out)
-{
-	uint8_t b[2];
-	if (p->end - p->at < 4)
-		return cut_off(p);
-	if (!str_unhex(str_n(p->at, 4), b, sizeof b))
-		return fail(p, "a \\u is not followed by four hexadecimal digits");
-	p->at += 4;
-	*out = (uint32_t)b[0] << 8 | b[1];
-	return true;
-}
-
-static char *put_utf8(char *to, uint32_t c)
-{
-	if (c < 0x80) {
-		*to++ = (char)c;
-	} else if (c < 0x800) {
-		*to++ = (char)(0xc0 | c >> 6);
-		*to++ = (char)(0x80 | (c & 63));
-	} else if (c < 0x10000) {
-		*to++ = (char)(0xe0 | c >> 12);
-		*to++ = (char)(0x80 | (c >> 6 & 63));
-		*to++ = (char)(0x80 | (c & 63));
-	} else {
-		*to++ = (char)(0xf0 | c >> 18);
-		*to++ = (char)(0x80 | (c >> 12 & 63));
-		*to++ = (char)(0x80 | (c >> 6 & 63));
-		*to++ = (char)(0x80 | (c & 63));
+	if (++p->values > LIMIT_JSON_VALUES) {
+		fail(p, "the document has too many values");
+		return NULL;
 	}
-	return to;
-}
-
-/* Half of a surrogate pair that stands alone is U+FFFD. */
-static bool unicode_escape(struct parser *p, char **to)
-{
-	uint32_t c, low;
-	if (!hex4(p, &c))
-		return false;
-	while (c >= 0xd800 && c < 0xdc00 && p->end - p->at >= 2 && p->at[0] == '\\' && p->at[1] == 'u') {
-		p->at += 2;
-		if (!hex4(p, &low))
-			return false;
-		bool pair = low >= 0xdc00 && low < 0xe000;
-		*to = put_utf8(*to, pair ? 0x10000 + ((c - 0xd800) << 10 | (low - 0xdc00)) : 0xfffd);
-		if (pair)
-			return true;
-		c = low;
-	}
-	*to = put_utf8(*to, c >= 0xd800 && c < 0xe000 ? 0xfffd : c);
-	return true;
-}
-
-static bool escape(struct parser *p, char **to)
-{
-	static const char from[] = "\"\\/bfnrt", means[] = "\"\\/\b\f\n\r\t";
-	if (++p->at == p->end)
-		return cut_off(p);
-	char c = *p->at++;
-	if (c == 'u')
-		return unicode_escape(p, to);
-	const char *found = c ? strchr(from, c) : NULL;
-	if (!found)
-		return fail(p, "a backslash is followed by what it cannot escape");
-	*(*to)++ = means[found - from];
-	return true;
-}
-
-/* Behind the opening quote. */
-static bool string(struct parser *p, struct str *out)
-{
-	char *begin = p->text, *to = begin;
-	bool ascii = true;
-	for (;;) {
-		const char *from = p->at;
-		while (p->end - p->at >= 8 && plain8(p->at))
-			p->at += 8;
-		while (p->at < p->end && class_of[(unsigned char)*p->at] == 0)
-			p->at++;
-		memcpy(to, from, (size_t)(p->at - from));
-		to += p->at - from;
-		if (p->at == p->end)
-			return cut_off(p);
-		unsigned char c = (unsigned char)*p->at;
-		if (c == '"')
-			break;
-		if (c < ' ')
-			return fail(p, "a string holds a control character");
-		if (c == '\\') {
-			if (!escape(p, &to))
-				return false;
-			continue;
-		}
-		ascii &= c < 128;
-		*to++ = (char)c;
-		p->at++;
-	}
-	p->at++;
-	*to = 0;
-	p->text = to + 1;
-	*out = str_n(begin, (size_t)(to - begin));
-	return ascii || str_is_utf8(*out) || fail(p, "a string is not UTF-8");
-}
-
-static size_t digits(struct parser *p)
-{
-	const char *from = p->at;
-	while (p->at < p->end && *p->at >= '0' && *p->at <= '9')
-		p->at++;
-	return (size_t)(p->at - from);
-}
-
-static bool skip(struct parser *p, const char *any)
-{
-	bool yes = p->at < p->end && *p->at && strchr(any, *p->at);
-	p->at += yes;
-	return yes;
-}
-
-static bool number(struct parser *p, struct json_object *out)
-{
-	const char *from = p->at;
-	bool whole = true;
-	skip(p, "-");
-	bool zero = p->at < p->end && *p->at == '0';
-	size_t n = digits(p);
-	bool good = n > 0 && !(zero && n > 1);
-	if (good && skip(p, ".")) {
-		whole = false;
-		good = digits(p) > 0;
-	}
-	if (good && skip(p, "eE")) {
-		whole = false;
-		skip(p, "+-");
-		good = digits(p) > 0;
-	}
-	if (!good)
-		return p->at == p->end ? cut_off(p) : fail(p, "a number is malformed");
-	struct str s = str_n(from, (size_t)(p->at - from));
-	out->type = JSON_INT;
-	if (whole && str_to_i64(s, &out->i))
-		return true;
-	out->type = JSON_DOUBLE;
-	out->s = str_n(p->text, s.n);
-	memcpy(p->text, s.p, s.n);
-	p->text[s.n] = 0;
-	p->text += s.n + 1;
-	return true;
-}
-
-static bool word(struct parser *p, const char *text, enum json_type type, bool flag, struct json_object *out)
-{
-	size_t n = strlen(text);
-	if ((size_t)(p->end - p->at) < n || memcmp(p->at, text, n) != 0)
-		return (size_t)(p->end - p->at) < n ? cut_off(p) : fail(p, "a value is none that JSON knows");
-	p->at += n;
-	out->type = type;
-	out->flag = flag;
-	return true;
-}
-
-static bool value(struct parser *p, int depth, struct json_object *out);
-
-static bool push(struct parser *p, const struct json_member *m)
-{
 	if (p->n == p->cap) {
 		p->cap = p->cap ? p->cap * 2 : 32;
 		p->stack = realloc(p->stack, p->cap * sizeof *p->stack);
 		must(p->stack != NULL);
 	}
-	p->stack[p->n++] = *m;
-	return true;
+	struct json_member *m = &p->stack[p->n++];
+	*m = (struct json_member){.key = p->key};
+	return &m->value;
 }
 
-static bool entry(struct parser *p, int depth, bool object)
+/* A copy that lasts as long as the document. */
+static struct str keep(struct parser *p, const void *from, size_t n)
 {
-	struct json_member m = {0};
-	if (object) {
-		if (!skip(p, "\""))
-			return p->at == p->end ? cut_off(p) : fail(p, "a member does not begin with a quoted name");
-		if (!string(p, &m.key))
-			return false;
-		blanks(p);
-		if (!skip(p, ":"))
-			return p->at == p->end ? cut_off(p) : fail(p, "a member's name is not followed by a colon");
-		blanks(p);
+	struct str s = str_n(p->text, n);
+	memcpy(p->text, from, n);
+	p->text[n] = 0;
+	p->text += n + 1;
+	return s;
+}
+
+static int on_null(void *arg)
+{
+	return next(arg) != NULL;
+}
+
+static int on_bool(void *arg, int flag)
+{
+	struct json_object *v = next(arg);
+	if (v)
+		v->type = JSON_BOOL, v->flag = flag != 0;
+	return v != NULL;
+}
+
+static int on_number(void *arg, const char *text, size_t n)
+{
+	struct json_object *v = next(arg);
+	if (!v)
+		return 0;
+	v->type = JSON_INT;
+	if (!str_to_i64(str_n(text, n), &v->i)) {
+		v->type = JSON_DOUBLE;
+		v->s = keep(arg, text, n);
 	}
-	return value(p, depth + 1, &m.value) && push(p, &m);
+	return 1;
 }
 
-static void collect(struct parser *p, size_t from, struct json_object *out)
+static int text_of(struct parser *p, const void *from, size_t n, struct str *out)
 {
-	size_t n = p->n - from;
-	out->n = n;
-	if (out->type == JSON_OBJECT) {
-		out->members = arena_many(&p->doc->arena, n, struct json_member);
-		if (n)
-			memcpy(out->members, p->stack + from, n * sizeof *out->members);
-	} else {
-		out->items = arena_many(&p->doc->arena, n, struct json_object);
-		for (size_t i = 0; i < n; i++)
-			out->items[i] = p->stack[from + i].value;
-	}
-	p->n = from;
+	*out = keep(p, from, n);
+	return str_is_utf8(*out) || fail(p, "a string is not UTF-8");
 }
 
-/* Behind the opening bracket. */
-static bool container(struct parser *p, int depth, bool object, struct json_object *out)
+static int on_string(void *arg, const unsigned char *text, size_t n)
 {
-	size_t from = p->n;
-	const char *close = object ? "}" : "]";
-	if (depth >= LIMIT_JSON_DEPTH)
+	struct json_object *v = next(arg);
+	if (v)
+		v->type = JSON_STRING;
+	return v && text_of(arg, text, n, &v->s);
+}
+
+static int on_key(void *arg, const unsigned char *text, size_t n)
+{
+	struct parser *p = arg;
+	return text_of(p, text, n, &p->key);
+}
+
+static int on_open(struct parser *p, bool object)
+{
+	if (p->depth == LIMIT_JSON_DEPTH)
 		return fail(p, "the document is nested too deeply");
-	blanks(p);
-	bool more = !skip(p, close);
-	while (more) {
-		if (!entry(p, depth, object))
-			return false;
-		blanks(p);
-		more = skip(p, ",");
-		if (more)
-			blanks(p);
-		else if (!skip(p, close))
-			return p->at == p->end ? cut_off(p) : fail(p, "a comma or the closing bracket is missing");
+	p->open[p->depth++] = (struct open_container){p->n, p->key, object};
+	p->key = STR_NULL;
+	return 1;
+}
+
+static int on_object(void *arg)
+{
+	return on_open(arg, true);
+}
+
+static int on_array(void *arg)
+{
+	return on_open(arg, false);
+}
+
+/* The values of the container leave the stack for their place in the tree; the container takes its own there. */
+static int on_close(void *arg)
+{
+	struct parser *p = arg;
+	struct open_container c = p->open[--p->depth];
+	struct json_object out = {.type = c.object ? JSON_OBJECT : JSON_ARRAY, .n = p->n - c.from};
+	const struct json_member *from = p->stack + c.from;
+	if (c.object) {
+		out.members = arena_many(&p->doc->arena, out.n, struct json_member);
+		if (out.n)
+			memcpy(out.members, from, out.n * sizeof *out.members);
+	} else {
+		out.items = arena_many(&p->doc->arena, out.n, struct json_object);
+		for (size_t i = 0; i < out.n; i++)
+			out.items[i] = from[i].value;
 	}
-	out->type = object ? JSON_OBJECT : JSON_ARRAY;
-	collect(p, from, out);
+	p->n = c.from;
+	p->key = c.key;
+	struct json_object *v = next(p);
+	if (v)
+		*v = out;
+	p->key = STR_NULL;
+	return v != NULL;
+}
+
+static const yajl_callbacks callbacks = {
+    .yajl_null = on_null,
+    .yajl_boolean = on_bool,
+    .yajl_number = on_number,
+    .yajl_string = on_string,
+    .yajl_start_map = on_object,
+    .yajl_map_key = on_key,
+    .yajl_end_map = on_close,
+    .yajl_start_array = on_array,
+    .yajl_end_array = on_close,
+};
+
+/* What yajl says without the excerpt, "lexical error: invalid char in json text.", in a text that lasts until this thread's
+ * next call. */
+static const char *reason(yajl_handle yajl)
+{
+	static _Thread_local char text[96];
+	unsigned char *said = yajl_get_error(yajl, 0, NULL, 0);
+	snprintf(text, sizeof text, "%.*s", (int)strcspn((char *)said, "\n"), (char *)said);
+	yajl_free_error(yajl, said);
+	return text;
+}
+
+static bool escaped_unit(const char *p, const char *end, unsigned *out)
+{
+	uint8_t b[2];
+	if (end - p < 6 || p[0] != '\\' || p[1] != 'u' || !str_unhex(str_n(p + 2, 4), b, sizeof b))
+		return false;
+	*out = (unsigned)b[0] << 8 | b[1];
 	return true;
 }
 
-static bool value(struct parser *p, int depth, struct json_object *out)
+/* Does every escaped surrogate stand in a pair? yajl makes other characters of half a pair. */
+static bool surrogates_paired(struct str text)
 {
-	if (p->at == p->end)
-		return cut_off(p);
-	if (++p->values > LIMIT_JSON_VALUES)
-		return fail(p, "the document has too many values");
-	switch (*p->at) {
-	case '"':
-		p->at++;
-		out->type = JSON_STRING;
-		return string(p, &out->s);
-	case '{':
-	case '[':
-		p->at++;
-		return container(p, depth, p->at[-1] == '{', out);
-	case 't':
-		return word(p, "true", JSON_BOOL, true, out);
-	case 'f':
-		return word(p, "false", JSON_BOOL, false, out);
-	case 'n':
-		return word(p, "null", JSON_NULL, false, out);
+	const char *p = text.p, *end = p + text.n;
+	unsigned unit, low;
+	while (p < end && (p = memchr(p, '\\', (size_t)(end - p)))) {
+		if (!escaped_unit(p, end, &unit) || unit < 0xd800 || unit > 0xdfff) {
+			p += 2;
+			continue;
+		}
+		if (unit > 0xdbff || !escaped_unit(p + 6, end, &low) || low < 0xdc00 || low > 0xdfff)
+			return false;
+		p += 12;
 	}
-	return number(p, out);
+	return true;
 }
 
 const char *json_parse(struct str text, struct json_object **out)
 {
 	struct document *doc = calloc(1, sizeof *doc);
+	struct parser p = {.doc = doc};
+	yajl_handle yajl = yajl_alloc(&callbacks, NULL, &p);
 	*out = NULL;
-	must(doc != NULL);
+	must(doc && yajl);
 	arena_init(&doc->arena);
-	doc->text = malloc(text.n + 1);
+	p.text = doc->text = malloc(text.n + 1);
 	must(doc->text != NULL);
-	struct parser p = {.at = text.p, .end = text.p + text.n, .doc = doc, .text = doc->text};
-	blanks(&p);
-	bool good = value(&p, 0, &doc->root);
-	blanks(&p);
-	if (good && p.at < p.end)
-		fail(&p, "there is more after the document");
+	yajl_config(yajl, yajl_dont_validate_strings, 1); /* text_of() does, and more strictly */
+	yajl_status status = yajl_parse(yajl, (const unsigned char *)text.p, text.n);
+	if (status == yajl_status_ok)
+		status = yajl_complete_parse(yajl);
+	if (status == yajl_status_error)
+		p.why = reason(yajl);
+	if (!p.why && !surrogates_paired(text))
+		p.why = "half of a surrogate pair is escaped alone";
+	yajl_free(yajl);
+	if (!p.why)
+		doc->root = p.stack[0].value;
 	free(p.stack);
 	struct json_object *root = &doc->root;
 	if (p.why || root->type == JSON_NULL)

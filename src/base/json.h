@@ -1,4 +1,4 @@
-/* json: a reader of JSON (RFC 8259) and the few primitives that the generated writers stand on.
+/* json: a reader of JSON (RFC 8259, by yajl) and the few primitives that the generated writers stand on.
  *
  * Input is UTF-8 checked, at most LIMIT_JSON_DEPTH deep and LIMIT_JSON_VALUES values long, integers exact in 64 bits. Of
  * members of one name the last counts. A document is a tree whose members and items stand side by side, so it costs 40
@@ -38,7 +38,7 @@ static inline struct json_object *json_member_value(struct json_member *m)
 	return m->value.type == JSON_NULL ? NULL : &m->value;
 }
 
-/* Parses one whole document. NULL on success, else why not (a static sentence). *out, NULL for null, is freed with
+/* Parses one whole document. NULL on success, else why not (until this thread's next call). *out, NULL for null, is freed with
  * json_free. */
 const char *json_parse(struct str text, struct json_object **out);
 void json_free(struct json_object **doc);
