@@ -11,21 +11,22 @@
 
 /* X(name, the bug) */
 #define MUTANTS(X) \
-	X(PLAN_NO_BASE_CHECK, "both sides edited: the server's bytes replace the local ones") \
+	X(PLAN_NO_BASE_CHECK, "edited on both sides: the server's bytes replace the local ones") \
 	X(PLAN_NO_CYCLE_CHECK, "moves that form a cycle are not undone") \
-	X(PLAN_PATH_NOT_ID, "what has the same path is taken for the same thing, whatever its bytes") \
-	X(PLAN_ABSENCE_DELETES, "what is new here and unknown to the server is taken for deleted there") \
+	X(PLAN_PATH_NOT_ID, "what has the same path is the same thing, whatever its bytes") \
+	X(PLAN_ABSENCE_DELETES, "what is new here and unknown to the server was deleted there") \
 	X(PLAN_EDIT_LOSES, "a file deleted on one side and edited on the other is deleted") \
-	X(PLAN_NO_SURVIVAL, "a folder deleted there goes with the fresh files in it") \
-	X(PLAN_TWIN_FORGOTTEN, "a case twin's suffix is not taken back: the local file is renamed to it") \
-	X(PLAN_UNORDERED, "operations stand in the order in which the hash table gives them") \
+	X(PLAN_NO_SURVIVAL, "a deleted folder goes with the fresh files in it") \
+	X(PLAN_NO_WAIT, "a deleted folder goes before what was moved out of it") \
+	X(PLAN_TWIN_FORGOTTEN, "the name that a case twin bears here is taken for a rename") \
+	X(PLAN_UNORDERED, "nodes are looked at in the order in which the hash table gives them") \
 	X(PLAN_NO_TEMP_NAME, "names that wait for each other in a ring are left waiting") \
-	X(PLAN_LOCAL_NAME_STAYS, "a name taken remotely is taken locally as well") \
+	X(PLAN_NAME_TAKEN, "a name that is taken here is used all the same") \
 	X(PLAN_MODE_FORGOTTEN, "a changed executable bit is not carried over") \
-	X(PLAN_DIRTY_FORGOTTEN, "a node whose parent changed is not looked at again") \
-	X(PLAN_MOVE_RECREATES, "a file moved on one side is deleted and made anew") \
+	X(PLAN_RECORD_EARLY, "contents are recorded as agreed before they are") \
+	X(TREE_MOVE_UNTOUCHED, "a moved node is not looked at again") \
 	X(GUARD_OFF, "no number of deletions is too many") \
-	X(RESOLVE_LAST_WINS, "a stale base is taken for the current one")
+	X(RESOLVE_ALWAYS_CURRENT, "a stale base is taken for the current one")
 
 enum mutant_name {
 	M_NONE,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/must.h"
+#include "base/mutant.h"
 #include "base/name.h"
 #include "reconcile/plan_priv.h"
 
@@ -232,7 +233,7 @@ static struct node *remote_double(struct maker *m, const struct node *l)
 {
 	struct node *up = item_of(m, l->up)->r;
 	struct node *r = up ? tree_child_by_key(m->remote, up->f.id, l->key) : NULL;
-	while (r && (item_of(m, r)->l || !node_same_content(&r->f, &l->f)))
+	while (r && (item_of(m, r)->l || !(node_same_content(&r->f, &l->f) || mutant(M_PLAN_PATH_NOT_ID))))
 		r = tree_twin(r);
 	if (!r)
 		return NULL;
@@ -280,6 +281,12 @@ static void pair_up(struct maker *m)
 
 /* ---- places ---- */
 
+/* Another Unicode form of a name is no rename: some file systems choose the form by themselves. */
+static bool same_form(struct arena *a, struct str x, struct str y)
+{
+	return str_eq(x, y) || str_eq(name_nfc(a, x), name_nfc(a, y));
+}
+
 static void decide_place(struct maker *m, struct item *it)
 {
 	if (!it->r || !it->l || !it->r->up)
@@ -297,7 +304,8 @@ static void decide_place(struct maker *m, struct item *it)
 	}
 	const struct node_facts *s = &it->s->f;
 	bool local_temp = plan_is_temp(l->name, it->id), remote_temp = plan_is_temp(r->name, it->id);
-	bool local_moved = local_parent != s->parent || !str_eq(l->name, node_local_name(s));
+	struct str agreed = mutant(M_PLAN_TWIN_FORGOTTEN) ? s->name : node_local_name(s);
+	bool local_moved = local_parent != s->parent || !same_form(m->a, l->name, agreed);
 	bool remote_moved = r->parent != s->parent || !str_eq(r->name, s->name);
 	if ((same_parent && str_eq(r->name, l->name)) || (!local_moved && !remote_moved))
 		it->place = PLACE_SAME;
@@ -373,7 +381,7 @@ bool item_going(const struct item *it)
 static void mark_up(struct maker *m, struct item *at, bool remote_side, bool keep)
 {
 	while (at && (remote_side ? at->r && !at->l : at->l && !at->r)) {
-		if (at->keep || (!keep && at->wait))
+		if (at->keep || (!keep && at->wait) || mutant(keep ? M_PLAN_NO_SURVIVAL : M_PLAN_NO_WAIT))
 			return;
 		if (keep)
 			at->keep = true;
@@ -429,9 +437,9 @@ static void conflict(struct maker *m, struct item *it)
 /* Returns true when the contents agree. */
 static bool content(struct maker *m, struct item *it)
 {
-	if (it->r->f.kind == NODE_FOLDER || node_same_content(&it->r->f, &it->l->f))
+	if (it->r->f.kind == NODE_FOLDER || node_same_content(&it->r->f, &it->l->f) || (it->pair && mutant(M_PLAN_PATH_NOT_ID)))
 		return true;
-	if (!it->s || (edited(it->r, it->s) && edited(it->l, it->s))) {
+	if (!it->s || (edited(it->r, it->s) && edited(it->l, it->s) && !mutant(M_PLAN_NO_BASE_CHECK))) {
 		conflict(m, it);
 	} else if (edited(it->r, it->s)) {
 		struct plan_op *op = plan_emit(m, PLAN_FETCH, 2, "edited remotely", it);
@@ -448,7 +456,7 @@ static bool content(struct maker *m, struct item *it)
 static void mode(struct maker *m, struct item *it)
 {
 	const struct node_facts *r = &it->r->f;
-	if (r->kind != NODE_FILE || !it->s || it->pair || it->busy || r->executable == local_bit(m, it))
+	if (mutant(M_PLAN_MODE_FORGOTTEN) || r->kind != NODE_FILE || !it->s || it->pair || it->busy || r->executable == local_bit(m, it))
 		return;
 	if (wanted_bit(m, it) == r->executable)
 		plan_emit(m, PLAN_SET_MODE_LOCAL, 2, "executable bit changed remotely", it);
@@ -466,7 +474,7 @@ static void record(struct maker *m, struct item *it, bool same_content)
 	bool bytes = r->kind == NODE_FILE &&
 	             (!s || s->version_id != r->version_id || s->executable != bit || edited(it->r, it->s));
 	place = place && same_place;
-	bytes = bytes && same_content;
+	bytes = bytes && (same_content || mutant(M_PLAN_RECORD_EARLY));
 	if (!(place || bytes || it->pair) || ((!s || it->pair) && !(same_place && same_content)))
 		return;
 	struct plan_op *op = plan_emit(m, PLAN_RECORD, 4, "the same on both sides", it);
@@ -565,7 +573,7 @@ static void remote_only(struct maker *m, struct item *it)
 		bring_down(m, it, 15, "deleted locally, but something in it was changed remotely");
 	} else if (folder && it->wait) {
 		m->out->waiting++;
-	} else if (!folder && edited(it->r, it->s)) {
+	} else if (!folder && edited(it->r, it->s) && !mutant(M_PLAN_EDIT_LOSES)) {
 		bring_down(m, it, 8, "deleted locally, edited remotely");
 	} else {
 		struct item *up = item_of(m, it->r->up);
@@ -590,13 +598,13 @@ static void detach(struct maker *m, struct item *it, int case_no, const char *re
 static void local_only(struct maker *m, struct item *it)
 {
 	struct item *up = item_of(m, it->l->up);
-	if (!it->s) {
+	if (!it->s && !mutant(M_PLAN_ABSENCE_DELETES)) {
 		bring_up(m, it);
 	} else if (it->l->f.kind == NODE_FOLDER && it->keep) {
 		detach(m, it, 15, "deleted remotely, but something in it was changed locally");
 	} else if (it->l->f.kind == NODE_FOLDER && it->wait) {
 		m->out->waiting++;
-	} else if (it->l->f.kind == NODE_FILE && edited(it->l, it->s)) {
+	} else if (it->s && it->l->f.kind == NODE_FILE && edited(it->l, it->s) && !mutant(M_PLAN_EDIT_LOSES)) {
 		bool in_place = up->r && up->r->f.id == it->s->f.parent && str_eq(it->l->f.name, node_local_name(&it->s->f));
 		if (in_place && plan_remote_free(m, up, it->s->f.name)) {
 			struct plan_op *op = plan_emit(m, PLAN_SEND_VERSION, 7, "deleted remotely, edited locally", it);
@@ -637,9 +645,27 @@ static int by_order(const void *a, const void *b)
 	return (x->verb > y->verb) - (x->verb < y->verb);
 }
 
+/* What leaves the server's trash goes back to where it was last, which may be a folder that is about to go. Then folders go
+ * in the next plan, which knows where it went. */
+static void restore_before_trash(struct plan *p)
+{
+	bool restores = false;
+	size_t n = 0;
+	for (size_t i = 0; i < p->n; i++)
+		restores |= p->ops[i].restore;
+	for (size_t i = 0; restores && i < p->n; i++)
+		if (p->ops[i].verb != PLAN_TRASH_REMOTE || p->ops[i].kind != NODE_FOLDER)
+			p->ops[n++] = p->ops[i];
+	if (restores) {
+		p->waiting += p->n - n;
+		p->n = n;
+	}
+}
+
 static void finish(struct maker *m)
 {
 	struct plan *p = m->out;
+	restore_before_trash(p);
 	for (size_t i = 0; i < p->n; i++) {
 		struct plan_op *op = &p->ops[i];
 		struct node *n = tree_get(m->remote, op->id);
@@ -660,12 +686,13 @@ void plan_make(struct tree *remote, struct tree *local, struct tree *synced, con
 	struct maker m = {.remote = remote, .local = local, .synced = synced, .options = options, .out = out,
 	                  .a = &out->arena};
 	collect(&m);
-	if (m.n)
+	if (m.n && !mutant(M_PLAN_UNORDERED))
 		qsort(m.items, m.n, sizeof(*m.items), by_id);
 	pair_up(&m);
 	for (size_t i = 0; i < m.n; i++)
 		decide_place(&m, m.items[i]);
-	break_cycles(&m);
+	if (!mutant(M_PLAN_NO_CYCLE_CHECK))
+		break_cycles(&m);
 	spread_survival(&m);
 	for (size_t i = 0; i < m.n; i++) {
 		struct item *it = m.items[i];

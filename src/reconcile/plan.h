@@ -27,7 +27,7 @@
  * checks that first and skips it otherwise, so the operations of one plan may run in any order, in parallel, or not at
  * all. Sorted by `order` most of them succeed at once. The executor folds each result, not the intention, into the
  * trees (I8) and plans again until the plan is empty. Names that wait for each other in a ring are untied by a
- * temporary name, plan_temp_name(), which the planner knows again whoever finds it after a crash.
+ * temporary name, ".scaidrive-moving-" and the id, which the planner knows again whoever finds it after a crash.
  *
  * Deleting: a node is deleted on one side only when the other side's tree lacks an id that synced has. A tree must
  * therefore be complete; absence of knowledge is the caller's to tell from absence of a node (I11, guard.h).
@@ -126,7 +126,5 @@ struct str plan_explain(struct arena *a, const struct plan_op *op);
 /* A file that programs keep beside a document for as long as it is open, or while it arrives. When it is new on one side it
  * is left alone there: not sent, not fetched, not deleted. What was synced before it got such a name stays synced. */
 bool plan_is_passing(struct str name);
-/* The name a node bears while it waits for its own: ".scaidrive-moving-" and the id. */
-struct str plan_temp_name(struct arena *a, int64_t id);
 
 #endif

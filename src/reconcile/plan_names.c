@@ -3,14 +3,12 @@
 #include <stdio.h>
 
 #include "base/must.h"
+#include "base/mutant.h"
 #include "base/name.h"
 
-enum { CHAIN_MAX = 64 }; /* longer chains of names that wait for each other are cut by a temporary name */
+#define TEMP_PREFIX ".scaidrive-moving-"
 
-struct str plan_temp_name(struct arena *a, int64_t id)
-{
-	return arena_fmt(a, ".scaidrive-moving-%lld", (long long)id);
-}
+enum { CHAIN_MAX = 64 }; /* longer chains of names that wait for each other are cut by a temporary name */
 
 bool plan_is_passing(struct str name)
 {
@@ -21,8 +19,12 @@ bool plan_is_passing(struct str name)
 bool plan_is_temp(struct str name, int64_t id)
 {
 	char wanted[48];
-	int n = snprintf(wanted, sizeof(wanted), ".scaidrive-moving-%lld", (long long)id);
-	return str_eq(name, str_n(wanted, (size_t)n));
+	int n = snprintf(wanted, sizeof(wanted), TEMP_PREFIX "%lld", (long long)id);
+	int64_t attempt;
+	if (!str_starts(name, str_n(wanted, (size_t)n)))
+		return false;
+	struct str rest = str_skip(name, (size_t)n);
+	return !rest.n || (rest.p[0] == '-' && str_to_i64(str_skip(rest, 1), &attempt) && attempt > 0);
 }
 
 /* True once per side, parent and name key in one plan. */
@@ -72,6 +74,15 @@ static bool name_unused(struct maker *m, const struct item *parent, struct str n
 	return !parent->r || (!by_key(m, m->remote, parent->r->f.id, name) && !claimed(m, 'R', parent->r->f.id, name));
 }
 
+/* Somebody may have taken the plain one. */
+static struct str temp_name(struct maker *m, const struct item *parent, int64_t id)
+{
+	struct str s = arena_fmt(m->a, TEMP_PREFIX "%lld", (long long)id);
+	for (int attempt = 2; !name_unused(m, parent, s); attempt++)
+		s = arena_fmt(m->a, TEMP_PREFIX "%lld-%d", (long long)id, attempt);
+	return s;
+}
+
 static struct str labelled(struct maker *m, const struct item *parent, struct str name, struct str label)
 {
 	for (int attempt = 1;; attempt++) {
@@ -111,20 +122,20 @@ static void step_aside(struct maker *m, struct item *it)
 
 static void evict_local(struct maker *m, struct item *it)
 {
-	if (it->busy || plan_is_temp(it->l->f.name, it->id))
+	if (it->busy || plan_is_temp(it->l->f.name, it->id) || mutant(M_PLAN_NO_TEMP_NAME))
 		return;
 	struct plan_op *op = plan_emit(m, PLAN_MOVE_LOCAL, 12, "its name is wanted, its own is not free yet", it);
 	op->parent = it->l->f.parent;
-	op->name = plan_temp_name(m->a, it->id);
+	op->name = temp_name(m, item_of(m, it->l->up), it->id);
 }
 
 static void evict_remote(struct maker *m, struct item *it)
 {
-	if (it->busy || plan_is_temp(it->r->f.name, it->id))
+	if (it->busy || plan_is_temp(it->r->f.name, it->id) || mutant(M_PLAN_NO_TEMP_NAME))
 		return;
 	struct plan_op *op = plan_emit(m, PLAN_MOVE_REMOTE, 12, "its name is wanted, its own is not free yet", it);
 	op->parent = it->r->f.parent;
-	op->name = plan_temp_name(m->a, it->id);
+	op->name = temp_name(m, item_of(m, it->r->up), it->id);
 }
 
 static bool one_sided(const struct item *it)
@@ -210,6 +221,8 @@ bool plan_local_slot(struct maker *m, struct item *it, struct item *parent, stru
 	bool forbidden = reserved.n && parent->l == m->local->root &&
 	                 str_eq(name_key(m->a, *name), name_key(m->a, reserved));
 	struct node *holder = local_holder(m, parent->l, *name, it->l);
+	if (holder && mutant(M_PLAN_NAME_TAKEN))
+		return claim(m, 'L', parent->l->f.id, *name);
 	if (holder && !forbidden) {
 		struct item *o = item_of(m, holder);
 		if (one_sided(o)) {

@@ -22,7 +22,7 @@ static uint64_t setting(const char *name, uint64_t dflt)
 static void random_worlds(void **state)
 {
 	(void)state;
-	uint64_t first = setting("SD_SIM_FIRST", 1), n = setting("SD_SIM_SEEDS", 5000), plans = 0;
+	uint64_t first = setting("SD_SIM_FIRST", 1), n = setting("SD_SIM_SEEDS", 35000), plans = 0;
 	bool left_out[WORLD_EVENTS] = {false};
 	world_skip_list(getenv("SD_SIM_SKIP"), left_out);
 	struct world *w = malloc(sizeof(*w));

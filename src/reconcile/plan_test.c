@@ -177,6 +177,12 @@ static void case_07_remote_deleted_local_edited(void **state)
 	const struct plan_op *op = has(&w, PLAN_SEND_VERSION, 7, 2, NULL);
 	assert_true(op->restore && op->base_version_id == 100 + 'a');
 	done(&w);
+	/* it may go back into a folder that was deleted here: that waits until one knows */
+	plan_of(&w, L({1, 0, 'd', "f"}), L({2, 0, 'b', "x"}), L({1, 0, 'd', "f"}, {2, 0, 'a', "x"}));
+	EXPECT(1);
+	has(&w, PLAN_SEND_VERSION, 7, 2, NULL);
+	assert_int_equal(w.plan.waiting, 1);
+	done(&w);
 	/* its name was taken meanwhile: it cannot come back as itself */
 	plan_of(&w, L({9, 0, 'z', "X"}), L({2, 0, 'b', "x"}), L({2, 0, 'a', "x"}));
 	has(&w, PLAN_DETACH, 7, 2, NULL);
@@ -221,6 +227,54 @@ static void case_10_moved_on_one_side(void **state)
 	done(&w);
 }
 
+/* A file system that gives names another Unicode form did not rename anything; a person who changes the case did. */
+static void unicode_forms(void **state)
+{
+	(void)state;
+	struct world w;
+	plan_of(&w, L({1, 0, 'a', "\xc3\xa9"}), L({1, 0, 'a', "e\xcc\x81"}), L({1, 0, 'a', "\xc3\xa9"}));
+	EXPECT(1);
+	const struct plan_op *op = has(&w, PLAN_RECORD, 4, 1, "\xc3\xa9");
+	assert_true(op->record_place && str_eq(op->other_name, STR("e\xcc\x81")));
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "\xc3\xa9"}), L({1, 0, 'a', "e\xcc\x81"}), L({1, 0, 'a', "\xc3\xa9", "e\xcc\x81"}));
+	EXPECT(0);
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "\xc3\xa9"}), L({-1, 0, 'a', "e\xcc\x81"}), L());
+	EXPECT(1); /* nor is it a new file */
+	has(&w, PLAN_RECORD, 4, 1, "\xc3\xa9");
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "\xc3\xa9"}), L({1, 0, 'a', "\xc3\x89"}), L({1, 0, 'a', "\xc3\xa9"}));
+	EXPECT(1);
+	has(&w, PLAN_MOVE_REMOTE, 10, 1, "\xc3\x89");
+	done(&w);
+}
+
+/* A folder that arrives with everything in it (from the trash, from another share) is made from the top, round by round; what
+ * is here already is not fetched again. */
+static void subtree_arrives(void **state)
+{
+	(void)state;
+	struct world w;
+	const struct n *there = L({1, 0, 'd', "f"}, {2, 1, 'd', "g"}, {3, 2, 'a', "x"}, {4, 1, 'b', "y"});
+	plan_of(&w, there, L(), L());
+	EXPECT(1);
+	has(&w, PLAN_MAKE_LOCAL, 2, 1, "f");
+	assert_int_equal(w.plan.waiting, 3);
+	done(&w);
+	plan_of(&w, there, L({1, 0, 'd', "f"}), L({1, 0, 'd', "f"}));
+	EXPECT(2);
+	has(&w, PLAN_MAKE_LOCAL, 2, 2, "g");
+	has(&w, PLAN_FETCH, 2, 4, "y");
+	done(&w);
+	/* deleted here when it came back: synced is gone, so it is new; and it was left here by a share that moved */
+	plan_of(&w, there, L({-1, 0, 'd', "f"}, {-2, -1, 'd', "g"}, {-3, -2, 'a', "x"}, {-4, -1, 'c', "y"}), L());
+	EXPECT(4);
+	has(&w, PLAN_RECORD, 4, 3, NULL);
+	has(&w, PLAN_MOVE_LOCAL, 12, -4, NULL); /* other bytes: kept beside */
+	done(&w);
+}
+
 static void case_11_moved_on_both(void **state)
 {
 	(void)state;
@@ -262,6 +316,15 @@ static void case_12_one_name(void **state)
 	        L({1, 0, 'a', "x"}, {2, 0, 'b', "y"}));
 	EXPECT(1);
 	assert_false(has(&w, PLAN_MOVE_LOCAL, 12, 1, ".scaidrive-moving-1")->final);
+	done(&w);
+	/* that name was taken by somebody else's file */
+	plan_of(&w, L({1, 0, 'a', "y"}, {2, 0, 'b', "x"}, {3, 0, 'c', ".scaidrive-moving-1"}),
+	        L({1, 0, 'a', "x"}, {2, 0, 'b', "y"}, {3, 0, 'c', ".scaidrive-moving-1"}),
+	        L({1, 0, 'a', "x"}, {2, 0, 'b', "y"}, {3, 0, 'c', ".scaidrive-moving-1"}));
+	has(&w, PLAN_MOVE_LOCAL, 12, 1, ".scaidrive-moving-1-2");
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "x"}), L({1, 0, 'a', ".scaidrive-moving-1-2"}), L({1, 0, 'a', "x"}));
+	has(&w, PLAN_MOVE_LOCAL, 12, 1, "x"); /* found after a crash */
 	done(&w);
 	/* the client's own folder is not overwritten by a remote one of that name */
 	plan_of(&w, L({1, 0, 'd', ".ScaiDrive"}), L(), L());
@@ -473,6 +536,8 @@ int main(void)
 	    cmocka_unit_test(case_08_remote_edited_local_deleted),
 	    cmocka_unit_test(case_09_local_deleted),
 	    cmocka_unit_test(case_10_moved_on_one_side),
+	    cmocka_unit_test(unicode_forms),
+	    cmocka_unit_test(subtree_arrives),
 	    cmocka_unit_test(case_11_moved_on_both),
 	    cmocka_unit_test(case_12_one_name),
 	    cmocka_unit_test(case_13_moves_form_a_cycle),

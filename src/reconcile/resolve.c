@@ -1,5 +1,6 @@
 #include "reconcile/resolve.h"
 
+#include "base/mutant.h"
 #include "base/name.h"
 
 enum { DEVICE_BYTES_MAX = 60 }; /* so that the date is never what is cut off the label */
@@ -54,7 +55,7 @@ struct resolve_outcome resolve(enum resolve_strategy strategy, int64_t base_vers
 {
 	if (same_bytes(head, incoming))
 		return (struct resolve_outcome){.head = RESOLVE_HEAD_STAYS};
-	if (!head->deleted && base_version_id && base_version_id == head->version_id)
+	if (!head->deleted && base_version_id && (base_version_id == head->version_id || mutant(M_RESOLVE_ALWAYS_CURRENT)))
 		return (struct resolve_outcome){.head = incoming->deleted ? RESOLVE_HEAD_DELETED : RESOLVE_HEAD_INCOMING};
 	if (strategy == RESOLVE_NONE)
 		return (struct resolve_outcome){.refused = true};

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/must.h"
+#include "base/mutant.h"
 #include "base/name.h"
 
 static uint64_t name_hash(int64_t parent, struct str key)
@@ -155,7 +156,8 @@ struct node *tree_put(struct tree *t, const struct node_facts *facts)
 		map_put(&t->by_id, (uint64_t)facts->id, n);
 		t->count++;
 	}
-	tree_touch(t, facts->id);
+	if (!mutant(M_TREE_MOVE_UNTOUCHED) || n->f.parent == facts->parent)
+		tree_touch(t, facts->id);
 	set_names(t, n, facts);
 	if (!t->flat)
 		link_node(t, n, up);

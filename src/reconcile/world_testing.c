@@ -73,6 +73,14 @@ static bool disk_free(struct world *w, int64_t parent, struct str name, int64_t 
 	return !n;
 }
 
+/* The disk stores it. One that decomposes knows one letter, which is enough. */
+static void disk_put(struct world *w, struct node_facts f)
+{
+	if (w->decomposes && str_eq(f.name, STR("\xc3\xa9")))
+		f.name = STR("e\xcc\x81");
+	must(tree_put(&w->disk, &f) != NULL);
+}
+
 static struct model_result serve(struct world *w, const struct model_op *op)
 {
 	struct model_result r = model_apply(&w->model, op);
@@ -130,11 +138,12 @@ static bool swap_on_disk(struct world *w, struct node *n, struct node *o)
 		return false;
 	struct node_facts a = facts_of(w, n), b = facts_of(w, o), hold = a;
 	hold.name = STR("swapping");
-	must(tree_put(&w->disk, &hold) != NULL);
+	disk_put(w, hold);
 	struct node_facts na = a, nb = b;
 	na.parent = b.parent, na.name = b.name;
 	nb.parent = a.parent, nb.name = a.name;
-	must(tree_put(&w->disk, &nb) && tree_put(&w->disk, &na));
+	disk_put(w, nb);
+	disk_put(w, na);
 	return true;
 }
 
@@ -176,7 +185,7 @@ static bool do_on_disk(struct world *w, const struct deed *d)
 	case DEED_DELETE: return tree_remove(&w->disk, d->id);
 	case DEED_RESTORE: return false;
 	}
-	must(tree_put(&w->disk, &f) != NULL);
+	disk_put(w, f);
 	return true;
 }
 
@@ -228,7 +237,7 @@ static void do_fetch(struct world *w, const struct plan_op *op)
 		f.parent = l->f.parent;
 		f.name = facts_of(w, l).name;
 		f.executable = executable;
-		must(tree_put(&w->disk, &f) != NULL);
+		disk_put(w, f);
 		f = op->remote;
 		f.parent = op->synced.parent; /* the place is another matter */
 		f.name = op->synced.name;
@@ -240,7 +249,7 @@ static void do_fetch(struct world *w, const struct plan_op *op)
 	f.parent = op->parent;
 	f.name = op->name;
 	f.executable = executable;
-	must(tree_put(&w->disk, &f) != NULL);
+	disk_put(w, f);
 	agree(w, op->remote, op->name);
 }
 
@@ -252,7 +261,7 @@ static void do_move_local(struct world *w, const struct plan_op *op)
 	struct node_facts f = facts_of(w, l);
 	f.parent = op->parent;
 	f.name = op->name;
-	must(tree_put(&w->disk, &f) != NULL);
+	disk_put(w, f);
 	struct node *s = tree_get(&w->synced, op->id);
 	if (op->final && s) {
 		struct node_facts sf = facts_of(w, s);
@@ -270,7 +279,7 @@ static void do_detach(struct world *w, const struct plan_op *op)
 	struct node_facts f = facts_of(w, l);
 	if (op->name.p)
 		f.name = op->name;
-	must(tree_put(&w->disk, &f) != NULL);
+	disk_put(w, f);
 	must(tree_rename_id(&w->disk, f.id, --w->next_local));
 	if (!op->has_remote)
 		tree_remove(&w->synced, op->id);
@@ -388,7 +397,7 @@ static void do_set_mode(struct world *w, const struct plan_op *op)
 		return;
 	f.executable = sf.executable = op->executable;
 	if (here)
-		must(tree_put(&w->disk, &f) != NULL);
+		disk_put(w, f);
 	agree(w, sf, sf.local_name);
 }
 
@@ -722,6 +731,7 @@ bool world_run(struct world *w, uint64_t seed, const bool *left_out, bool verbos
 	w->options.strategy = strategies[below(w, 5)];
 	w->keeps_all = w->options.strategy == RESOLVE_NONE || w->options.strategy == RESOLVE_KEEP_BOTH;
 	w->options.fold = below(w, 4) == 0;
+	w->decomposes = w->options.fold && below(w, 2);
 	w->options.modeless = below(w, 8) == 0;
 	w->losing = below(w, 2);
 	w->shuffled = below(w, 4);

@@ -44,6 +44,7 @@ struct world {
 	struct map gone;                     /* ids of files that must not be */
 	struct map restored;                 /* ids that somebody took out of the trash: they may be */
 	struct rng_seeded rng;               /* of execution: order, losses */
+	bool decomposes;  /* the disk stores names in another Unicode form than it was told */
 	bool losing;      /* a part of the operations and replies is lost */
 	bool shuffled;    /* a batch is carried out in random order */
 	uint64_t seed;
