@@ -67,6 +67,8 @@ static void roll_over(struct chunker *c, const uint8_t *p, size_t *at, size_t en
 	size_t i = *at;
 	for (; end - i >= 4 * LANE; i += 4 * LANE) {
 		const uint8_t *q = p + i;
+		for (size_t k = 0; k < 4 * LANE; k += 64) /* the next block, wherever it lies */
+			__builtin_prefetch(q + 4 * LANE + k);
 		uint64_t a = c->hash, b = hash_before(table, q + LANE), d = hash_before(table, q + 2 * LANE),
 			 e = hash_before(table, q + 3 * LANE);
 		for (size_t k = 0; k < LANE; k++) {

@@ -1,7 +1,8 @@
 /* ingest: bytes in file order become durable chunks.
  *
  * Fed bytes gather in one slab. When it is full, the chunks that end in it are hashed, looked up together, and those
- * that the tenant lacks are appended. So an ingest holds one slab and a record of about 100 bytes a chunk. */
+ * that the tenant lacks are appended. So an ingest holds one slab and a record of about 100 bytes a chunk. What is fed
+ * in pieces larger than a slab is not copied there first. */
 #include <stdlib.h>
 
 #include "base/must.h"
@@ -188,11 +189,10 @@ static int store_chunk(struct ingest *in, struct codec_work *w, struct content_c
 	return E_OK;
 }
 
-/* Stores what the look-up did not find; the slab still holds the bytes of chunks [first, n_chunks). */
-static int store_missing(struct ingest *in, size_t first, const struct lookup *l)
+/* Stores what the look-up did not find; p: the bytes of chunks [first, n_chunks). */
+static int store_missing(struct ingest *in, size_t first, const struct lookup *l, const uint8_t *p)
 {
 	struct codec_work *w = work_take(in->store);
-	const uint8_t *p = in->slab;
 	int err = E_OK;
 	for (size_t i = first, k = 0; err == E_OK && i < in->content->n_chunks; i++) {
 		struct content_chunk *chunk = &in->content->chunks[i];
@@ -209,15 +209,14 @@ static int store_missing(struct ingest *in, size_t first, const struct lookup *l
 	return err;
 }
 
-int ingest_drain(struct ingest *in)
+/* Deals with the chunks at bytes, whose ends are known. */
+static int take_in(struct ingest *in, const uint8_t *bytes)
 {
-	if (in->n_ends == 0)
-		return E_OK;
 	struct lookup l = {.tenant_id = in->tenant_id};
 	size_t first = in->content->n_chunks, start = 0;
 	for (size_t i = 0; i < in->n_ends; start = in->ends[i++]) {
 		size_t n = in->ends[i] - start;
-		record_chunk(in, in->given ? in->hashes[i] : sha256_update_of(in->whole, in->slab + start, n), n);
+		record_chunk(in, in->given ? in->hashes[i] : sha256_update_of(in->whole, bytes + start, n), n);
 		const struct content_chunk *chunk = &in->content->chunks[first + i];
 		if (chunk->first != first + i)
 			continue;
@@ -226,12 +225,22 @@ int ingest_drain(struct ingest *in)
 	}
 	int err = l.n ? db_read(in->store->config.db, lookup_op, &l) : E_OK;
 	if (err == E_OK)
-		err = store_missing(in, first, &l);
+		err = store_missing(in, first, &l, bytes);
+	if (err == E_OK)
+		in->n_ends = 0;
+	return err;
+}
+
+int ingest_drain(struct ingest *in)
+{
+	if (in->n_ends == 0)
+		return E_OK;
+	size_t end = in->ends[in->n_ends - 1];
+	int err = take_in(in, in->slab);
 	if (err != E_OK)
 		return err;
-	in->fill -= start;
-	memmove(in->slab, in->slab + start, in->fill);
-	in->n_ends = 0;
+	in->fill -= end;
+	memmove(in->slab, in->slab + end, in->fill);
 	return E_OK;
 }
 
@@ -269,10 +278,49 @@ int ingest_chunk(struct ingest *in, const struct sha256 *claimed, const void *p,
 	return E_OK;
 }
 
+/* The chunk that began in the slab, up to its end. */
+static int finish_open_chunk(struct ingest *in, const uint8_t *p, size_t n, size_t *took)
+{
+	bool cut;
+	*took = chunker_scan(&in->chunker, p, n, &cut);
+	must(cut && in->fill + *took <= CHUNK_MAX_BYTES);
+	memcpy(in->slab + in->fill, p, *took);
+	in->fill += *took;
+	in->ends[in->n_ends++] = in->fill;
+	return ingest_drain(in);
+}
+
+/* A slab or more: the chunks are taken from where they lie, and what is left of them begins the next slab. */
+static int feed_in_place(struct ingest *in, const uint8_t *p, size_t n, size_t *took)
+{
+	int err = ingest_drain(in);
+	*took = 0;
+	if (err == E_OK && in->fill > 0)
+		return finish_open_chunk(in, p, n, took);
+	while (err == E_OK && *took < n && *took < SLAB_BYTES && in->n_ends < INDEX_BATCH) {
+		bool cut;
+		*took += chunker_scan(&in->chunker, p + *took, n - *took, &cut);
+		if (cut)
+			in->ends[in->n_ends++] = *took;
+	}
+	if (err != E_OK)
+		return err;
+	size_t end = in->ends[in->n_ends - 1];
+	in->fill = *took - end;
+	memcpy(in->slab, p + end, in->fill);
+	return take_in(in, p);
+}
+
 int ingest_feed(struct ingest *in, const void *p, size_t n)
 {
 	must(!in->given);
 	atomic_fetch_add(&in->store->bytes_in, (int64_t)n);
+	while (in->err == E_OK && n >= SLAB_BYTES) {
+		size_t took;
+		in->err = feed_in_place(in, p, n, &took);
+		p = (const char *)p + took;
+		n -= took;
+	}
 	while (in->err == E_OK && n > 0) {
 		size_t room = SLAB_BYTES - in->fill;
 		size_t k = n < room ? n : room;

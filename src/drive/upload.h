@@ -71,6 +71,9 @@ struct upload_receipt {
 int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t length, const struct sha256 *hash,
 		       struct upload_piece **out);
 int upload_piece_feed(struct ctx *ctx, struct upload_piece *p, const void *data, size_t n);
+/* The same without a copy: where the next *n bytes may be put (*n = 0: nowhere; they have to be fed), and that some were. */
+void *upload_piece_room(struct upload_piece *p, size_t *n);
+void upload_piece_took(struct upload_piece *p, size_t n);
 /* All is fed. False: its turn is near; wake(arg) is called once, soon. */
 bool upload_piece_ready(struct upload_piece *p, void (*wake)(void *arg), void *arg);
 /* After upload_piece_ready, or wake, or (then it does not wait for its turn) without. 0: the piece is durable.

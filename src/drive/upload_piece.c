@@ -61,11 +61,12 @@ int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t lengt
 	struct upload_piece *p = calloc(1, sizeof *p);
 	must(p != NULL);
 	*p = (struct upload_piece){.live = l, .index = index, .size_bytes = want};
-	if (hash) {
-		p->claim = *hash;
-		p->digest = sha256_new();
-	}
 	p->memory = piece_memory_take(u, want);
+	p->claimed = hash != NULL;
+	if (hash)
+		p->claim = *hash;
+	if (hash && !p->memory)
+		p->digest = sha256_new();
 	pthread_mutex_lock(&u->mu);
 	p->next = l->active;
 	l->active = p;
@@ -96,16 +97,26 @@ int upload_piece_feed(struct ctx *ctx, struct upload_piece *p, const void *data,
 	return err;
 }
 
+void *upload_piece_room(struct upload_piece *p, size_t *n)
+{
+	*n = p->memory ? (size_t)(p->size_bytes - p->got_bytes) : 0;
+	return *n ? p->memory + p->got_bytes : NULL;
+}
+
+void upload_piece_took(struct upload_piece *p, size_t n)
+{
+	p->got_bytes += (int64_t)n;
+	must(p->memory && p->got_bytes <= p->size_bytes);
+}
+
 /* Whole, and what was claimed. Once. */
 static int verify(struct upload_piece *p)
 {
 	if (p->got_bytes != p->size_bytes)
 		return E_BAD_REQUEST;
-	if (!p->digest)
+	if (!p->claimed)
 		return 0;
-	struct sha256 is = sha256_final(p->digest);
-	sha256_free(p->digest);
-	p->digest = NULL;
+	struct sha256 is = p->memory ? sha256_of(p->memory, (size_t)p->size_bytes) : sha256_final(p->digest);
 	p->claim_differs = !sha256_eq(&is, &p->claim);
 	return p->claim_differs ? E_CHECKSUM : 0;
 }
@@ -328,8 +339,7 @@ void upload_piece_close(struct upload_piece *p)
 	if (p->file && p->file_id)
 		stage_remove(u, p->file_id);
 	piece_memory_give(u, p->memory, p->size_bytes);
-	if (p->digest)
-		sha256_free(p->digest);
+	sha256_free(p->digest);
 	free(p);
 	live_put(l);
 }

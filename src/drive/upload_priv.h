@@ -77,9 +77,9 @@ struct upload_piece {
 	struct live *live;
 	struct upload_piece *next; /* of live->active */
 	int64_t index, size_bytes, got_bytes;
-	bool claim_differs;
-	struct sha256 claim; /* with digest */
-	struct sha256_state *digest;
+	bool claimed, claim_differs;
+	struct sha256 claim;
+	struct sha256_state *digest; /* of what went to the file, when there is a claim */
 	uint8_t *memory; /* NULL: it goes straight to the file */
 	struct disk_file *file;
 	int64_t file_id;

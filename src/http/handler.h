@@ -67,6 +67,11 @@ struct body_sink {
 	 * is no socket of its own; it keeps wake and calls wake(arg) once, from any thread, holding no lock, and soon (bounded
 	 * by the sink itself): no worker waits meanwhile. */
 	bool (*ready)(struct body_sink *self, void (*wake)(void *arg), void *arg);
+	/* Optional: memory of the sink's own for the next bytes, of which *n then holds some (never more than it said);
+	 * took tells how many. *n = 0: there is none, and never will be again; the rest is fed. Called by a network thread:
+	 * neither may wait. Bytes that arrive so need no worker before the end. */
+	void *(*room)(struct body_sink *self, size_t *n);
+	void (*took)(struct body_sink *self, size_t n);
 };
 
 /* kind of route */

@@ -117,6 +117,16 @@ static int chunk_feed(struct body_sink *sink, struct ctx *ctx, const void *p, si
 	return upload_piece_feed(ctx, ((struct chunk_sink *)sink)->piece, p, n);
 }
 
+static void *chunk_room(struct body_sink *sink, size_t *n)
+{
+	return upload_piece_room(((struct chunk_sink *)sink)->piece, n);
+}
+
+static void chunk_took(struct body_sink *sink, size_t n)
+{
+	upload_piece_took(((struct chunk_sink *)sink)->piece, n);
+}
+
 static bool chunk_ready(struct body_sink *sink, void (*wake)(void *arg), void *arg)
 {
 	return upload_piece_ready(((struct chunk_sink *)sink)->piece, wake, arg);
@@ -179,7 +189,14 @@ int upload_chunk(struct ctx *ctx, struct request *req, struct body_sink **out)
 		length = -1;
 	err = read_claim(ctx, req, &claim, &claimed);
 	struct chunk_sink *s = arena_new(ctx->arena, struct chunk_sink);
-	s->sink = (struct body_sink){.feed = chunk_feed, .end = chunk_end, .close = chunk_close, .ready = chunk_ready};
+	s->sink = (struct body_sink){
+	    .feed = chunk_feed,
+	    .room = chunk_room,
+	    .took = chunk_took,
+	    .end = chunk_end,
+	    .close = chunk_close,
+	    .ready = chunk_ready,
+	};
 	if (!err)
 		err = upload_piece_begin(ctx, in.upload_id, in.index, length, claimed ? &claim : NULL, &s->piece);
 	if (!err)
