@@ -1,4 +1,3 @@
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/limits.h"
@@ -44,6 +43,7 @@ static int fold_made(struct ctx *ctx, struct agent *a, const struct plan_op *op,
 	if (!replica_rename_id(a->replica, op->local.id, e->new_id))
 		return E_CHANGED;
 	agent_agree(a, f, arena_str(ctx->arena, op->local.name));
+	agent_own_entry(a, e->entry);
 	a->stats.made++;
 	return 0;
 }
@@ -60,6 +60,7 @@ static int fold_moved(struct ctx *ctx, struct agent *a, const struct plan_op *op
 	if (!replica_put(a->replica, REPLICA_REMOTE, &f))
 		return E_CHANGED;
 	a->stats.moved++;
+	agent_own_entry(a, e->entry);
 	if (!s)
 		return 0;
 	struct node_facts sf = s->f;
@@ -77,6 +78,7 @@ static void fold_trashed(struct agent *a, const struct plan_op *op, const struct
 		return;
 	replica_del(a->replica, REPLICA_REMOTE, op->id);
 	replica_del(a->replica, REPLICA_SYNCED, op->id);
+	agent_own_entry(a, e->entry);
 	a->stats.trashed++;
 }
 
@@ -108,12 +110,6 @@ int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size
 }
 
 /* ---- transfers ---- */
-
-struct batch {
-	pthread_mutex_t lock;
-	pthread_cond_t done;
-	size_t left;
-};
 
 struct stage_sink {
 	struct http_sink face;
@@ -199,18 +195,14 @@ static int send(struct job *j)
 	return send_once(j);
 }
 
-static void run_job(void *arg)
+static void run_job(struct task *self)
 {
-	struct job *j = arg;
+	struct job *j = (struct job *)self;
 	const struct plan_op *op = j->op;
 	if (op->verb == PLAN_SET_MODE_REMOTE)
 		j->err = remote_set_mode(&j->ctx, j->agent->remote, op->id, op->executable);
 	else
 		j->err = op->verb == PLAN_FETCH ? fetch(j) : send(j);
-	pthread_mutex_lock(&j->batch->lock);
-	j->batch->left--;
-	pthread_cond_signal(&j->batch->done);
-	pthread_mutex_unlock(&j->batch->lock);
 }
 
 static int fold_fetch(struct agent *a, const struct job *j)
@@ -246,6 +238,7 @@ static int fold_sent_new(struct agent *a, const struct job *j)
 	    !replica_rename_id(a->replica, op->local.id, j->up.stored.id))
 		return E_CHANGED;
 	agent_agree(a, j->up.stored, op->local.name);
+	agent_own_entry(a, j->up.entry);
 	return 0;
 }
 
@@ -255,8 +248,9 @@ static int fold_sent_version(struct agent *a, const struct job *j)
 	const struct node *s = tree_get(&a->replica->trees[REPLICA_SYNCED], op->id);
 	if (j->up.is_deleted || !agent_as_planned(a, op))
 		return E_CHANGED;
-	if (!j->up.conflict && tree_get(&a->replica->trees[REPLICA_REMOTE], op->id))
-		replica_put(a->replica, REPLICA_REMOTE, &j->up.stored);
+	if (!j->up.conflict && tree_get(&a->replica->trees[REPLICA_REMOTE], op->id) &&
+	    replica_put(a->replica, REPLICA_REMOTE, &j->up.stored))
+		agent_own_entry(a, j->up.entry);
 	/* The server keeps these bytes as a version, so they are agreed; which version is the head, the log tells. */
 	struct node_facts f = s ? s->f : j->up.stored;
 	f.checksum = op->local.checksum;
@@ -324,51 +318,40 @@ static int prepare(struct ctx *ctx, struct agent *a, struct job *j)
 	return 0;
 }
 
-/* Under the lock. Tells how it goes several times a second, since a batch may take minutes. */
-static void wait_for(struct batch *b, struct agent *a, size_t n)
+struct telling {
+	struct agent *a;
+	size_t n;
+};
+
+static void tell(void *arg, size_t open)
 {
-	while (b->left) {
-		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += 200 * 1000000L;
-		until.tv_sec += until.tv_nsec / 1000000000L;
-		until.tv_nsec %= 1000000000L;
-		pthread_cond_timedwait(&b->done, &b->lock, &until);
-		if (a->on_progress)
-			a->on_progress(a->arg, a->acted + n - b->left, a->planned, a->bytes);
-	}
+	const struct telling *t = arg;
+	if (t->a->on_progress)
+		t->a->on_progress(t->a->arg, t->a->acted + t->n - open, t->a->planned, t->a->bytes);
 }
 
 int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs)
 {
-	struct batch batch = {.left = n};
+	struct tasks tasks;
 	size_t n_bulk = 0;
 	struct job *jobs = calloc(n, sizeof(*jobs));
 	int down = 0;
 	must(jobs != NULL);
-	pthread_mutex_init(&batch.lock, NULL);
-	pthread_cond_init(&batch.done, NULL);
+	tasks_init(&tasks, a->lane);
 	for (size_t i = 0; !a->one_by_one && i < n; i++)
 		n_bulk += act_bulk_takes(ops[i]);
 	for (size_t i = 0; i < n; i++) {
 		struct job *j = &jobs[i];
-		*j = (struct job){.agent = a, .batch = &batch, .op = ops[i], .bulk = n_bulk > 1 && act_bulk_takes(ops[i])};
+		*j = (struct job){.agent = a, .op = ops[i], .bulk = n_bulk > 1 && act_bulk_takes(ops[i])};
 		arena_init(&j->arena);
 		ctx_init(&j->ctx, j->bulk ? ctx->arena : &j->arena, ctx->clock, ctx->rng); /* bulk runs on this thread */
 		j->err = prepare(&j->ctx, a, j);
-		if (j->err || j->bulk) {
-			pthread_mutex_lock(&batch.lock);
-			batch.left--;
-			pthread_mutex_unlock(&batch.lock);
-		} else if (!a->lane || lane_submit(a->lane, run_job, j)) {
-			run_job(j);
-		}
+		if (!j->err && !j->bulk)
+			tasks_add(&tasks, &j->task, run_job);
 	}
 	if (n_bulk > 1)
 		act_bulk(ctx, a, jobs, n);
-	pthread_mutex_lock(&batch.lock);
-	wait_for(&batch, a, n);
-	pthread_mutex_unlock(&batch.lock);
+	tasks_wait(&tasks, 0, tell, &(struct telling){a, n});
 	for (size_t i = 0; i < n; i++) {
 		struct job *j = &jobs[i];
 		int err = fold_job(ctx, a, j);
@@ -384,8 +367,7 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 			ctx_clear(ctx);
 		arena_fini(&j->arena);
 	}
-	pthread_mutex_destroy(&batch.lock);
-	pthread_cond_destroy(&batch.done);
+	tasks_fini(&tasks);
 	free(jobs);
 	return down;
 }

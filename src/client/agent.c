@@ -67,6 +67,7 @@ void agent_fini(struct agent *a)
 {
 	clear_problems(a, 0);
 	free(a->problems);
+	map_fini(&a->own);
 	*a = (struct agent){0};
 }
 
@@ -224,7 +225,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 {
 	struct scan_result found;
 	a->scan_wanted = false;
-	int err = scan_run(ctx, a->root, &a->replica->trees[REPLICA_LOCAL], &a->replica->next_local_id, &found);
+	int err = scan_run(ctx, a->root, a->lane, &a->replica->trees[REPLICA_LOCAL], &a->replica->next_local_id, &found);
 	if (err) {
 		a->scan_wanted = true;
 		return err;
@@ -239,6 +240,23 @@ static int scan(struct ctx *ctx, struct agent *a)
 }
 
 /* ---- act ---- */
+
+void agent_own_entry(struct agent *a, int64_t entry)
+{
+	if (entry > 0)
+		map_put(&a->own, (uint64_t)entry, a);
+}
+
+/* Entries that follow the cursor without a gap and are all our own need not be read: nobody else's lies between them. */
+static void pass_own(struct agent *a)
+{
+	struct replica *r = a->replica;
+	while (r->cursor >= 0 && map_get(&a->own, (uint64_t)r->cursor + 1)) {
+		r->cursor++;
+		r->meta_dirty = true;
+	}
+	map_fini(&a->own);
+}
 
 enum stage_of_work { WORK_LOCAL, WORK_APPLY, WORK_TRANSFER };
 
@@ -329,6 +347,7 @@ static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct ag
 			since_flush = 0;
 		}
 	}
+	pass_own(a);
 	int e = flush(ctx, a);
 	return err ? err : e;
 }

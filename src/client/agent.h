@@ -61,6 +61,7 @@ struct agent {
 	size_t acted, planned;          /* of this round, for on_progress */
 	bool unsynced;          /* folders were made that may not be on the disk yet */
 	bool one_by_one;        /* a bulk call was refused as a whole */
+	struct map own;         /* log entries that this device caused, and whose effect stands in the remote tree */
 	bool has_gear;          /* how the server cuts, once it was asked */
 	struct gear gear;
 };

@@ -3,6 +3,7 @@
 #define SD_CLIENT_AGENT_PRIV_H
 
 #include "client/agent.h"
+#include "client/tasks.h"
 
 /* An error that is about the whole server, not about one operation: stop the round. */
 bool agent_is_down(int err);
@@ -14,6 +15,8 @@ struct str agent_child_path(struct ctx *ctx, const struct agent *a, int64_t pare
 const struct node *agent_as_planned(const struct agent *a, const struct plan_op *op);
 /* Both sides agree about the node: facts as the server spells them; local_name as this disk does. */
 void agent_agree(struct agent *a, struct node_facts facts, struct str local_name);
+/* The entry of the log (0: none) tells of what the remote tree says already. */
+void agent_own_entry(struct agent *a, int64_t entry);
 void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err);
 void agent_problem(struct agent *a, struct str path, struct str what);
 
@@ -27,8 +30,8 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 
 /* One transfer at work. */
 struct job {
+	struct task task; /* first */
 	struct agent *agent;
-	struct batch *batch;
 	const struct plan_op *op;
 	struct arena arena;
 	struct ctx ctx;
@@ -44,5 +47,9 @@ struct job {
 bool act_bulk_takes(const struct plan_op *op);
 /* Carries out the jobs marked bulk, whose err is 0; sets entry or up, and err. */
 void act_bulk(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
+void act_bulk_send(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
+void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
+/* A whole call failed with err and this sentence: each of these jobs that has no error of its own did. */
+void act_bulk_fail(struct agent *a, struct job **jobs, size_t n, int err, struct str detail);
 
 #endif

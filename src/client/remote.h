@@ -66,6 +66,7 @@ struct remote_edit {
 	int err;                 /* 0: done */
 	struct str detail;
 	bool in_part;            /* the server's side stands, wholly or in part */
+	int64_t entry;           /* its number in the log; 0: none was written */
 	int64_t new_id;
 	int64_t new_parent;
 	struct str new_name;     /* STR_NULL: as asked */
@@ -84,6 +85,7 @@ struct remote_upload {
 	struct http_source *content; /* size_bytes bytes */
 	/* Filled. */
 	struct node_facts stored; /* the file as the server has it now */
+	int64_t entry;            /* as below; remote_upload leaves it alone */
 	bool conflict;            /* the upload is not the head */
 	bool is_deleted;
 };
@@ -105,6 +107,7 @@ struct remote_file {
 	int err;                 /* 0: done */
 	struct str detail;
 	struct node_facts stored; /* as the server has it now; version_id is this content's */
+	int64_t entry;            /* its number in the log; 0: none was written */
 	bool conflict;            /* this content is not the head */
 };
 

@@ -191,6 +191,7 @@ static int read_done(struct ctx *ctx, struct json_object *o, struct remote_file 
 	                                .checksum = f->checksum, .mtime_us = f->mtime_us, .executable = f->executable,
 	                                .version = json_i64(o, "version", 0)};
 	f->conflict = str_eq(json_str(o, "status"), STR("conflict"));
+	f->entry = f->conflict ? 0 : json_i64(o, "cursor", 0);
 	if (!id_parse_kind(json_str(o, "resource_id"), ID_FILE, &f->stored.id) || !name.p ||
 	    !id_parse_kind(json_str(o, "version_id"), ID_VERSION, &f->stored.version_id) ||
 	    (parent.p && !id_parse_kind(parent, ID_FOLDER, &f->stored.parent)))

@@ -58,6 +58,7 @@ static int read_applied(struct ctx *ctx, struct json_object *o, struct remote_ed
 	struct rid id = {0};
 	e->err = 0;
 	e->in_part = str_eq(status, STR("conflict"));
+	e->entry = e->in_part ? 0 : json_i64(o, "cursor", 0);
 	if (id_parse(json_str(o, "resource_id"), &id))
 		e->new_id = id.n;
 	e->new_name = arena_str(ctx->arena, json_str(o, "name"));

@@ -15,11 +15,14 @@
 #include "base/must.h"
 #include "client/root.h"
 
-enum { MARKER_MAX = 4096 };
+/* Files are staged in several folders, so many in a row in each: then one thread can fill one while another empties the one
+ * before, and neither waits for the folder's lock. */
+enum { MARKER_MAX = 4096, ROOMS = 8, ROOM_RUN = 500 };
 
 struct posix_root {
 	struct root face;
-	int fd, own, staging, trash; /* descriptors of the root and of our own folders */
+	int fd, own, trash; /* descriptors of the root and of our own folders */
+	int rooms[ROOMS];   /* of staging */
 	int lock;
 	dev_t dev;
 	mode_t umask;
@@ -34,7 +37,8 @@ struct root_file {
 
 struct root_stage {
 	struct posix_root *root;
-	int fd; /* -1: sealed */
+	int room; /* descriptor of its folder, the root's */
+	int fd;   /* -1: sealed */
 	char name[64];
 	struct disk_stamp sealed;
 };
@@ -262,8 +266,11 @@ static int posix_stage(struct root *face, struct ctx *ctx, struct root_stage **o
 	struct root_stage *s = calloc(1, sizeof(*s));
 	must(s != NULL);
 	s->root = r;
-	snprintf(s->name, sizeof(s->name), "new-%d-%u", (int)getpid(), r->next_stage++);
-	s->fd = openat(r->staging, s->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	unsigned number = r->next_stage++;
+	s->room = r->rooms[number / ROOM_RUN % ROOMS];
+	snprintf(s->name, sizeof(s->name), "new-%u", number);
+	/* The mode that most files keep; nobody else gets into our own folder. */
+	s->fd = openat(s->room, s->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
 	if (s->fd < 0) {
 		int saved = errno;
 		free(s);
@@ -289,7 +296,7 @@ static int posix_stage_write(struct root_stage *s, const void *p, size_t n)
 
 static void posix_stage_abort(struct root_stage *s)
 {
-	unlinkat(s->root->staging, s->name, 0);
+	unlinkat(s->room, s->name, 0);
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s);
@@ -303,13 +310,12 @@ static int stage_attributes(struct root_stage *s, int64_t mtime_us, bool executa
 		seconds--;
 	}
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = seconds, .tv_nsec = rest * 1000}};
-	mode_t mode = (executable ? 0777 : 0666) & ~s->root->umask;
-	return fchmod(s->fd, mode) || (mtime_us && futimens(s->fd, times)) ? -1 : 0;
+	return (executable && fchmod(s->fd, 0777 & ~s->root->umask)) || (mtime_us && futimens(s->fd, times)) ? -1 : 0;
 }
 
-static int exchange(struct posix_root *r, const char *staged, int at, const char *name)
+static int exchange(const struct root_stage *s, int at, const char *name)
 {
-	return (int)syscall(SYS_renameat2, r->staging, staged, at, name, RENAME_EXCHANGE);
+	return (int)syscall(SYS_renameat2, s->room, s->name, at, name, RENAME_EXCHANGE);
 }
 
 static int no_replace(int from_at, const char *from, int to_at, const char *to)
@@ -341,17 +347,17 @@ static int replace(struct posix_root *r, struct root_stage *s, int at, const cha
 		return errno == ENOENT ? E_CHANGED : err_from_errno(errno);
 	if (e.kind != ENTRY_FILE || !stamp_same(&e.stamp, assumed))
 		return E_CHANGED;
-	if (exchange(r, s->name, at, name) == 0) {
-		if (entry_of(r, r->staging, s->name, &e) || !stamp_same_file(&e.stamp, assumed)) {
-			exchange(r, s->name, at, name);
+	if (exchange(s, at, name) == 0) {
+		if (entry_of(r, s->room, s->name, &e) || !stamp_same_file(&e.stamp, assumed)) {
+			exchange(s, at, name);
 			return E_CHANGED;
 		}
-		unlinkat(r->staging, s->name, 0);
+		unlinkat(s->room, s->name, 0);
 		return 0;
 	}
 	if (errno != EINVAL && errno != ENOSYS)
 		return err_from_errno(errno);
-	return renameat(r->staging, s->name, at, name) ? err_from_errno(errno) : 0;
+	return renameat(s->room, s->name, at, name) ? err_from_errno(errno) : 0;
 }
 
 static int posix_stage_commit(struct root_stage *s, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
@@ -365,7 +371,7 @@ static int posix_stage_commit(struct root_stage *s, struct ctx *ctx, struct str 
 		err = fail_errno(ctx, errno, "cannot write", path);
 	else if (assumed)
 		err = replace(r, s, at, name, assumed);
-	else if (no_replace(r->staging, s->name, at, name))
+	else if (no_replace(s->room, s->name, at, name))
 		err = fail_errno(ctx, errno, "cannot create", path);
 	if (!err && fsync(at))
 		err = fail_errno(ctx, errno, "cannot sync the folder of", path);
@@ -411,7 +417,7 @@ static int posix_stage_place(struct root_stage *s, struct ctx *ctx, struct str p
 		err = fail_errno(ctx, errno, "cannot write", path);
 	else if (assumed)
 		err = replace(r, s, at, name, assumed);
-	else if (no_replace(r->staging, s->name, at, name))
+	else if (no_replace(s->room, s->name, at, name))
 		err = fail_errno(ctx, errno, "cannot create", path);
 	if (err) {
 		posix_stage_abort(s);
@@ -576,10 +582,13 @@ static int posix_check(struct root *face, struct ctx *ctx)
 static void posix_free(struct root *face)
 {
 	struct posix_root *r = (struct posix_root *)face;
-	int *fds[] = {&r->fd, &r->own, &r->staging, &r->trash, &r->lock};
+	int *fds[] = {&r->fd, &r->own, &r->trash, &r->lock};
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (*fds[i] >= 0)
 			close(*fds[i]);
+	for (int i = 0; i < ROOMS; i++)
+		if (r->rooms[i] >= 0)
+			close(r->rooms[i]);
 	free(r->path);
 	free((void *)(uintptr_t)r->marker.p);
 	free(r);
@@ -616,16 +625,25 @@ static int own_folder(int at, const char *name)
 }
 
 /* Files that a crash left in staging were never part of the tree. */
-static void sweep_staging(struct posix_root *r)
+static void sweep_room(int room)
 {
-	int fd = openat(r->staging, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(room, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *d;
 	while (dir && (d = readdir(dir)) != NULL)
 		if (!strncmp(d->d_name, "new-", 4))
-			unlinkat(r->staging, d->d_name, 0);
+			unlinkat(room, d->d_name, 0);
 	if (dir)
 		closedir(dir);
+}
+
+static int open_staging(struct posix_root *r)
+{
+	AUTO_FD int staging = own_folder(r->own, "staging");
+	for (int i = 0; staging >= 0 && i < ROOMS; i++)
+		if ((r->rooms[i] = own_folder(staging, (char[]){(char)('0' + i), 0})) < 0)
+			return -1;
+	return staging < 0 ? -1 : 0;
 }
 
 static int write_marker(struct posix_root *r, struct ctx *ctx, const struct root_mark *mark)
@@ -681,7 +699,9 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 	struct posix_root *r = calloc(1, sizeof(*r));
 	must(r != NULL);
 	r->face.ops = &posix_ops;
-	r->own = r->staging = r->trash = r->lock = -1;
+	r->own = r->trash = r->lock = -1;
+	for (int i = 0; i < ROOMS; i++)
+		r->rooms[i] = -1;
 	r->path = realpath(path, NULL);
 	r->umask = umask(022);
 	umask(r->umask);
@@ -690,7 +710,7 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 	struct stat st;
 	int err = 0;
 	if (r->fd < 0 || fstat(r->fd, &st) || (r->own = own_folder(r->fd, ROOT_OWN_NAME)) < 0 ||
-	    (r->staging = own_folder(r->own, "staging")) < 0 || (r->trash = own_folder(r->own, "trash")) < 0)
+	    open_staging(r) || (r->trash = own_folder(r->own, "trash")) < 0)
 		err = fail_errno(ctx, errno, "cannot use the folder", str_c(path));
 	if (!err) {
 		r->dev = st.st_dev;
@@ -704,7 +724,8 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 		posix_free(&r->face);
 		return err;
 	}
-	sweep_staging(r);
+	for (int i = 0; i < ROOMS; i++)
+		sweep_room(r->rooms[i]);
 	r->face.fold = folds(r);
 	r->face.modeless = is_modeless(r);
 	*out = &r->face;

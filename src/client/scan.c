@@ -5,9 +5,10 @@
 #include "base/limits.h"
 #include "base/must.h"
 #include "base/name.h"
+#include "client/tasks.h"
 #include "reconcile/plan.h"
 
-enum { READ_BYTES = 256 << 10, SETTLE_MS = 30 };
+enum { READ_BYTES = 256 << 10, SETTLE_MS = 30, READERS = 4 /* besides the caller */, WORTH_A_READER = 50 };
 
 struct found {
 	struct root_entry e;
@@ -16,6 +17,7 @@ struct found {
 	bool unknown;            /* a folder that could not be listed, or an entry that is no file or folder */
 	bool passing;            /* left alone */
 	bool kept;               /* could not be read: keep the old facts */
+	int read_err;
 	int64_t id;
 	struct sha256 checksum;
 	bool untrusted;          /* its stamp must not be believed next time */
@@ -51,13 +53,17 @@ static void problem(struct scanner *s, struct str path, const char *what)
 	r->problems[r->n_problems++] = (struct scan_problem){arena_str(s->ctx->arena, path), what};
 }
 
-static struct str path_of(struct scanner *s, const struct found *f)
+static struct str path_in(struct arena *a, const struct found *f)
 {
 	if (!f->up)
 		return STR("");
-	struct str up = path_of(s, f->up);
-	return up.n ? arena_fmt(s->ctx->arena, "%.*s/%.*s", STR_ARG(up), STR_ARG(f->e.name))
-	            : arena_str(s->ctx->arena, f->e.name);
+	struct str up = path_in(a, f->up);
+	return up.n ? arena_fmt(a, "%.*s/%.*s", STR_ARG(up), STR_ARG(f->e.name)) : arena_str(a, f->e.name);
+}
+
+static struct str path_of(struct scanner *s, const struct found *f)
+{
+	return path_in(s->ctx->arena, f);
 }
 
 static void add(struct scanner *s, struct found *up, const struct root_entry *e)
@@ -186,7 +192,9 @@ static void leave_passing(struct scanner *s)
 		f->passing = f->e.kind == ENTRY_FILE && !f->node && plan_is_passing(f->e.name);
 }
 
-int scan_hash(struct ctx *ctx, struct root *root, struct str path, struct root_entry *entry, struct sha256 *out)
+/* E_CHANGED: it changed while it was read. */
+static int hash_file(struct ctx *ctx, struct root *root, struct str path, char *block, struct root_entry *entry,
+                     struct sha256 *out)
 {
 	struct root_file *file;
 	struct root_entry after;
@@ -195,15 +203,15 @@ int scan_hash(struct ctx *ctx, struct root *root, struct str path, struct root_e
 	int err = root->ops->open(root, ctx, path, &file, entry);
 	if (err)
 		return err;
-	char *block = malloc(READ_BYTES);
 	struct sha256_state *sha = sha256_new();
-	must(block != NULL);
-	do {
+	while (!err && total < entry->stamp.size_bytes) {
 		err = root->ops->read(file, block, READ_BYTES, &got);
 		if (!err)
 			sha256_update(sha, block, got);
 		total += (int64_t)got;
-	} while (!err && got && total <= entry->stamp.size_bytes);
+		if (!got)
+			break;
+	}
 	*out = sha256_final(sha);
 	if (!err)
 		err = root->ops->file_stat(file, &after);
@@ -211,38 +219,100 @@ int scan_hash(struct ctx *ctx, struct root *root, struct str path, struct root_e
 		err = ctx_fail(ctx, E_CHANGED, "\"%.*s\" changes while it is read", STR_ARG(path));
 	root->ops->close(file);
 	sha256_free(sha);
-	free(block);
 	return err;
 }
 
-static void read_file(struct scanner *s, struct found *f)
+/* What has to be read, and by whom: everybody takes the next one until there are no more. */
+struct readings {
+	struct scanner *s;
+	struct found **files;
+	size_t n;
+	_Atomic size_t next;
+};
+
+struct reader {
+	struct task task; /* first */
+	struct readings *all;
+};
+
+static void read_files(struct task *self)
 {
-	const struct node *n = f->node;
-	int64_t now_ns = clock_now(s->ctx->clock) * 1000;
-	int64_t age_ns = now_ns - f->e.stamp.ctime_ns;
-	/* A change within the tick of the file system's clock would not show in the stamp. */
-	f->untrusted = age_ns >= 0 && age_ns < (int64_t)SETTLE_MS * 1000000;
-	if (n && stamp_same(&n->f.stamp, &f->e.stamp)) {
-		f->checksum = n->f.checksum;
-		f->untrusted = false;
-		return;
+	struct readings *all = ((struct reader *)self)->all;
+	struct arena arena;
+	struct ctx ctx;
+	arena_init(&arena);
+	ctx_init(&ctx, &arena, all->s->ctx->clock, all->s->ctx->rng);
+	char *block = malloc(READ_BYTES);
+	must(block != NULL);
+	for (size_t i; (i = all->next++) < all->n;) {
+		struct found *f = all->files[i];
+		struct root_entry entry = f->e;
+		int64_t now_ns = clock_now(ctx.clock) * 1000;
+		f->read_err = hash_file(&ctx, all->s->root, path_in(&arena, f), block, &entry, &f->checksum);
+		if (!f->read_err) {
+			entry.name = f->e.name;
+			f->e = entry;
+		}
+		/* A change within the tick of the file system's clock would not show in the stamp. (A stamp from far in the future is
+		 * that of a clock which was set back.) */
+		int64_t age_ns = now_ns - f->e.stamp.ctime_ns;
+		f->untrusted = age_ns > -(int64_t)SECONDS_US(1) * 1000 && age_ns < (int64_t)SETTLE_MS * 1000000;
+		ctx_clear(&ctx);
+		arena_reset(&arena);
 	}
-	struct str path = path_of(s, f);
-	struct root_entry entry = f->e;
-	int err = scan_hash(s->ctx, s->root, path, &entry, &f->checksum);
-	if (!err) {
-		entry.name = f->e.name;
-		f->e = entry;
+	free(block);
+	arena_fini(&arena);
+}
+
+/* Everything whose stamp is not the one that is known. */
+static struct readings to_read(struct scanner *s)
+{
+	struct readings all = {.s = s};
+	size_t cap = 0;
+	for (struct found *f = s->first->next; f; f = f->next) {
+		const struct node *n = f->node;
+		if (f->passing || f->e.kind != ENTRY_FILE)
+			continue;
+		if (n && stamp_same(&n->f.stamp, &f->e.stamp)) {
+			f->checksum = n->f.checksum;
+			continue;
+		}
+		if (all.n == cap) {
+			cap = cap ? cap * 2 : 64;
+			all.files = realloc(all.files, cap * sizeof *all.files);
+			must(all.files != NULL);
+		}
+		all.files[all.n++] = f;
+	}
+	return all;
+}
+
+static void note_reading(struct scanner *s, struct found *f)
+{
+	s->out->unsettled |= f->untrusted || f->read_err;
+	f->kept = f->read_err != 0;
+	if (!f->read_err) {
 		s->out->hashed++;
-		s->out->hashed_bytes += entry.stamp.size_bytes;
-	} else {
-		ctx_clear(s->ctx);
-		f->kept = true;
-		s->out->unsettled = true;
-		if (err != E_CHANGED && err != E_NOT_FOUND)
-			problem(s, path, "the file cannot be read; check its permissions");
+		s->out->hashed_bytes += f->e.stamp.size_bytes;
+	} else if (f->read_err != E_CHANGED && f->read_err != E_NOT_FOUND) {
+		problem(s, path_of(s, f), "the file cannot be read; check its permissions");
 	}
-	s->out->unsettled |= f->untrusted;
+}
+
+static void read_all(struct scanner *s, struct lane *lane)
+{
+	struct readings all = to_read(s);
+	struct reader readers[READERS] = {{.all = &all}, {.all = &all}, {.all = &all}, {.all = &all}}, own = {.all = &all};
+	struct tasks tasks;
+	tasks_init(&tasks, lane);
+	for (size_t i = 0; lane && i < READERS && all.n > (i + 1) * WORTH_A_READER; i++)
+		tasks_add(&tasks, &readers[i].task, read_files);
+	read_files(&own.task);
+	tasks_wait(&tasks, 0, NULL, NULL);
+	tasks_fini(&tasks);
+	for (size_t i = 0; i < all.n; i++)
+		note_reading(s, all.files[i]);
+	free(all.files);
 }
 
 static bool put(struct scanner *s, const struct found *f)
@@ -291,7 +361,8 @@ static void keep_at(struct scanner *s, const struct found *f)
 		keep_below(s, n, n->f.id);
 }
 
-int scan_run(struct ctx *ctx, struct root *root, const struct tree *old, int64_t *next_id, struct scan_result *out)
+int scan_run(struct ctx *ctx, struct root *root, struct lane *lane, const struct tree *old, int64_t *next_id,
+             struct scan_result *out)
 {
 	struct scanner s = {.ctx = ctx, .root = root, .old = old, .out = out, .next_id = next_id};
 	*out = (struct scan_result){0};
@@ -305,11 +376,10 @@ int scan_run(struct ctx *ctx, struct root *root, const struct tree *old, int64_t
 	match_folders(&s);
 	match_files(&s);
 	leave_passing(&s);
+	read_all(&s, lane);
 	for (struct found *f = s.first->next; f; f = f->next) {
 		if (f->passing)
 			continue;
-		if (f->e.kind == ENTRY_FILE)
-			read_file(&s, f);
 		if (!f->node && f->e.kind != ENTRY_OTHER)
 			f->id = --*next_id;
 		if (f->e.kind != ENTRY_OTHER)

@@ -12,6 +12,7 @@
 #define SD_CLIENT_SCAN_H
 
 #include "client/root.h"
+#include "io/lane.h"
 
 struct scan_problem {
 	struct str path;
@@ -28,9 +29,9 @@ struct scan_result {
 };
 
 /* old: the previous local tree. *next_id: the last own (negative) id given out, counted down. Memory of problems is the
- * ctx's arena. An error means that the scan as a whole is worthless. The tree is freed with tree_fini. */
-int scan_run(struct ctx *ctx, struct root *root, const struct tree *old, int64_t *next_id, struct scan_result *out);
-/* Reads one file and hashes it. E_CHANGED: it changed while it was read. */
-int scan_hash(struct ctx *ctx, struct root *root, struct str path, struct root_entry *entry, struct sha256 *out);
+ * ctx's arena. Files are read on the lane too, when there is one. An error means that the scan as a whole is worthless. The
+ * tree is freed with tree_fini. */
+int scan_run(struct ctx *ctx, struct root *root, struct lane *lane, const struct tree *old, int64_t *next_id,
+             struct scan_result *out);
 
 #endif

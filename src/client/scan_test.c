@@ -133,7 +133,7 @@ static void scan(struct thing *things)
 	disk = things;
 	opened = 0;
 	ctx_clear(&ctx);
-	assert_int_equal(scan_run(&ctx, &root, &old, &next_id, &found), 0);
+	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, &found), 0);
 	tree_fini(&old);
 	old = found.tree;
 }
@@ -216,11 +216,11 @@ static void another_disk(void **s)
 	(void)s;
 	scan(DISK({"a", ENTRY_FILE, 2, "a"}));
 	check_err = E_NOT_FOUND;
-	assert_int_equal(scan_run(&ctx, &root, &old, &next_id, &found), E_NOT_FOUND);
+	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, &found), E_NOT_FOUND);
 	check_err = 0;
 	ctx_clear(&ctx);
 	disk = DISK({"", ENTRY_FOLDER, 1, NULL, E_IO});
-	assert_int_equal(scan_run(&ctx, &root, &old, &next_id, &found), E_IO);
+	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, &found), E_IO);
 	assert_int_equal(old.count, 1);
 }
 

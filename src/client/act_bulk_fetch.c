@@ -1,0 +1,185 @@
+/* Fetching many small files: each content is checked, staged and sealed as it comes. Meanwhile those that are sealed are put
+ * in their places, many at a time: the file system is synced once, then they are renamed. When all are placed it is synced
+ * once more, and only then are the results recorded (I8). */
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/must.h"
+#include "client/agent_priv.h"
+
+enum {
+	GROUP_FILES = LIMIT_CHUNKS_REQUEST,
+	GROUP_BYTES = 256 << 20, /* staged on the disk */
+	PLACE_LEAST = 1000,      /* files that are worth a sync of their own */
+};
+
+struct fetching {
+	struct agent *agent;
+	struct job *jobs[GROUP_FILES];
+	struct root_stage *stages[GROUP_FILES]; /* sealed and waiting for their place */
+	bool told[GROUP_FILES]; /* all of it came, and its err says what became of it */
+	int64_t version_ids[GROUP_FILES];
+	size_t n;
+	size_t ended;           /* versions that came */
+	struct buf content;     /* of the present one */
+	/* Placing, on another thread: files from .. to. Its results are taken over when it has ended. */
+	struct placing {
+		struct task task; /* first */
+		struct fetching *f;
+		size_t from, to;
+		struct arena arena;
+		struct ctx ctx;
+		int err[GROUP_FILES];
+		struct str detail[GROUP_FILES];
+	} placing;
+	struct tasks tasks;
+};
+
+static void place(struct task *self)
+{
+	struct placing *p = (struct placing *)self;
+	struct root *root = p->f->agent->root;
+	int settled = root->ops->settle(root, &p->ctx);
+	struct str why = settled ? ctx_detail(&p->ctx, settled) : STR_NULL;
+	for (size_t i = p->from; i < p->to; i++) {
+		struct job *j = p->f->jobs[i];
+		struct root_stage *stage = p->f->stages[i];
+		if (!stage)
+			continue;
+		p->f->stages[i] = NULL;
+		p->err[i] = settled;
+		p->detail[i] = why;
+		if (settled) {
+			root->ops->stage_abort(stage);
+			continue;
+		}
+		ctx_clear(&p->ctx);
+		p->err[i] = root->ops->stage_place(stage, &p->ctx, j->path, j->op->has_local ? &j->stamp : NULL, &j->entry);
+		if (p->err[i])
+			p->detail[i] = ctx_detail(&p->ctx, p->err[i]);
+	}
+}
+
+/* Starts placing what is sealed, if nobody is at it. */
+static void place_more(struct fetching *f)
+{
+	struct placing *p = &f->placing;
+	if (tasks_open(&f->tasks))
+		return;
+	p->from = p->to;
+	p->to = f->ended;
+	tasks_add(&f->tasks, &p->task, place);
+}
+
+/* All chunks of a version are here. */
+static int stage_one(struct fetching *f, struct job *j, struct root_stage **stage)
+{
+	struct root *root = f->agent->root;
+	const struct node_facts *want = &j->op->remote;
+	struct sha256 got = sha256_of(f->content.p, f->content.n);
+	if ((int64_t)f->content.n != want->size_bytes || !sha256_eq(&got, &want->checksum))
+		return ctx_fail(&j->ctx, E_CHECKSUM, "The content that came for \"%.*s\" does not match its checksum; it was not used.",
+		                STR_ARG(j->path));
+	int err = root->ops->stage(root, &j->ctx, stage);
+	if (err)
+		return err;
+	err = f->content.n ? root->ops->stage_write(*stage, f->content.p, f->content.n) : 0;
+	if (!err)
+		err = root->ops->stage_seal(*stage, &j->ctx, want->mtime_us, want->executable);
+	if (err) {
+		root->ops->stage_abort(*stage);
+		*stage = NULL;
+	}
+	return err;
+}
+
+static int on_frame(void *arg, size_t i, const struct frame *frame)
+{
+	static const struct sha256 none;
+	struct fetching *f = arg;
+	struct job *j = f->jobs[i];
+	if (frame->length) {
+		if (f->content.n + frame->length > CHUNK_MAX_BYTES)
+			return E_UPSTREAM; /* longer than any that we asked for */
+		buf_put(&f->content, frame->bytes, frame->length);
+		f->agent->bytes += frame->length;
+		return 0;
+	}
+	if (sha256_eq(&frame->hash, &none))
+		j->err = ctx_fail(&j->ctx, E_NOT_FOUND, "The server has no such version of \"%.*s\" any more; it is looked at again.",
+		                  STR_ARG(j->path));
+	else
+		j->err = stage_one(f, j, &f->stages[i]);
+	f->told[i] = true;
+	f->ended = i + 1;
+	buf_clear(&f->content);
+	if (f->agent->lane && f->ended - f->placing.to >= PLACE_LEAST)
+		place_more(f);
+	return j->err == E_NO_SPACE ? j->err : 0;
+}
+
+static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f)
+{
+	struct placing *p = &f->placing;
+	int err = remote_fetch(ctx, a->remote, a->share, f->version_ids, f->n, on_frame, f);
+	struct job *failed[GROUP_FILES];
+	size_t n = 0;
+	for (size_t i = 0; err && i < f->n; i++)
+		if (!f->told[i])
+			failed[n++] = f->jobs[i];
+	if (err)
+		act_bulk_fail(a, failed, n, err, ctx_detail(ctx, err));
+	ctx_clear(ctx);
+	/* Whatever came whole is used, also when the rest did not come. */
+	tasks_wait(&f->tasks, 0, NULL, NULL);
+	if (p->to < f->ended)
+		place_more(f);
+	tasks_wait(&f->tasks, 0, NULL, NULL);
+	for (size_t i = 0; i < f->ended; i++)
+		if (p->err[i])
+			f->jobs[i]->err = ctx_fail(&f->jobs[i]->ctx, p->err[i], "%.*s", STR_ARG(p->detail[i]));
+	err = a->root->ops->settle(a->root, ctx);
+	a->unsynced = a->unsynced && err;
+	if (err)
+		act_bulk_fail(a, f->jobs, f->n, err, ctx_detail(ctx, err));
+	ctx_clear(ctx);
+}
+
+/* Takes up the next jobs. Returns where it stopped. */
+static size_t gather(struct fetching *f, struct job *jobs, size_t at, size_t n)
+{
+	int64_t bytes = 0;
+	f->n = f->ended = f->placing.from = f->placing.to = 0;
+	buf_clear(&f->content);
+	memset(f->stages, 0, sizeof f->stages);
+	memset(f->told, 0, sizeof f->told);
+	memset(f->placing.err, 0, sizeof f->placing.err);
+	for (; at < n && f->n < GROUP_FILES && bytes < GROUP_BYTES; at++) {
+		if (!jobs[at].bulk || jobs[at].err || jobs[at].op->verb != PLAN_FETCH)
+			continue;
+		f->version_ids[f->n] = jobs[at].op->remote.version_id;
+		f->jobs[f->n++] = &jobs[at];
+		bytes += jobs[at].op->remote.size_bytes;
+	}
+	return at;
+}
+
+void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n)
+{
+	struct fetching *f = calloc(1, sizeof *f);
+	must(f != NULL);
+	f->agent = a;
+	f->placing.f = f;
+	tasks_init(&f->tasks, a->lane);
+	arena_init(&f->placing.arena);
+	ctx_init(&f->placing.ctx, &f->placing.arena, ctx->clock, ctx->rng);
+	for (size_t at = 0; at < n;) {
+		at = gather(f, jobs, at, n);
+		if (f->n)
+			fetch_group(ctx, a, f);
+	}
+	arena_fini(&f->placing.arena);
+	tasks_fini(&f->tasks);
+	buf_fini(&f->content);
+	free(f);
+}
