@@ -294,6 +294,8 @@ class Operation:
             named += ['NOT_FOUND', 'PERMISSION_DENIED']
         if any(f.source == 'query' or (f.source == 'path' and f.kind not in ('id', 'rid')) for f in self.fields) or self.body or self.form:
             named += ['VALIDATION_ERROR']
+        if self.method != 'get':
+            named += ['STORAGE_FULL']
         named += ['RATE_LIMITED', 'INTERNAL', 'OVERLOADED']
         unknown = [c for c in named if c not in errors]
         if unknown:

@@ -10,6 +10,7 @@
 #include "drive/token.h"
 #include "io/config.h"
 #include "io/disk.h"
+#include "io/reserve.h"
 
 /* ---- arguments ---- */
 
@@ -76,6 +77,7 @@ struct runtime {
 	struct arena arena; /* of ctx, for the main thread */
 	struct ctx ctx;
 	struct node_lease *lease;
+	struct reserve *reserve; /* NULL: none is kept */
 };
 
 /* Makes the folder, takes the lock, opens and migrates the database, opens store and keys. On a fault it prints a sentence

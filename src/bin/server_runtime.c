@@ -72,6 +72,12 @@ static int schema_is_ours(struct db *db, char **why)
 	return E_DB;
 }
 
+static bool make_room(void *arg)
+{
+	struct runtime *rt = arg;
+	return rt->reserve && reserve_release(rt->reserve);
+}
+
 static int open_database(struct runtime *rt, unsigned flags)
 {
 	char *why = NULL;
@@ -86,6 +92,8 @@ static int open_database(struct runtime *rt, unsigned flags)
 	    .readers = (int)config_int(rt->config, CFG_DATABASE_READERS),
 	    .inline_writes = !(flags & RUNTIME_SERVE),
 	    .read_only = flags & RUNTIME_CHECK,
+	    .make_room = make_room,
+	    .make_room_arg = rt,
 	    .clock = &clock_system,
 	};
 	int err = db_open(&c, &rt->db, &why);
@@ -128,6 +136,11 @@ static int open_store(struct runtime *rt)
 		code = open_disk(rt, "uploads", &rt->staging);
 	if (code)
 		return code;
+	int64_t margin = config_int(rt->config, CFG_STORAGE_MARGIN), reserve = config_int(rt->config, CFG_STORAGE_RESERVE);
+	disk_keep_room(rt->disk, margin);
+	disk_keep_room(rt->staging, margin);
+	if (reserve && strcmp(db_engine(rt->db), "sqlite") == 0)
+		rt->reserve = reserve_open(rt->disk, reserve, margin);
 	int err = store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store);
 	if (err)
 		return usage_fault("%s: the chunk store cannot be opened: %s", rt->data, err_info(err)->sentence), 1;
@@ -253,6 +266,7 @@ void runtime_close(struct runtime *rt)
 		node_lease_drop(rt->lease);
 	if (rt->db)
 		db_close(rt->db);
+	reserve_close(rt->reserve);
 	if (rt->disk)
 		disk_free(rt->disk);
 	if (rt->staging)

@@ -362,13 +362,15 @@ static void trim_when_quiet(struct db *db)
 	seen = now;
 }
 
-static void wait_for_end(const sigset_t *signals, struct db *db)
+static void wait_for_end(const sigset_t *signals, struct runtime *rt)
 {
 	const struct timespec period = {.tv_sec = 5};
 	for (;;) {
 		int got = sigtimedwait(signals, NULL, &period);
 		if (got < 0) {
-			trim_when_quiet(db);
+			trim_when_quiet(rt->db);
+			if (rt->reserve)
+				reserve_restore(rt->reserve);
 			continue;
 		}
 		if (got == SIGHUP) {
@@ -411,7 +413,7 @@ static int run_serve(struct args *args)
 		if (greeting)
 			greet(&s, fresh ? password : NULL);
 		explicit_bzero(password, sizeof password);
-		wait_for_end(&signals, s.rt.db);
+		wait_for_end(&signals, &s.rt);
 	}
 	stop_http(&s);
 	runtime_close(&s.rt);

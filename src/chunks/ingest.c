@@ -15,6 +15,8 @@ static int begin(struct store *s, int64_t tenant_id, int64_t size_hint, struct i
 {
 	*out = NULL;
 	int err = store_health(s);
+	if (err == E_OK)
+		err = store_room(s, 0);
 	if (err != E_OK)
 		return err;
 	struct ingest *in = calloc(1, sizeof *in);

@@ -47,6 +47,11 @@ int store_health(struct store *s)
 	return disk_failed(s->config.disk) ? E_READ_ONLY : E_OK;
 }
 
+int store_room(struct store *s, int64_t n)
+{
+	return disk_room(s->config.disk, n);
+}
+
 void store_stats(struct store *s, struct store_stats *out)
 {
 	*out = (struct store_stats){

@@ -35,6 +35,8 @@ int store_open(const struct store_config *config, struct store **out);
 void store_close(struct store *s);
 /* 0, or E_READ_ONLY after a failed fsync (then nothing is acknowledged any more until a restart). */
 int store_health(struct store *s);
+/* Is there room for n more bytes besides the disk's margin? 0 or E_NO_SPACE. */
+int store_room(struct store *s, int64_t n);
 
 /* What ingest_finish found out. Lives until content_free. */
 struct content {

@@ -178,7 +178,7 @@ static int tx_run(struct tx *tx, db_op_fn *op, void *arg)
 
 static bool conn_broken(const struct conn *c)
 {
-	return c->dead || c->rerun || !c->in_tx;
+	return c->dead || c->rerun || c->full || !c->in_tx;
 }
 
 int tx_nested(struct tx *tx, db_op_fn *part, void *arg)
@@ -356,7 +356,7 @@ static int group_once(struct db *db, struct conn *c, struct db_write_req *list, 
 	bool alone = !list->next;
 	size_t good = 0;
 	*rest = NULL;
-	c->rerun = false;
+	c->rerun = c->full = false;
 	int err = d->begin_write(c, list->tenant_id);
 	if (err)
 		return err;
@@ -403,11 +403,14 @@ static struct db_write_req *group_run(struct db_writer *w, struct db_write_req *
 		if (err)
 			break;
 		err = group_once(db, c, list, &rest);
-		if (!err || !c->rerun || attempt == 8)
+		bool again = err && c->full && db->make_room && db->make_room(db->make_room_arg);
+		if (!err || (!c->rerun && !again) || attempt == 8)
 			break;
 		atomic_fetch_add(&db->reruns, 1);
 		list = list_join(list, rest);
 		rest = NULL;
+		if (again)
+			continue;
 		rng_system.fill(&rng_system, &jitter, sizeof jitter);
 		usleep((useconds_t)(1000 + jitter % (2000u << attempt)));
 	}
@@ -579,6 +582,8 @@ int db_open(const struct db_config *config, struct db **out, char **why)
 	db->clock = config->clock ? config->clock : &clock_system;
 	db->inline_writes = config->inline_writes;
 	db->read_only = db->failed = config->read_only;
+	db->make_room = config->make_room;
+	db->make_room_arg = config->make_room_arg;
 	db->max_readers = config->readers > 0 ? config->readers : 4;
 	db->idle = calloc((size_t)db->max_readers, sizeof *db->idle);
 	must(db->idle != NULL);

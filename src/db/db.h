@@ -31,6 +31,10 @@ struct db_config {
 	int readers;         /* connections for reads; 0: 4 */
 	bool inline_writes;  /* all runs on the caller's thread and one connection (tools, the simulator); no threads */
 	bool read_only;      /* nothing is written, nor made: db_write is E_READ_ONLY (checks) */
+	/* Called when a write found no room on the disk, from any thread; true: there is some now, and it is tried once more.
+	 * May be NULL. */
+	bool (*make_room)(void *arg);
+	void *make_room_arg;
 	const struct clock *clock; /* NULL: the system's */
 };
 

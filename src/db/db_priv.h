@@ -28,6 +28,7 @@ struct conn {
 	bool in_tx; /* false also after the engine rolled back by itself */
 	bool dead;  /* to be closed, not reused */
 	bool rerun; /* the transaction lost a race: run the whole group again */
+	bool full;  /* a statement found no room on the disk: the transaction is given up */
 	int64_t idle_since_us;
 	struct arena arena; /* tx_arena */
 	char why[400];      /* the engine's last complaint */
@@ -122,6 +123,8 @@ struct db {
 	char *url;
 	const struct clock *clock;
 	bool inline_writes, read_only;
+	bool (*make_room)(void *arg);
+	void *make_room_arg;
 	void *engine; /* the driver's */
 
 	/* Readers: a stack, so that the last one used, whose cache is warm, is used next. */

@@ -66,6 +66,9 @@ static int err_of(struct sconn *c, int rc)
 	case SQLITE_CONSTRAINT_ROWID:
 	case SQLITE_CONSTRAINT_FOREIGNKEY:
 		return E_CONFLICT;
+	case SQLITE_IOERR_SHMSIZE: /* the log's index could not grow */
+		c->base.full = true;
+		return E_NO_SPACE;
 	case SQLITE_IOERR_FSYNC:
 	case SQLITE_IOERR_DIR_FSYNC:
 		/* The kernel may have dropped the pages it could not write: nothing since can be vouched for. */
@@ -75,6 +78,7 @@ static int err_of(struct sconn *c, int rc)
 	}
 	switch (rc & 0xff) {
 	case SQLITE_FULL:
+		c->base.full = true;
 		return E_NO_SPACE;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:

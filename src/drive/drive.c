@@ -173,3 +173,9 @@ int idempotency_store(struct dtx *t, const struct sha256 *request_hash, struct r
 	                       V_I(made.kind), V_I(made.n), V_I(clock_now(ctx->clock))),
 	               NULL);
 }
+
+int drive_room(struct dtx *t)
+{
+	enum { ROWS_BYTES = 4096 }; /* a node or version, its indexes and its log entry, twice: SQLite's log, then its file */
+	return t->drive->store ? store_room(t->drive->store, ROWS_BYTES) : 0;
+}

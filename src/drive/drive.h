@@ -102,6 +102,8 @@ void drive_listen(struct drive *d, drive_listener_fn *fn, void *arg);
 void drive_listen_access(struct drive *d, drive_access_fn *fn, void *arg);
 /* In a write: to be announced after the commit. */
 void drive_access_changed(struct dtx *t, int64_t share_id, struct rid who);
+/* Before something new is made: is there room for a few rows besides what deleting and signing in need? 0 or E_NO_SPACE. */
+int drive_room(struct dtx *t);
 /* The tenant's log head in this snapshot (t->seq in a write). */
 int drive_head(struct dtx *t, int64_t *seq);
 

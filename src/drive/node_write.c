@@ -59,7 +59,9 @@ int node_free_name(struct dtx *t, int64_t parent_id, struct str name, struct str
 int node_insert(struct dtx *t, const struct node *parent, struct node *n, struct str device_id)
 {
 	struct arena *a = t->ctx->arena;
-	int err = node_name_check(t->ctx, n->name);
+	int err = drive_room(t);
+	if (!err)
+		err = node_name_check(t->ctx, n->name);
 	if (!err)
 		err = node_place_check(t, parent, n->name, n->kind);
 	if (err)

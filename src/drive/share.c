@@ -160,7 +160,9 @@ static int insert_share(struct dtx *t, const struct create *c, int64_t id)
 	const struct share_create *in = c->in;
 	struct arena *a = t->ctx->arena;
 	int64_t root_id = idgen_next(t->drive->ids), now = clock_now(t->ctx->clock), seq;
-	int err = change_peek(t, &seq);
+	int err = drive_room(t);
+	if (!err)
+		err = change_peek(t, &seq);
 	if (!err)
 		err = tx_exec(t->tx,
 		              "insert into shares (id, tenant_id, root_id, name, description, share_type, owner_kind, owner_id,"

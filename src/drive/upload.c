@@ -291,6 +291,8 @@ static int create_op(struct dtx *t, void *arg)
 		return upload_load(t, hit.n, c->out);
 	int64_t id = idgen_next(t->drive->ids);
 	if (!err)
+		err = drive_room(t);
+	if (!err)
 		err = find_share(t, &put);
 	if (!err)
 		err = room_check(t, put.share_id, c->in->size_bytes);

@@ -92,7 +92,9 @@ static int make_recipe(struct dtx *t, struct incoming *in)
 /* A new row for v; v->id may be given. Counts it on the share. */
 static int insert_version(struct dtx *t, int64_t share_id, struct version *v)
 {
-	int err = share_use(t, share_id, v->size_bytes);
+	int err = drive_room(t);
+	if (!err)
+		err = share_use(t, share_id, v->size_bytes);
 	if (err)
 		return err;
 	if (!v->id)

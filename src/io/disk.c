@@ -2,6 +2,8 @@
 
 #include "base/must.h"
 
+enum { CREDIT_MAX_BYTES = 1 << 20 };
+
 /* The one place of the durability rule: a sync fails once, then the disk takes no more changes. E_BUSY is a sync that
  * could not be asked for. */
 static int sync_result(struct disk *d, int err)
@@ -37,6 +39,8 @@ int disk_open(struct disk *d, const char *name, int flags, struct disk_file **ou
 {
 	*out = NULL;
 	int err = flags & DISK_WRITE ? writable(d) : E_OK;
+	if (err == E_OK && (flags & DISK_CREATE))
+		err = disk_room(d, 0);
 	if (err != E_OK)
 		return err;
 	err = d->ops->open(d, name, flags, out);
@@ -62,6 +66,8 @@ int disk_pwrite(struct disk_file *f, const void *p, size_t n, int64_t offset)
 {
 	must(offset >= 0);
 	int err = writable(f->disk);
+	if (err == E_OK)
+		err = disk_room(f->disk, (int64_t)n);
 	return err != E_OK ? err : f->disk->ops->pwrite(f, p, n, offset);
 }
 
@@ -120,4 +126,23 @@ int disk_list(struct disk *d, const char *dir, disk_list_fn *fn, void *arg)
 int disk_space(struct disk *d, int64_t *free_bytes)
 {
 	return d->ops->space(d, free_bytes);
+}
+
+void disk_keep_room(struct disk *d, int64_t margin_bytes)
+{
+	atomic_store(&d->margin_bytes, margin_bytes);
+	atomic_store(&d->credit_bytes, 0);
+}
+
+int disk_room(struct disk *d, int64_t n)
+{
+	int64_t margin = atomic_load(&d->margin_bytes), free_bytes;
+	if (!margin || (n > 0 && atomic_fetch_sub(&d->credit_bytes, n) > n))
+		return E_OK;
+	if (disk_space(d, &free_bytes) != E_OK)
+		return E_OK; /* the write itself will tell */
+	int64_t room = free_bytes - margin - n;
+	/* A quarter, since others write too. */
+	atomic_store(&d->credit_bytes, room < 0 ? 0 : room / 4 < CREDIT_MAX_BYTES ? room / 4 : CREDIT_MAX_BYTES);
+	return room < 0 ? E_NO_SPACE : E_OK;
 }

@@ -7,6 +7,9 @@
  * them clean, so a second sync that succeeds proves nothing. A failed disk_sync or disk_sync_dir therefore turns the
  * whole disk read-only: every later call that changes something returns E_READ_ONLY until the process is restarted.
  * A failed write does not: nothing was acknowledged, the caller drops the piece and may go on when there is room.
+ *
+ * A disk may keep a margin of room (disk_keep_room): what grows is refused (E_NO_SPACE) while less is free, so that there
+ * is room for what makes room.
  */
 #ifndef SD_IO_DISK_H
 #define SD_IO_DISK_H
@@ -50,6 +53,8 @@ struct disk {
 	const struct disk_ops *ops;
 	_Atomic bool failed; /* a sync failed */
 	_Atomic int64_t syncs;
+	_Atomic int64_t margin_bytes;
+	_Atomic int64_t credit_bytes; /* may be written before the room is looked at again */
 };
 
 struct disk_file {
@@ -90,5 +95,11 @@ int disk_mkdir(struct disk *d, const char *name);
 /* Calls fn for each entry, in no order, until it returns non-zero, which is returned. */
 int disk_list(struct disk *d, const char *dir, disk_list_fn *fn, void *arg);
 int disk_space(struct disk *d, int64_t *free_bytes);
+
+/* From now on files are made and written only while so much room is left besides. Others' writes are seen with a delay of
+ * 1 MiB of ours at most. 0 (at first): to the last byte. */
+void disk_keep_room(struct disk *d, int64_t margin_bytes);
+/* Is there room for n more bytes besides the margin? 0 or E_NO_SPACE. Cheap; n 0 looks in any case. */
+int disk_room(struct disk *d, int64_t n);
 
 #endif

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "io/disk_fault.h"
+#include "io/reserve.h"
 
 static int count_entry(void *arg, const char *name, bool is_folder)
 {
@@ -132,10 +133,52 @@ static void test_failed_sync(void **state)
 	}
 }
 
+/* The margin is left free; the reserve fills room and gives it back. */
+static void test_room(void **state)
+{
+	(void)state;
+	enum { KIB = 1024, MIB = 1024 * KIB };
+	struct disk *d = disk_fault_new(3);
+	struct disk_file *f, *g;
+	int64_t free_bytes, at = 0;
+	char *block = calloc(1, 64 * KIB);
+	disk_fault_capacity(d, 40 * MIB);
+	assert_int_equal(disk_room(d, 100 * MIB), E_OK); /* nothing is kept yet */
+	disk_keep_room(d, 10 * MIB);
+	struct reserve *r = reserve_open(d, 4 * MIB, 10 * MIB);
+	assert_int_equal(disk_space(d, &free_bytes), E_OK);
+	assert_int_equal(free_bytes, 36 * MIB);
+	assert_int_equal(disk_open(d, "f", DISK_WRITE | DISK_CREATE, &f), E_OK);
+	int err;
+	while ((err = disk_pwrite(f, block, 64 * KIB, at)) == E_OK)
+		at += 64 * KIB;
+	assert_int_equal(err, E_NO_SPACE);
+	assert_int_equal(at, 26 * MIB);
+	assert_int_equal(disk_open(d, "g", DISK_WRITE | DISK_CREATE, &g), E_OK); /* it takes no room itself */
+	disk_close(g);
+	assert_int_equal(disk_room(d, 1), E_NO_SPACE);
+	assert_true(reserve_release(r) && !reserve_release(r));
+	assert_int_equal(disk_room(d, 1), E_OK);
+	reserve_restore(r); /* there is room for it, but not enough to be worth it */
+	assert_false(reserve_release(r));
+	assert_int_equal(disk_truncate(f, 0), E_OK);
+	reserve_restore(r);
+	assert_int_equal(disk_space(d, &free_bytes), E_OK);
+	assert_int_equal(free_bytes, 36 * MIB);
+	reserve_close(r);
+	disk_keep_room(d, 0);
+	r = reserve_open(d, 4 * MIB, 0); /* found again */
+	assert_true(reserve_release(r));
+	reserve_close(r);
+	disk_close(f);
+	free(block);
+	disk_free(d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_posix), cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_memory),
-	    cmocka_unit_test(test_failed_sync)};
+	    cmocka_unit_test(test_failed_sync), cmocka_unit_test(test_room)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

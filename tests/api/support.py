@@ -63,12 +63,13 @@ class Failed(Exception):
 class Server:
     """One scaidrived with a data folder and a database of its own.
 
-    settings: {'compat.data_mirror': 'true', ...}. The folder and the database live until close()."""
+    settings: {'compat.data_mirror': 'true', ...}; data: where the data folder is to lie. The folder and the database live until
+    close()."""
 
-    def __init__(self, settings=None, engine=None, database_url=None, env=None):
+    def __init__(self, settings=None, engine=None, database_url=None, env=None, data=None):
         self.engine = engine or os.environ.get('SCAIDRIVE_TEST_DB', 'sqlite')
         self.dir = tempfile.mkdtemp(prefix='scaidrive-test-', dir=scratch())
-        self.data = os.path.join(self.dir, 'data')
+        self.data = data or os.path.join(self.dir, 'data')
         self.settings = {'log.level': 'info', 'http.idle_timeout': '30', **(settings or {})}
         self.env = {k: v for k, v in os.environ.items() if not k.startswith('SCAIDRIVE_')} | (env or {})
         self.process = self.port = self.base_url = None
