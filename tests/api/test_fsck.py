@@ -86,7 +86,7 @@ class World:
         """Paths by size, the largest first."""
         out = []
         for top, _, names in os.walk(os.path.join(self.server.data, 'packs')):
-            out += [os.path.join(top, n) for n in names]
+            out += [os.path.join(top, n) for n in names if n.endswith('.pack')]
         return sorted(out, key=os.path.getsize, reverse=True)
 
 
