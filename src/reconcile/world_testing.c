@@ -596,6 +596,53 @@ static bool as_expected(struct world *w)
 	return true;
 }
 
+void world_in_step(struct world *w)
+{
+	for (struct node *n = w->server.root; n; n = tree_walk(w->server.root, n)) {
+		if (!n->up)
+			continue;
+		disk_put(w, n->f);
+		agree(w, n->f, STR_NULL);
+	}
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return str_cmp(*(const struct str *)a, *(const struct str *)b);
+}
+
+/* Without what distinguishes twins and copies: which of two gets the suffix may depend on who came first. */
+static struct str plain_path(struct arena *a, const struct node *n)
+{
+	struct str path = name_key(a, tree_path(a, n));
+	char *out = arena_alloc(a, path.n + 1);
+	size_t k = 0;
+	bool inside = false;
+	for (size_t i = 0; i < path.n; i++) {
+		inside |= path.p[i] == ' ' && i + 1 < path.n && path.p[i + 1] == '(';
+		if (!inside)
+			out[k++] = path.p[i];
+		inside &= path.p[i] != ')';
+	}
+	return str_n(out, k);
+}
+
+struct str world_shape(struct world *w, struct arena *a)
+{
+	struct str *lines = arena_many(a, w->server.count + 1, struct str);
+	size_t n = 0;
+	for (struct node *at = w->server.root; at; at = tree_walk(w->server.root, at)) {
+		struct str path = plain_path(a, at);
+		lines[n++] = arena_fmt(a, "%.*s %d %lld%s", STR_ARG(path), at->f.kind, (long long)content_of(&at->f),
+		                       at->f.executable ? " executable" : "");
+	}
+	qsort(lines, n, sizeof(*lines), by_text);
+	struct str all = STR("");
+	for (size_t i = 0; i < n; i++)
+		all = arena_fmt(a, "%.*s%.*s\n", STR_ARG(all), STR_ARG(lines[i]));
+	return all;
+}
+
 /* ---- running ---- */
 
 /* Of each event its own random numbers, so that leaving one out does not change what the others draw. */

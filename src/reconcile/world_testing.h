@@ -60,6 +60,10 @@ void world_init(struct world *w, uint64_t seed);
 void world_fini(struct world *w);
 /* False: not possible there, nothing happened. */
 bool world_do(struct world *w, enum world_side side, const struct deed *d);
+/* What is on the server comes to the disk and is agreed, without a plan. */
+void world_in_step(struct world *w);
+/* A line for each node: path, kind, content; in order. Ids, case, and the suffixes of twins and copies do not show. */
+struct str world_shape(struct world *w, struct arena *a);
 /* Notes what has to survive from here on, and what has to stay deleted. */
 void world_expect(struct world *w);
 /* Plans and executes until both sides are in step, then checks what was expected. False: see fault. */
