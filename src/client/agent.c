@@ -357,10 +357,10 @@ static int guarded(struct ctx *ctx, struct agent *a, const struct plan *p, struc
 	out->guard = guard_check(p, &a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_SYNCED]);
 	if (!out->guard.stop || a->allow_mass_delete)
 		return 0;
+	struct str what = guard_explain(ctx->arena, &out->guard);
 	return ctx_fail(ctx, E_PRECONDITION,
-	                "Stopped: this would delete %zu items on the server and %zu here, of %zu in sync. Nothing was done. "
-	                "If that is what you want, run the command again with --allow-mass-delete; else put the files back.",
-	                out->guard.remote, out->guard.local, out->guard.synced);
+	                "Stopped: %.*s. Nothing was done. If that is what you want, run the command again with "
+	                "--allow-mass-delete; else put the files back.", STR_ARG(what));
 }
 
 static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)

@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/must.h"
 #include "client/root.h"
+#include "reconcile/guard.h"
 
 /* Files are staged in several folders, so many in a row in each: then one thread can fill one while another empties the one
  * before, and neither waits for the folder's lock. */
@@ -567,16 +568,24 @@ static int posix_check(struct root *face, struct ctx *ctx)
 	struct stat now, held;
 	char marker[MARKER_MAX];
 	size_t n = 0;
-	if (stat(r->path, &now) || fstat(r->fd, &held) || now.st_dev != held.st_dev || now.st_ino != held.st_ino)
+	struct guard_root_facts f = {.is_there = stat(r->path, &now) == 0 && fstat(r->fd, &held) == 0};
+	f.same_disk = f.is_there && now.st_dev == held.st_dev;
+	f.same_folder = f.same_disk && now.st_ino == held.st_ino;
+	f.has_marker = f.same_folder && read_marker(r, marker, &n) == 0;
+	struct str text = str_n(marker, n);
+	f.marker_is_ours = f.has_marker && str_eq(str_cut(&text, '\n'), r->marker);
+	switch (guard_root(&f)) {
+	case GUARD_ROOT_OK:
+		return 0;
+	case GUARD_ROOT_MISSING:
 		return ctx_fail(ctx, E_NOT_FOUND, "The synced folder %s is not where it was. Nothing was deleted. Mount it or move it back, then start again.", r->path);
-	struct str id = STR_NULL, text = str_n(marker, n);
-	if (read_marker(r, marker, &n) == 0) {
-		text.n = n;
-		id = str_cut(&text, '\n');
+	case GUARD_OTHER_DISK:
+		return ctx_fail(ctx, E_NOT_FOUND, "Another disk is mounted at %s, or its own is not. Nothing was deleted. Mount the right one, then start again.", r->path);
+	case GUARD_MARKER_MISSING:
+	case GUARD_MARKER_FOREIGN:
+		break;
 	}
-	if (!str_eq(id, r->marker))
-		return ctx_fail(ctx, E_NOT_FOUND, "The marker %s/%s/id is missing or not ours. Nothing was deleted. Is another disk mounted there? Put the right folder back, or sync into a new one.", r->path, ROOT_OWN_NAME);
-	return 0;
+	return ctx_fail(ctx, E_NOT_FOUND, "The marker %s/%s/id is missing or not ours. Nothing was deleted. Put the right folder back, or sync into a new one.", r->path, ROOT_OWN_NAME);
 }
 
 static void posix_free(struct root *face)

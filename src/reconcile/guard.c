@@ -24,3 +24,22 @@ struct guard_verdict guard_check(const struct plan *p, const struct tree *remote
 	v.stop = too_much(v.remote, v.synced) || too_much(v.local, v.synced);
 	return v;
 }
+
+struct str guard_explain(struct arena *a, const struct guard_verdict *v)
+{
+	return arena_fmt(a, "this would delete %zu items on the server and %zu here, of %zu in sync", v->remote, v->local,
+	                 v->synced);
+}
+
+enum guard_root guard_root(const struct guard_root_facts *f)
+{
+	if (!f->is_there)
+		return GUARD_ROOT_MISSING;
+	if (!f->same_disk)
+		return GUARD_OTHER_DISK;
+	if (!f->same_folder)
+		return GUARD_ROOT_MISSING;
+	if (!f->has_marker)
+		return GUARD_MARKER_MISSING;
+	return f->marker_is_ours ? GUARD_ROOT_OK : GUARD_MARKER_FOREIGN;
+}

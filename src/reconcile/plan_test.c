@@ -404,6 +404,24 @@ static void guard_stops(void **state)
 	done(&w);
 }
 
+/* The most worrying reason is the one that is told. */
+static void guard_knows_the_folder(void **state)
+{
+	(void)state;
+	struct guard_root_facts all = {true, true, true, true, true}, f = all;
+	assert_int_equal(guard_root(&f), GUARD_ROOT_OK);
+	f.marker_is_ours = false;
+	assert_int_equal(guard_root(&f), GUARD_MARKER_FOREIGN);
+	f.has_marker = false;
+	assert_int_equal(guard_root(&f), GUARD_MARKER_MISSING);
+	f.same_folder = false;
+	assert_int_equal(guard_root(&f), GUARD_ROOT_MISSING);
+	f.same_disk = false;
+	assert_int_equal(guard_root(&f), GUARD_OTHER_DISK);
+	f.is_there = false;
+	assert_int_equal(guard_root(&f), GUARD_ROOT_MISSING);
+}
+
 static void trees_stay_well_formed(void **state)
 {
 	(void)state;
@@ -545,6 +563,7 @@ int main(void)
 	    cmocka_unit_test(case_15_folder_deleted_child_edited),
 	    cmocka_unit_test(reasons),
 	    cmocka_unit_test(guard_stops),
+	    cmocka_unit_test(guard_knows_the_folder),
 	    cmocka_unit_test(executable_bit),
 	    cmocka_unit_test(executable_bit_beside_content),
 	    cmocka_unit_test(a_disk_without_modes),
