@@ -42,7 +42,11 @@
 #define LIMIT_CHUNKS_GROUP_BYTES    (64 << 20)  /* the same, bytes */
 #define LIMIT_CHUNKS_TX             4096        /* of them, indexed in one transaction */
 #define LIMIT_CHUNK_LEASE_MS        (INT64_C(24) * 3600 * 1000)
-#define LIMIT_APPLY_HASH_BYTES      (256 << 20) /* content of several chunks that one apply reads again to verify it */
+#define LIMIT_APPLY_HASH_BYTES      (64 << 20)  /* content of several chunks that one apply reads again to verify it */
+#define LIMIT_STEPS_BODY            (16 << 20)  /* what a content is made of, in one request */
+#define LIMIT_ASSEMBLED_CHUNKS      4000000     /* of such a content; of its sources together */
+#define LIMIT_ASSEMBLED_BYTES       (INT64_C(64) << 30) /* the server hashes it while the client waits */
+#define LIMIT_ASSEMBLE_MS           600000
 #define LIMIT_STAGED_MS             (INT64_C(24) * 3600 * 1000)
 #define LIMIT_INFLATED_BYTES        (INT64_C(64) << 30)  /* counted of a gzip file; beyond it the size is unknown */
 #define LIMIT_UPLOAD_MS             (INT64_C(24) * 3600 * 1000) /* without activity */

@@ -213,6 +213,7 @@ static int open_all(struct runtime *rt, unsigned flags)
 	    .clock = &clock_system,
 	    .rng = &rng_system,
 	    .file_max_bytes = config_int(rt->config, CFG_LIMITS_FILE_MAX_BYTES),
+	    .assembling_max = (int)(config_int(rt->config, CFG_LANES_BULK) + 1) / 2,
 	};
 	rt->ctx.drive = &rt->drive;
 	code = choose_number(rt, serve);

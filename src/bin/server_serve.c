@@ -211,6 +211,7 @@ static int start_http(struct serving *s)
 
 static void stop_http(struct serving *s)
 {
+	s->rt.drive.stopping = true;
 	housekeeper_stop(s->housekeeper);
 	if (s->fanout)
 		fanout_stop(s->fanout);

@@ -6,9 +6,9 @@
  * hash. The whole hash of several chunks is not known from theirs, so they are read again. */
 #include "base/limits.h"
 #include "base/must.h"
-#include "chunks/chunker.h"
 #include "chunks/recipe.h"
 #include "drive/apply_priv.h"
+#include "drive/assemble.h"
 #include "drive/chunk.h"
 
 struct find {
@@ -112,52 +112,21 @@ static int find_op(struct dtx *t, void *arg)
 
 /* ---- the whole hash of several chunks ---- */
 
-struct opening {
-	struct apply_ready *ready;
-	struct content_reader *reader;
-};
-
-static int open_op(struct dtx *t, void *arg)
-{
-	struct opening *o = arg;
-	return content_open(t->tx, t->drive->store, t->ctx->tenant_id, o->ready->recipe, o->ready->size_bytes, &o->reader);
-}
-
-static int hash_content(struct ctx *ctx, struct apply_ready *r, void *window)
-{
-	struct opening o = {r, NULL};
-	int err = drive_read(ctx, open_op, &o);
-	if (err)
-		return err;
-	struct sha256_state *sha = sha256_new();
-	size_t got = 1;
-	for (int64_t at = 0; !err && got; at += (int64_t)got) {
-		err = content_read(o.reader, at, window, CHUNK_MAX_BYTES, &got);
-		sha256_update(sha, window, got);
-	}
-	r->sha256 = sha256_final(sha);
-	r->unverified = false;
-	sha256_free(sha);
-	content_close(o.reader);
-	return err;
-}
-
-static int verify(struct ctx *ctx, struct apply_batch *b, size_t i, void **window)
+static int verify(struct ctx *ctx, struct apply_batch *b, size_t i)
 {
 	struct apply_ready *r = &b->ready[i];
 	if (r->err || !r->unverified)
 		return 0;
 	if (r->size_bytes > b->hash_left) {
 		ctx_fail(ctx, E_TOO_LARGE, "One request has at most %d bytes of content in several chunks verified; send fewer"
-		                           " changes, or use a resumable upload", LIMIT_APPLY_HASH_BYTES);
+		                           " changes, or use sync/versions", LIMIT_APPLY_HASH_BYTES);
 		return refuse(ctx, r, E_TOO_LARGE);
 	}
 	b->hash_left -= r->size_bytes;
-	if (!*window)
-		*window = arena_alloc(ctx->arena, CHUNK_MAX_BYTES);
-	int err = hash_content(ctx, r, *window);
+	int err = content_hash(ctx, r->recipe, r->size_bytes, 0, &r->sha256);
 	if (err)
 		return err;
+	r->unverified = false;
 	err = claim_check(ctx, b->in->changes[i].bytes, r);
 	return err ? refuse(ctx, r, err) : 0;
 }
@@ -184,10 +153,9 @@ int apply_bytes_find(struct ctx *ctx, struct apply_batch *b)
 		at += bytes ? bytes->n_chunks : 0;
 	}
 	int err = drive_read(ctx, find_op, &f);
-	void *window = NULL;
 	for (size_t i = 0; !err && i < b->in->n_changes; i++)
 		if (b->in->changes[i].bytes)
-			err = verify(ctx, b, i, &window);
+			err = verify(ctx, b, i);
 	return err;
 }
 

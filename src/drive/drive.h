@@ -8,6 +8,8 @@
 #ifndef SD_DRIVE_DRIVE_H
 #define SD_DRIVE_DRIVE_H
 
+#include <stdatomic.h>
+
 #include "base/ctx.h"
 #include "base/id.h"
 #include "base/limits.h"
@@ -41,6 +43,9 @@ struct drive {
 		size_t op_id_bytes;
 	} ops_walked;
 	int64_t file_max_bytes; /* largest single request body for a file; default LIMIT_FILE_BYTES */
+	int assembling_max;     /* contents hashed at once for drive_assemble; 0: none (tools) */
+	_Atomic int assembling;
+	_Atomic bool stopping;  /* whatever takes long may give up */
 	struct {
 		drive_listener_fn *fn;
 		void *arg;

@@ -19,7 +19,7 @@ static struct sha256 put_hash(const struct version_put *in)
 	hash_i64(&b, in->staged);
 	hash_str(&b, in->name);
 	hash_str(&b, in->mime_type);
-	buf_put(&b, in->content->sha256.b, sizeof in->content->sha256.b);
+	buf_put(&b, in->content ? in->content->sha256.b : in->sha256.b, sizeof in->sha256.b);
 	struct sha256 h = sha256_of(b.p, b.n);
 	buf_fini(&b);
 	return h;

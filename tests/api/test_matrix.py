@@ -140,6 +140,8 @@ TABLE = {
     'sync_chunks_missing': (READERS, ask('POST', f'{V1}/sync/chunks/missing', params={'share_id': '{share}'}, json={'hashes': ['0' * 64]})),
     'sync_chunks_put': (WRITERS, chunks),
     'sync_chunks_fetch': (READERS, ask('POST', f'{V1}/sync/chunks/fetch', params={'share_id': '{share}'}, json={'items': []})),
+    'sync_version_put': (WRITERS, ask('POST', f'{V1}/sync/versions', params={'share_id': '{share}', 'name': 'new', 'size': '0',
+                                                                          'checksum_sha256': sha(b'')})),
     'sync_download': (READERS, ask('GET', f'{V1}/sync/download/{{file}}')),
     'conflict_list': (READERS, ask('GET', f'{V1}/sync/conflicts', params={'share_id': '{share}'})),
     'conflict_resolve': (WRITERS, ask('POST', f'{V1}/sync/conflicts/{{conflict}}/resolve', params={'resolution': 'SERVER_WINS'})),
