@@ -150,7 +150,7 @@ def upload(server, name, fd, size, digests):
         t.start()
     for t in threads:
         t.join()
-    server.ask('POST', f'/api/v1/uploads/{session["id"]}/complete')
+    return server.ask('POST', f'/api/v1/uploads/{session["id"]}/complete')['id']
 
 
 def put(nginx, name, fd, size):
