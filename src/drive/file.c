@@ -36,19 +36,10 @@ struct put {
 /* The version that the first request made; a file's first version when the key stands for a new file. */
 static int repeat(struct dtx *t, const struct version_put *in, struct rid hit, struct version_result *out)
 {
-	*out = (struct version_result){.fate = VERSION_HEAD};
 	int64_t node_id = in->replace_file_id;
 	int err = node_id ? 0
 	                  : tx_i64(t->tx, "select node_id from versions where id = $1", DB_ARGS(V_I(hit.n)), 0, &node_id);
-	if (!err)
-		err = node_load(t, node_id, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, &out->node);
-	if (!err)
-		err = version_load(t, &out->node, hit.n, &out->version);
-	if (!err && !out->version.number)
-		out->fate = VERSION_STAGED;
-	else if (!err && out->version.id != out->node.version_id)
-		out->fate = VERSION_KEPT;
-	return err;
+	return err ? err : version_again(t, node_id, hit.n, out);
 }
 
 static int put_op(struct dtx *t, void *arg)

@@ -471,7 +471,8 @@ static int pieces_missing(struct ctx *ctx, const struct upload *up)
 	return err;
 }
 
-/* All is received, but not all is fed: the mover is at it. Waits a little. */
+/* All is received, but not all is fed: the mover is at it. Waits a little, if not many do: whoever waits holds a worker that
+ * the mover's pieces may need. */
 static int wait_for_mover(struct ctx *ctx, struct complete *c)
 {
 	enum { WAIT_MS = 2000, STEP_MS = 50 };
@@ -481,30 +482,20 @@ static int wait_for_mover(struct ctx *ctx, struct complete *c)
 		l = live_new(u, ctx->tenant_id, &c->up, c->rows, c->n);
 	int64_t until = clock_mono(&clock_system) + MILLIS_US(WAIT_MS);
 	pthread_mutex_lock(&u->mu);
+	live_learn_locked(l, c->rows, c->n);
 	pthread_cond_signal(&u->work);
-	while (!l->dead && l->durable < l->n_pieces && clock_mono(&clock_system) < until) {
+	bool may_wait = u->n_waiting < LIMIT_UPLOAD_WAITING;
+	u->n_waiting += may_wait;
+	while (may_wait && !l->dead && l->durable < l->n_pieces && clock_mono(&clock_system) < until) {
 		int64_t us = clock_mono(&clock_system) + MILLIS_US(STEP_MS);
 		struct timespec step = {us / 1000000, us % 1000000 * 1000};
 		pthread_cond_timedwait(&l->moved, &u->mu, &step);
 	}
+	u->n_waiting -= may_wait;
 	bool done = l->durable == l->n_pieces;
 	pthread_mutex_unlock(&u->mu);
 	live_put(l);
 	return done ? 0 : ctx_fail(ctx, E_BUSY, "The chunks are still being put together; ask again shortly");
-}
-
-/* What the first call made. */
-static int answer_again(struct dtx *t, const struct upload *up, struct version_result *out)
-{
-	*out = (struct version_result){.fate = VERSION_HEAD};
-	int err = node_load(t, up->file_id, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, &out->node);
-	if (!err)
-		err = version_load(t, &out->node, up->version_id, &out->version);
-	if (!err && !out->version.number)
-		out->fate = VERSION_STAGED;
-	else if (!err && out->version.id != out->node.version_id)
-		out->fate = VERSION_KEPT;
-	return err;
 }
 
 static int complete_op(struct dtx *t, void *arg)
@@ -517,7 +508,7 @@ static int complete_op(struct dtx *t, void *arg)
 	if (err)
 		return err;
 	if (up.status == UPLOAD_COMPLETED)
-		return answer_again(t, &up, c->out);
+		return version_again(t, up.file_id, up.version_id, c->out);
 	struct version_put put = up.in.put;
 	put.content = &c->content;
 	err = version_commit(t, &put, c->out);
@@ -533,7 +524,7 @@ static int complete_op(struct dtx *t, void *arg)
 static int again_op(struct dtx *t, void *arg)
 {
 	struct complete *c = arg;
-	return answer_again(t, &c->up, c->out);
+	return version_again(t, c->up.file_id, c->up.version_id, c->out);
 }
 
 static int make_version(struct ctx *ctx, struct complete *c)

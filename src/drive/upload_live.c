@@ -80,6 +80,20 @@ void live_got_locked(struct live *l, int64_t index)
 	l->bytes_have += piece_size(l, index);
 }
 
+void live_learn_locked(struct live *l, const struct staged_row *rows, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		int64_t piece = rows[i].piece;
+		if (piece < l->durable || piece >= l->n_pieces || map_get(&l->staged, (uint64_t)piece + 1))
+			continue;
+		struct staged *s = malloc(sizeof *s);
+		must(s != NULL);
+		*s = rows[i].staged;
+		map_put(&l->staged, (uint64_t)piece + 1, s);
+		live_got_locked(l, piece);
+	}
+}
+
 struct live *live_new(struct uploads *u, int64_t tenant_id, const struct upload *up, const struct staged_row *rows,
 		      size_t n)
 {
@@ -105,13 +119,7 @@ struct live *live_new(struct uploads *u, int64_t tenant_id, const struct upload 
 	pthread_condattr_destroy(&attr);
 	for (int64_t i = 0; i < up->next_piece; i++)
 		live_got_locked(l, i);
-	for (size_t i = 0; i < n; i++) {
-		struct staged *s = malloc(sizeof *s);
-		must(s != NULL);
-		*s = rows[i].staged;
-		map_put(&l->staged, (uint64_t)rows[i].piece + 1, s);
-		live_got_locked(l, rows[i].piece);
-	}
+	live_learn_locked(l, rows, n);
 	l->used_us = mono(u);
 	pthread_mutex_lock(&u->mu);
 	struct live *other = map_get(&u->lives, (uint64_t)l->id);

@@ -27,6 +27,7 @@ struct uploads {
 	struct map lives;   /* session id -> struct live */
 	int64_t last_moved; /* the mover takes turns */
 	size_t n_ingests;
+	size_t n_waiting;       /* completions that wait for the mover */
 	size_t memory;          /* bytes of pieces in memory */
 	void *spare[SPARE_MAX]; /* of LIMIT_UPLOAD_CHUNK_MAX bytes each */
 	size_t n_spare;
@@ -118,6 +119,8 @@ int upload_status_check(struct ctx *ctx, const struct upload *up, bool open);
 struct live *live_find(struct uploads *u, int64_t id);
 struct live *live_new(struct uploads *u, int64_t tenant_id, const struct upload *up, const struct staged_row *rows,
 		      size_t n);
+/* The database has these pieces: those that the session does not know (another session in memory took them) are its too. */
+void live_learn_locked(struct live *l, const struct staged_row *rows, size_t n);
 void live_put(struct live *l);
 /* The session is over or its rows changed behind us: whoever is at it gets E_EXPIRED or E_BUSY. Freed when nobody is.
  */

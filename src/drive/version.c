@@ -224,6 +224,38 @@ int version_copy_beside(struct dtx *t, const struct node *n, const struct versio
 	return err ? err : version_copy(t, n, v, &folder, name, device_id, out);
 }
 
+/* The conflict that was recorded when this version came, and the copy it led to. */
+static int conflict_again(struct dtx *t, struct version_result *out)
+{
+	int64_t id = 0;
+	int err = tx_i64(t->tx, "select min(id) from conflicts where resource_id = $1 and local_version_id = $2",
+	                 DB_ARGS(V_I(out->node.id), V_I(out->version.id)), 0, &id);
+	if (err || !id)
+		return err;
+	err = conflict_load(t, id, &out->conflict);
+	out->has_conflict = !err;
+	if (err || !out->conflict.copy_id)
+		return err;
+	err = node_load(t, out->conflict.copy_id, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, &out->copy);
+	out->has_copy = !err;
+	return err == E_NOT_FOUND ? 0 : err; /* purged since */
+}
+
+int version_again(struct dtx *t, int64_t file_id, int64_t version_id, struct version_result *out)
+{
+	*out = (struct version_result){.fate = VERSION_HEAD};
+	int err = node_load(t, file_id, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, &out->node);
+	if (!err)
+		err = version_load(t, &out->node, version_id, &out->version);
+	if (err)
+		return err;
+	if (!out->version.number)
+		out->fate = VERSION_STAGED;
+	else if (out->version.id != out->node.version_id)
+		out->fate = VERSION_KEPT;
+	return conflict_again(t, out);
+}
+
 /* ---- the way in ---- */
 
 static int record(struct dtx *t, const struct node *n, const struct incoming *in, int64_t base_version_id,

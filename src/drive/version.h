@@ -71,6 +71,10 @@ struct version_result {
 /* E_NAME_CONFLICT, E_NAME_INVALID, E_QUOTA, E_VERSION_STALE, E_NOT_FOUND, E_GONE, E_FORBIDDEN. */
 int version_commit(struct dtx *t, const struct version_put *in, struct version_result *out);
 
+/* What version_commit answered, for the same request sent again: the file and the version as they are now, with the conflict
+ * and the copy that came of it. */
+int version_again(struct dtx *t, int64_t file_id, int64_t version_id, struct version_result *out);
+
 /* A version of the node, by id or by number; staged ones for their maker alone. E_NOT_FOUND. With recipe. */
 int version_load(struct dtx *t, const struct node *n, int64_t id, struct version *out);
 int version_load_number(struct dtx *t, const struct node *n, int64_t number, struct version *out);

@@ -70,7 +70,16 @@ static void test_strategies(void **state)
 		struct version_result r;
 		assert_int_equal(put(f.id, f.version_id, RESOLVE_NONE, "theirs", &r), 0);
 		int64_t head = r.node.version_id;
+		struct version_result again;
+		bob.idempotency_key = arena_fmt(bob.arena, "conflict-%zu", i);
 		assert_int_equal(put(f.id, f.version_id, cases[i].strategy, "mine", &r), 0);
+		assert_int_equal(put(f.id, f.version_id, cases[i].strategy, "mine", &again), 0);
+		bob.idempotency_key = STR_NULL;
+		assert_int_equal(again.version.id, r.version.id);
+		assert_true(again.has_conflict);
+		assert_int_equal(again.conflict.id, r.conflict.id);
+		assert_int_equal(again.has_copy, r.has_copy);
+		assert_int_equal(again.has_copy ? again.copy.id : 0, r.has_copy ? r.copy.id : 0);
 		assert_int_equal(r.fate, cases[i].fate);
 		assert_int_equal(r.version.number, 3);
 		assert_true(r.has_conflict);
@@ -87,7 +96,6 @@ static void test_strategies(void **state)
 			assert_true(str_starts(r.copy.name, STR("f4 (conflicted copy Bob Baker ")));
 			assert_true(str_ends(r.copy.name, STR(").txt")));
 			assert_content(&r.copy, 0, "mine");
-			struct version_result again;
 			assert_int_equal(put(f.id, f.version_id, RESOLVE_KEEP_BOTH, "mine again", &again), 0);
 			assert_true(again.has_copy);
 			assert_false(str_eq(again.copy.name, r.copy.name));
