@@ -5,7 +5,11 @@
 #include <openssl/hmac.h>
 #include <pthread.h>
 #include <stdlib.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h> /* XXH3 by the widest vectors that the CPU has */
+#else
 #include <xxhash.h>
+#endif
 
 #include "base/must.h"
 #include "base/sha256_x86.h"

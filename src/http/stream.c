@@ -307,6 +307,6 @@ struct MHD_Response *stream_response(struct flight *f)
 	slab_put(f->server, &f->slab[1]);
 	int64_t length = f->x->reply.source->length;
 	flight_ref(f);
-	return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN, 64 << 10, on_read, f,
+	return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN, SLAB, on_read, f,
 	                                         on_response_free);
 }
