@@ -560,9 +560,12 @@ void world_expect(struct world *w)
 {
 	memset(w->wanted, 0, sizeof(w->wanted));
 	map_fini(&w->gone);
+	map_fini(&w->stay);
 	struct tree *sides[] = {&w->server, &w->disk};
 	for (int i = 0; i < 2; i++) {
 		for (struct node *n = sides[i]->root; n; n = tree_walk(sides[i]->root, n)) {
+			if (tree_get(sides[1 - i], n->f.id))
+				map_put(&w->stay, (uint64_t)n->f.id, w);
 			if (n->f.kind != NODE_FILE)
 				continue;
 			struct node *s = tree_get(&w->synced, n->f.id), *other = tree_get(sides[1 - i], n->f.id);
@@ -586,7 +589,10 @@ static bool as_expected(struct world *w)
 			live[content_of(&n->f)] = true;
 		if (map_get(&w->gone, (uint64_t)n->f.id))
 			return fails(w, "a file that was deleted on one side, and not edited on the other, came back");
+		map_del(&w->stay, (uint64_t)n->f.id);
 	}
+	if (w->stay.count)
+		return fails(w, "what neither side deleted is not there under its id");
 	for (int64_t c = 1; c < WORLD_CONTENTS; c++) {
 		struct sha256 h = {{0}};
 		memcpy(h.b, &c, sizeof(c));
@@ -763,6 +769,7 @@ void world_fini(struct world *w)
 	tree_fini(&w->view_remote);
 	tree_fini(&w->view_local);
 	map_fini(&w->gone);
+	map_fini(&w->stay);
 	map_fini(&w->restored);
 	arena_fini(&w->arena);
 }

@@ -42,6 +42,7 @@ struct world {
 	bool keeps_all;   /* the strategy gives up no side */
 	bool wanted[WORLD_CONTENTS];         /* contents that must be live in the end */
 	struct map gone;                     /* ids of files that must not be */
+	struct map stay;                     /* ids that both sides have: whatever moves or is edited, they must be there in the end */
 	struct map restored;                 /* ids that somebody took out of the trash: they may be */
 	struct rng_seeded rng;               /* of execution: order, losses */
 	bool decomposes;  /* the disk stores names in another Unicode form than it was told */
