@@ -5,35 +5,74 @@
 
 enum { PACK_LIVE = 1 };
 
-
-static int find_row(void *arg, size_t call, struct rows *r)
+static void id_args(struct dbv *args, int64_t tenant_id, const int64_t *ids, size_t n)
 {
-	((int64_t *)arg)[call] = rows_i64(r, 0);
+	must(n <= INDEX_BATCH);
+	for (size_t i = 0; i < n; i++) {
+		args[2 * i] = V_I(ids[i]);
+		args[2 * i + 1] = V_I(tenant_id);
+	}
+}
+
+/* What the finder said, until the rows have been looked at. */
+struct hinted {
+	int64_t tenant_id;
+	const struct sha256 *hashes;
+	int64_t *ids;
+	size_t where[INDEX_BATCH]; /* of those with a hint */
+	size_t n;
+};
+
+static int hinted_row(void *arg, size_t call, struct rows *r)
+{
+	struct hinted *h = arg;
+	size_t i = h->where[call];
+	struct str hash = rows_blob(r, 1);
+	if (hash.n == 32 && memcmp(hash.p, h->hashes[i].b, 32) == 0)
+		h->ids[i] = rows_i64(r, 0);
 	return E_OK;
 }
 
-int index_find(struct tx *tx, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+/* Keeps those of ids whose rows have the hashes. */
+static int verify_op(struct tx *tx, void *arg)
 {
+	struct hinted *h = arg;
 	struct dbv args[INDEX_BATCH * 2];
-	must(n <= INDEX_BATCH);
-	for (size_t i = 0; i < n; i++) {
-		ids[i] = 0;
-		args[2 * i] = V_I(tenant_id);
-		args[2 * i + 1] = V_B(str_n(hashes[i].b, 32));
+	for (size_t k = 0; k < h->n; k++) {
+		args[2 * k] = V_I(h->ids[h->where[k]]);
+		args[2 * k + 1] = V_I(h->tenant_id);
+		h->ids[h->where[k]] = 0;
 	}
-	return tx_many(tx, "select id from chunks where tenant_id = $1 and hash = $2", args, 2, n, find_row, ids);
+	return tx_many(tx, "select id, hash from chunks where id = $1 and tenant_id = $2", args, 2, h->n, hinted_row, h);
+}
+
+static struct hinted ask_finder(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+{
+	struct hinted h = {.tenant_id = tenant_id, .hashes = hashes, .ids = ids};
+	must(n <= INDEX_BATCH);
+	finder_find(f, tenant_id, hashes, n, ids);
+	for (size_t i = 0; i < n; i++)
+		if (ids[i])
+			h.where[h.n++] = i;
+	return h;
+}
+
+int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+{
+	struct hinted h = ask_finder(f, tenant_id, hashes, n, ids);
+	return h.n ? db_read(db, verify_op, &h) : E_OK;
 }
 
 /* Counts the bytes of the rows that were really added to their packs. */
 static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
-                     const int64_t *ids)
+                     const int64_t *added)
 {
 	struct dbv args[INDEX_BATCH * 5];
 	size_t calls = 0;
 	for (size_t i = 0; i < n;) {
 		int64_t pack_id = rows[i].place.pack_id, bytes = 0;
 		for (; i < n && rows[i].place.pack_id == pack_id; i++)
-			bytes += ids[i] == rows[i].id ? rows[i].place.stored_len : 0;
+			bytes += added[i] ? rows[i].place.stored_len : 0;
 		if (bytes == 0)
 			continue;
 		struct dbv *a = args + 5 * calls++;
@@ -51,41 +90,22 @@ static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const str
 	                            args, 5, calls, NULL, NULL);
 }
 
-/* Those that another ingest added first keep its row; our bytes are garbage for the collector. */
-static int find_first(struct tx *tx, int64_t tenant_id, const struct chunk_row *rows, size_t n, int64_t *ids)
+static int added_row(void *arg, size_t call, struct rows *r)
 {
-	struct sha256 hashes[INDEX_BATCH];
-	int64_t found[INDEX_BATCH];
-	size_t where[INDEX_BATCH], missing = 0;
-	for (size_t i = 0; i < n; i++)
-		if (ids[i] == 0) {
-			where[missing] = i;
-			hashes[missing++] = rows[i].hash;
-		}
-	if (missing == 0)
-		return E_OK;
-	int err = index_find(tx, tenant_id, hashes, missing, found);
-	for (size_t i = 0; err == E_OK && i < missing; i++) {
-		ids[where[i]] = found[i];
-		if (found[i] == 0)
-			err = E_INTERNAL; /* the id belongs to another chunk: ids are made once */
-	}
-	return err;
+	((int64_t *)arg)[call] = rows_i64(r, 0);
+	return E_OK;
 }
 
-int index_add(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n, int64_t *ids)
+static int insert_rows(struct tx *tx, int64_t tenant_id, const struct chunk_row *const *rows, size_t n, int64_t *ids)
 {
 	struct dbv args[INDEX_BATCH * 9];
-	must(n <= INDEX_BATCH);
-	if (n == 0)
-		return E_OK;
 	for (size_t i = 0; i < n; i++) {
-		const struct chunk_place *p = &rows[i].place;
+		const struct chunk_place *p = &rows[i]->place;
 		struct dbv *a = args + 9 * i;
 		ids[i] = 0;
-		a[0] = V_I(rows[i].id);
+		a[0] = V_I(rows[i]->id);
 		a[1] = V_I(tenant_id);
-		a[2] = V_B(str_n(rows[i].hash.b, 32));
+		a[2] = V_B(str_n(rows[i]->hash.b, 32));
 		a[3] = V_I(p->pack_id);
 		a[4] = V_I(p->offset);
 		a[5] = V_I(p->stored_len);
@@ -93,13 +113,45 @@ int index_add(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct chu
 		a[7] = V_I(p->codec);
 		a[8] = V_I(p->xxh);
 	}
-	int err = tx_many(tx,
-	                  "insert into chunks (id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh) "
-	                  "values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict do nothing returning id",
-	                  args, 9, n, find_row, ids);
+	return tx_many(tx,
+	               "insert into chunks (id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh) "
+	               "values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing returning id",
+	               args, 9, n, added_row, ids);
+}
+
+int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
+              int64_t *ids)
+{
+	struct sha256 hashes[INDEX_BATCH];
+	const struct chunk_row *fresh[INDEX_BATCH];
+	int64_t added[INDEX_BATCH] = {0}, fresh_ids[INDEX_BATCH], inserted[INDEX_BATCH];
+	size_t where[INDEX_BATCH], n_fresh = 0;
+	must(n <= INDEX_BATCH);
+	if (n == 0)
+		return E_OK;
+	for (size_t i = 0; i < n; i++)
+		hashes[i] = rows[i].hash;
+	struct hinted h = ask_finder(f, tenant_id, hashes, n, ids);
+	int err = h.n ? verify_op(tx, &h) : E_OK; /* another ingest was first: our bytes are garbage for the collector */
+	for (size_t i = 0; i < n; i++) {
+		if (ids[i])
+			continue;
+		ids[i] = rows[i].id;
+		hashes[n_fresh] = rows[i].hash;
+		fresh_ids[n_fresh] = rows[i].id;
+		fresh[n_fresh] = &rows[i];
+		where[n_fresh++] = i;
+	}
+	if (err != E_OK || n_fresh == 0)
+		return err;
+	err = insert_rows(tx, tenant_id, fresh, n_fresh, inserted);
+	for (size_t k = 0; k < n_fresh; k++)
+		added[where[k]] = inserted[k];
 	if (err == E_OK)
-		err = add_packs(tx, tenant_id, now_us, rows, n, ids);
-	return err != E_OK ? err : find_first(tx, tenant_id, rows, n, ids);
+		err = add_packs(tx, tenant_id, now_us, rows, n, added);
+	if (err == E_OK) /* should the transaction fail, the hint leads to no row */
+		finder_add(f, tenant_id, hashes, fresh_ids, n_fresh);
+	return err;
 }
 
 static int place_row(void *arg, size_t call, struct rows *r)
@@ -117,15 +169,6 @@ static int place_row(void *arg, size_t call, struct rows *r)
 	    .xxh = (uint64_t)rows_i64(r, 5),
 	};
 	return E_OK;
-}
-
-static void id_args(struct dbv *args, int64_t tenant_id, const int64_t *ids, size_t n)
-{
-	must(n <= INDEX_BATCH);
-	for (size_t i = 0; i < n; i++) {
-		args[2 * i] = V_I(ids[i]);
-		args[2 * i + 1] = V_I(tenant_id);
-	}
 }
 
 int index_place(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct chunk_place *places)

@@ -1,5 +1,6 @@
-/* index: which chunks a tenant has and where they lie. Everything above sees chunks through these calls only, since
- * the tables behind them will change their shape for tens of millions of chunks.
+/* index: which chunks a tenant has and where they lie. A row is found by its id, which is time-ordered: rows are appended and
+ * never searched by hash. From a hash to an id the finder leads, a file of hints (finder.h). So two rows may describe equal
+ * chunks: when a hint was lost, or two daemons stored a chunk at the same moment. That costs room and nothing else.
  *
  * Rows are written in the transaction that makes a version, after the bytes are durable; a row therefore never points
  * to bytes that a crash can take away.
@@ -8,6 +9,7 @@
 #define SD_CHUNKS_INDEX_H
 
 #include "base/hash.h"
+#include "chunks/finder.h"
 #include "db/db.h"
 
 enum { INDEX_BATCH = 64 };
@@ -27,10 +29,11 @@ struct chunk_row {
 };
 
 /* ids[i] becomes the id of hashes[i], or 0. n is at most INDEX_BATCH. */
-int index_find(struct tx *tx, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
-/* Adds n <= INDEX_BATCH chunks, whose hashes differ from each other. ids[i] becomes rows[i].id, or the id of the row
+int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
+/* Adds n <= INDEX_BATCH chunks, whose hashes differ from each other. ids[i] becomes rows[i].id, or the id of a row
  * that was there first. Packs not seen before are added too. Repeatable. */
-int index_add(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n, int64_t *ids);
+int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
+              int64_t *ids);
 /* Where chunks ids[0..n) lie; n is at most INDEX_BATCH. Values are as the database gave them: the reader checks. */
 int index_place(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct chunk_place *places);
 /* The hashes of chunks ids[0..n); n is at most INDEX_BATCH. E_CORRUPT when one is missing. */

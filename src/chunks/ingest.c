@@ -107,18 +107,11 @@ static void record_chunk(struct ingest *in, struct sha256 hash, size_t n)
 }
 
 struct lookup {
-	int64_t tenant_id;
 	struct sha256 hashes[INDEX_BATCH];
 	int64_t ids[INDEX_BATCH];
 	size_t where[INDEX_BATCH];
 	size_t n;
 };
-
-static int lookup_op(struct tx *tx, void *arg)
-{
-	struct lookup *l = arg;
-	return index_find(tx, l->tenant_id, l->hashes, l->n, l->ids);
-}
 
 bool ingest_wants_own(const struct ingest *in)
 {
@@ -136,9 +129,10 @@ int ingest_append_own(struct ingest *in, struct pack_entry *e, const void *store
 	bool broken;
 	if (err == E_OK)
 		err = pack_append(&in->own, e, stored, &broken);
-	if (err == E_OK && in->own.tail - in->written_out >= WRITE_OUT_BYTES) {
-		disk_start_write(in->own.file, in->written_out, in->own.tail - in->written_out);
-		in->written_out = in->own.tail;
+	int64_t written = err == E_OK ? pack_written(&in->own) : 0;
+	if (written - in->written_out >= WRITE_OUT_BYTES) {
+		disk_start_write(in->own.file, in->written_out, written - in->written_out);
+		in->written_out = written;
 	}
 	return err;
 }
@@ -214,7 +208,7 @@ static int store_missing(struct ingest *in, size_t first, const struct lookup *l
 /* Deals with the chunks at bytes, whose ends are known. */
 static int take_in(struct ingest *in, const uint8_t *bytes)
 {
-	struct lookup l = {.tenant_id = in->tenant_id};
+	struct lookup l = {0};
 	size_t first = in->content->n_chunks, start = 0;
 	for (size_t i = 0; i < in->n_ends; start = in->ends[i++]) {
 		size_t n = in->ends[i] - start;
@@ -225,7 +219,7 @@ static int take_in(struct ingest *in, const uint8_t *bytes)
 		l.hashes[l.n] = chunk->row.hash;
 		l.where[l.n++] = first + i;
 	}
-	int err = l.n ? db_read(in->store->config.db, lookup_op, &l) : E_OK;
+	int err = index_find(in->store->config.db, in->store->finder, in->tenant_id, l.hashes, l.n, l.ids);
 	if (err == E_OK)
 		err = store_missing(in, first, &l, bytes);
 	if (err == E_OK)
@@ -391,7 +385,7 @@ static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const s
 		}
 		if (n < INDEX_BATCH && i + 1 < to)
 			continue;
-		int err = index_add(tx, tenant_id, now_us, rows, n, got);
+		int err = index_add(tx, s->finder, tenant_id, now_us, rows, n, got);
 		if (err != E_OK)
 			return err;
 		for (size_t k = 0; k < n; k++)

@@ -85,11 +85,43 @@ static void table_add(struct buf *table, const struct pack_entry *e)
 	buf_put(table, row, sizeof row);
 }
 
+int64_t pack_written(const struct pack_writer *w)
+{
+	return w->tail - (int64_t)w->n_joined;
+}
+
+/* After a failure what is joined is there still. */
+static int write_joined(struct pack_writer *w)
+{
+	int err = w->n_joined ? disk_pwrite(w->file, w->joined, w->n_joined, pack_written(w)) : E_OK;
+	if (err == E_OK)
+		w->n_joined = 0;
+	return err;
+}
+
+/* A payload at the tail, or into what will be written there. A large one is not worth a copy. */
+static int write_payload(struct pack_writer *w, const void *p, size_t n)
+{
+	int err = E_OK;
+	if (n > PACK_JOIN_BYTES / 4 || w->n_joined + n > PACK_JOIN_BYTES)
+		err = write_joined(w);
+	if (err != E_OK)
+		return err;
+	if (n > PACK_JOIN_BYTES / 4)
+		return disk_pwrite(w->file, p, n, w->tail);
+	if (!w->joined)
+		w->joined = malloc(PACK_JOIN_BYTES);
+	must(w->joined != NULL);
+	memcpy(w->joined + w->n_joined, p, n);
+	w->n_joined += n;
+	return E_OK;
+}
+
 int pack_append(struct pack_writer *w, struct pack_entry *e, const void *stored, bool *broken)
 {
 	*broken = false;
 	must(e->stored_len > 0 && e->stored_len <= CHUNK_MAX_BYTES);
-	int err = disk_pwrite(w->file, stored, e->stored_len, w->tail);
+	int err = write_payload(w, stored, e->stored_len);
 	if (err != E_OK)
 		return err;
 	e->offset = w->tail;
@@ -115,7 +147,9 @@ int pack_seal(struct pack_writer *w)
 	put_le(h + 32, w->n_entries, 4);
 	put_le(h + 48, xxh3_64(w->table.p, w->table.n), 8);
 	put_le(h + 56, xxh3_64(h, 56), 8);
-	int err = disk_pwrite(w->file, w->table.p, w->table.n, w->tail);
+	int err = write_joined(w);
+	if (err == E_OK)
+		err = disk_pwrite(w->file, w->table.p, w->table.n, w->tail);
 	if (err == E_OK)
 		err = disk_pwrite(w->file, h, sizeof h, w->segment);
 	if (err != E_OK)
@@ -131,6 +165,8 @@ void pack_close(struct pack_writer *w)
 {
 	disk_close(w->file);
 	w->file = NULL;
+	free(w->joined);
+	w->joined = NULL;
 	buf_fini(&w->table);
 }
 

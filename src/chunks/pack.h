@@ -47,6 +47,7 @@
 #define PACK_SEGMENT_BYTES (8 << 20)     /* a segment is sealed when its payloads reach this */
 #define PACK_SEGMENT_MAX_BYTES (16 << 20) /* none is ever longer */
 #define PACK_SEGMENT_ENTRIES 16384
+#define PACK_JOIN_BYTES (128 << 10)
 #define PACK_FOLDERS 16
 
 struct pack_entry {
@@ -64,12 +65,15 @@ void pack_name(char out[PACK_NAME_MAX], int64_t pack_id);
 unsigned pack_folder(int64_t pack_id);
 void pack_folder_name(char out[2], unsigned folder);
 
-/* Appends. One caller at a time. After pack_seal failed the pack takes no more. */
+/* Appends. One caller at a time. After pack_seal failed the pack takes no more. Small payloads are joined to one write of
+ * PACK_JOIN_BYTES; what is not written yet can be read by nobody, since only what is sealed and synced is told. */
 struct pack_writer {
 	struct disk_file *file;
 	int64_t id;
 	int64_t segment; /* offset of the segment being filled */
 	int64_t tail;    /* where the next payload goes */
+	uint8_t *joined; /* the n_joined bytes before tail; NULL: there never were any */
+	size_t n_joined;
 	struct buf table;
 	uint32_t n_entries;
 };
@@ -79,9 +83,11 @@ int pack_create(struct disk *d, int64_t pack_id, int64_t tenant_id, struct pack_
 /* Appends stored_len bytes; sets e->offset. Seals the segment when it is full. After a failed write the pack is as
  * before (the next append goes over it), unless sealing failed: then *broken is set. */
 int pack_append(struct pack_writer *w, struct pack_entry *e, const void *stored, bool *broken);
-/* Ends the segment, if one is begun: header and table. Durable after disk_sync. */
+/* Ends the segment, if one is begun: what is joined, header and table. Durable after disk_sync. */
 int pack_seal(struct pack_writer *w);
-/* Closes the file. Seals and syncs nothing. */
+/* How far the file is written. */
+int64_t pack_written(const struct pack_writer *w);
+/* Closes the file. Seals, writes and syncs nothing. */
 void pack_close(struct pack_writer *w);
 
 /* What a scan found. */

@@ -15,4 +15,7 @@
 	"xxh bigint not null);\n" \
 	"create unique index chunks_by_hash on chunks (tenant_id, hash);\n"
 
+/* From a hash to a chunk the finder leads (finder.h). */
+#define CHUNKS_SCHEMA_FINDER "drop index chunks_by_hash;\n"
+
 #endif

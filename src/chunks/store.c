@@ -5,6 +5,31 @@
 #include "base/log.h"
 #include "base/must.h"
 
+enum { FOLLOW_S = 60 };
+
+/* At the start, and then as long as chunks come in: every minute. */
+static void *follow(void *arg)
+{
+	struct store *s = arg;
+	bool alone = strcmp(db_engine(s->config.db), "sqlite") == 0;
+	int64_t seen = -1;
+	pthread_mutex_lock(&s->mu);
+	while (!atomic_load(&s->stop)) {
+		int64_t now = atomic_load(&s->bytes_in);
+		pthread_mutex_unlock(&s->mu);
+		if (now != seen && finder_follow(s->finder, s->config.db, alone, &s->stop) == E_OK)
+			seen = now;
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += FOLLOW_S;
+		pthread_mutex_lock(&s->mu);
+		if (!atomic_load(&s->stop))
+			pthread_cond_timedwait(&s->stopping, &s->mu, &until);
+	}
+	pthread_mutex_unlock(&s->mu);
+	return NULL;
+}
+
 int store_open(const struct store_config *config, struct store **out)
 {
 	int64_t free_bytes;
@@ -16,15 +41,32 @@ int store_open(const struct store_config *config, struct store **out)
 	must(s != NULL);
 	s->config = *config;
 	pthread_mutex_init(&s->mu, NULL);
+	pthread_cond_init(&s->stopping, NULL);
+	finder_open(config->disk, &s->finder);
+	if (config->follow)
+		must(pthread_create(&s->follower, NULL, follow, s) == 0);
 	*out = s;
 	return E_OK;
+}
+
+static void follower_stop(struct store *s)
+{
+	if (!s->config.follow)
+		return;
+	pthread_mutex_lock(&s->mu);
+	atomic_store(&s->stop, true);
+	pthread_cond_signal(&s->stopping);
+	pthread_mutex_unlock(&s->mu);
+	pthread_join(s->follower, NULL);
 }
 
 void store_close(struct store *s)
 {
 	if (!s)
 		return;
+	follower_stop(s);
 	shared_close_all(s);
+	finder_close(s->finder);
 	uint64_t key;
 	void *value;
 	for (size_t i = 0; map_next(&s->handles, &i, &key, &value);) {
@@ -38,6 +80,7 @@ void store_close(struct store *s)
 		free(s->slabs[i]);
 	for (size_t i = 0; i < s->n_works; i++)
 		codec_work_free(s->works[i]);
+	pthread_cond_destroy(&s->stopping);
 	pthread_mutex_destroy(&s->mu);
 	free(s);
 }
@@ -54,6 +97,8 @@ int store_room(struct store *s, int64_t n)
 
 void store_stats(struct store *s, struct store_stats *out)
 {
+	struct finder_stats finder;
+	finder_stats(s->finder, &finder);
 	*out = (struct store_stats){
 	    .chunks_new = atomic_load(&s->chunks_new),
 	    .chunks_deduplicated = atomic_load(&s->chunks_deduplicated),
@@ -62,6 +107,8 @@ void store_stats(struct store *s, struct store_stats *out)
 	    .bytes_out = atomic_load(&s->bytes_out),
 	    .fsyncs = disk_syncs(s->config.disk),
 	    .corrupt = atomic_load(&s->corrupt),
+	    .finder_hints = finder.hints,
+	    .finder_bytes = finder.bytes,
 	};
 }
 

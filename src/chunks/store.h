@@ -28,6 +28,7 @@ struct store_config {
 	struct db *db;
 	struct idgen *ids;
 	const struct clock *clock;
+	bool follow;         /* a thread keeps the finder up with the rows (finder.h); for servers */
 };
 
 int store_open(const struct store_config *config, struct store **out);
@@ -70,7 +71,8 @@ int ingest_chunk(struct ingest *in, const struct sha256 *claimed, const void *p,
 void content_free(struct content *c);
 
 /* In a write transaction: indexes the new chunks and appends the recipe to *recipe (so an op that is run again starts
- * by clearing it). Repeatable. Of two ingests that stored the same chunk, the second to commit uses the first's. */
+ * by clearing it). Repeatable. Of two ingests that stored the same chunk, the second to commit uses the first's, unless the finder
+ * does not know of it. */
 int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe);
 
 /* In a write transaction: indexes the new ones of chunks [from, from + n), makes no recipe, and tells each chunk of them
@@ -105,6 +107,7 @@ int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str re
 /* Counters for /metrics; never go back within a process. */
 struct store_stats {
 	int64_t chunks_new, chunks_deduplicated, bytes_in, bytes_stored, bytes_out, fsyncs, corrupt;
+	int64_t finder_hints, finder_bytes; /* what is there */
 };
 void store_stats(struct store *s, struct store_stats *out);
 

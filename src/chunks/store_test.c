@@ -38,9 +38,9 @@ static int setup(void **state)
 	snprintf(url, sizeof url, "sqlite:%s/t.db", db_folder);
 	idgen_init(&ids, &clock_system, 1);
 	int err = db_open(&(struct db_config){.url = url, .clock = &clock_system}, &db, &why);
-	struct migration m[] = {{1, "store", CHUNKS_SCHEMA_FIRST}};
+	struct migration m[] = {{1, "store", CHUNKS_SCHEMA_FIRST}, {2, "finder", CHUNKS_SCHEMA_FINDER}};
 	if (err == E_OK)
-		err = db_migrate(db, m, 1, &why);
+		err = db_migrate(db, m, 2, &why);
 	if (err != E_OK)
 		fprintf(stderr, "database: %s\n", why ? why : "?");
 	return err;
@@ -406,7 +406,7 @@ static int pack_path(void *arg, const char *name, bool is_folder)
 	char *path = arg;
 	if (is_folder)
 		snprintf(path, PACK_NAME_MAX, "%s", name);
-	else
+	else if (*path)
 		snprintf(path + strlen(path), PACK_NAME_MAX - strlen(path), "/%s", name);
 	return E_OK;
 }
@@ -433,7 +433,7 @@ static void test_rot(void **state)
 		k.p[i] &= 15;
 	assert_int_equal(put(s, &k, -1, &r.base, NULL), E_OK);
 	assert_int_equal(check(s, &k, &r.base), E_OK);
-	char path[PACK_NAME_MAX];
+	char path[PACK_NAME_MAX] = "";
 	struct disk_file *f;
 	struct pack_info info;
 	int64_t size;

@@ -304,6 +304,8 @@ static int batch_op(struct dtx *t, void *arg)
 	}
 	b->to = i;
 	if (!err)
+		err = apply_bytes_used(t, b);
+	if (!err)
 		err = drive_head(t, &b->out->cursor);
 	map_fini(&b->foreign.ids);
 	return err;

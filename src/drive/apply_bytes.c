@@ -84,6 +84,8 @@ static int from_chunks(struct dtx *t, struct chunk_sources *sources, const struc
 	if (err)
 		return err;
 	r->unverified = bytes->n_chunks > 1;
+	r->chunks = found;
+	r->n_chunks = bytes->n_chunks;
 	r->sha256 = bytes->n_chunks == 1 ? bytes->chunks[0] : sha256_of("", 0);
 	return r->unverified ? 0 : claim_check(t->ctx, bytes, r);
 }
@@ -175,4 +177,24 @@ int apply_bytes_put(struct apply_step *s, struct version_put *put)
 	put->has_executable = bytes->has_executable;
 	put->executable = bytes->executable;
 	return 0;
+}
+
+int apply_bytes_used(struct dtx *t, struct apply_batch *b)
+{
+	size_t n = 0;
+	for (size_t i = b->from; b->ready && i < b->to; i++)
+		n += b->ready[i].n_chunks;
+	if (!n)
+		return 0;
+	struct chunk_found *used = arena_many(t->ctx->arena, n, struct chunk_found);
+	n = 0;
+	for (size_t i = b->from; i < b->to; i++) {
+		const struct apply_ready *r = &b->ready[i];
+		enum apply_status status = b->out->results[i].status;
+		if (!r->n_chunks || (status != APPLY_APPLIED && status != APPLY_RENAMED))
+			continue; /* a repeated change may name any chunks, and makes no version of them */
+		memcpy(used + n, r->chunks, r->n_chunks * sizeof *used);
+		n += r->n_chunks;
+	}
+	return chunk_leases_use(t, used, n);
 }

@@ -24,6 +24,8 @@ struct apply_ready {
 	int64_t size_bytes;
 	struct sha256 sha256;
 	bool unverified;   /* sha256 is not known yet */
+	const struct chunk_found *chunks; /* of a change that names chunks */
+	size_t n_chunks;
 };
 
 /* A transaction's worth of a request. */
@@ -64,6 +66,8 @@ int apply_foreign_has(struct apply_step *s, int64_t node_id, bool *yes);
 int apply_bytes_find(struct ctx *ctx, struct apply_batch *b);
 /* The content of the change, as version_commit() takes it, or why it cannot be. */
 int apply_bytes_put(struct apply_step *s, struct version_put *put);
+/* After the changes of the transaction: the leases of what they brought along are used. */
+int apply_bytes_used(struct dtx *t, struct apply_batch *b);
 
 int apply_file_made(struct apply_step *s);   /* created, with content */
 int apply_file_edited(struct apply_step *s); /* updated, with content */

@@ -6,6 +6,7 @@
 #include "chunks/parts.h"
 #include "chunks/recipe.h"
 #include "drive/check_priv.h"
+#include "drive/chunk.h"
 #include "drive/upload_priv.h"
 
 enum { PAGE = 64, WINDOW = 1 << 20 };
@@ -198,69 +199,77 @@ int check_versions(struct check *c)
 
 /* ---- leases ---- */
 
-struct lease_row {
-	int64_t tenant_id, user_id, chunk_id, length;
-	struct str hash;
-};
-
 struct leases {
 	struct check *c;
-	struct lease_row after, rows[INDEX_BATCH];
-	size_t n;
+	int64_t id, tenant_id, user_id; /* the one being looked at */
+	struct str chunks;
+	struct lease_entry entries[INDEX_BATCH];
+	struct look_up look_up;
 };
 
-static int leases_op(struct tx *tx, void *arg)
+static int next_lease_op(struct tx *tx, void *arg)
 {
 	struct leases *s = arg;
 	AUTO_ROWS *r = NULL;
-	s->n = 0;
-	int err = tx_query(tx,
-	                   "select tenant_id, user_id, chunk_id, length, hash from chunk_leases where expires_at > $1"
-	                   " and (tenant_id, user_id, hash) > ($2, $3, $4) order by tenant_id, user_id, hash limit $5",
-	                   DB_ARGS(V_I(clock_now(s->c->config->clock)), V_I(s->after.tenant_id), V_I(s->after.user_id),
-	                           V_B(s->after.hash), V_I(INDEX_BATCH)),
-	                   &r);
-	while (!err && s->n < INDEX_BATCH && rows_next(r))
-		s->rows[s->n++] = (struct lease_row){rows_i64(r, 0), rows_i64(r, 1), rows_i64(r, 2), rows_i64(r, 3),
-		                                     arena_str(&s->c->arena, rows_blob(r, 4))};
-	return err ? err : rows_close(&r);
+	bool found;
+	int err = tx_query_row(tx,
+	                       "select id, tenant_id, user_id, chunks from chunk_leases where expires_at > $1 and id > $2"
+	                       " order by id limit 1",
+	                       DB_ARGS(V_I(clock_now(s->c->config->clock)), V_I(s->id)), &r, &found);
+	s->id = !err && found ? rows_i64(r, 0) : 0;
+	if (!s->id)
+		return err;
+	s->tenant_id = rows_i64(r, 1);
+	s->user_id = rows_i64(r, 2);
+	s->chunks = arena_str(&s->c->arena, rows_blob(r, 3));
+	return rows_close(&r);
 }
 
-static const char *lease_wrong(const struct check *c, const struct lease_row *lease, const struct index_row *row)
+static const char *lease_wrong(const struct leases *s, const struct lease_entry *e, const struct index_row *row)
 {
-	const char *wrong = c->store ? store_check_chunk(c->store, row) : NULL;
+	const char *wrong = s->c->store ? store_check_chunk(s->c->store, row) : NULL;
 	if (wrong)
 		return wrong;
-	bool same = row->tenant_id == lease->tenant_id && row->chunk.place.raw_len == lease->length && lease->hash.n == 32 &&
-	            memcmp(lease->hash.p, row->chunk.hash.b, 32) == 0;
+	bool same = row->tenant_id == s->tenant_id && row->chunk.place.raw_len == e->length && sha256_eq(&e->hash, &row->chunk.hash);
 	return same ? NULL : "is not the one that the index has";
+}
+
+/* The chunks [at, at + n) of the lease, which s->entries holds. */
+static int check_lease_chunks(struct leases *s, size_t n)
+{
+	struct check_place at = {.subject = {ID_USER, s->user_id}};
+	struct look_up *l = &s->look_up;
+	l->n = n;
+	for (size_t i = 0; i < n; i++)
+		l->ids[i] = s->entries[i].chunk_id;
+	int err = db_read(s->c->config->db, look_up_op, l);
+	for (size_t i = 0; !err && i < n; i++) {
+		const char *wrong = lease_wrong(s, &s->entries[i], &l->rows[i]);
+		if (wrong)
+			check_tell(s->c, "LEASE_CHUNK", &at, "a chunk that was sent in bulk and may be named %s", wrong);
+	}
+	return err;
 }
 
 int check_leases(struct check *c)
 {
 	struct leases *s = calloc(1, sizeof *s);
-	struct look_up *l = calloc(1, sizeof *l);
-	must(s != NULL && l != NULL);
+	must(s != NULL);
 	s->c = c;
-	s->after.hash = STR("");
 	int err;
-	do {
-		err = db_read(c->config->db, leases_op, s);
-		l->n = s->n;
-		for (size_t i = 0; i < s->n; i++)
-			l->ids[i] = s->rows[i].chunk_id;
-		if (!err)
-			err = db_read(c->config->db, look_up_op, l);
-		for (size_t i = 0; !err && i < s->n; i++) {
-			const char *wrong = lease_wrong(c, &s->rows[i], &l->rows[i]);
-			struct check_place at = {.subject = {ID_USER, s->rows[i].user_id}};
-			if (wrong)
-				check_tell(c, "LEASE_CHUNK", &at, "a chunk that was sent in bulk and may be named %s", wrong);
+	while (!(err = db_read(c->config->db, next_lease_op, s)) && s->id) {
+		size_t n = 0, count = s->chunks.n / LEASE_ENTRY_BYTES;
+		for (size_t i = 0; !err && i < count; i++) {
+			(void)lease_entry_read(s->chunks, i, &s->entries[n++]); /* what is odd about it, the index says */
+			if (n < INDEX_BATCH && i + 1 < count)
+				continue;
+			err = check_lease_chunks(s, n);
+			n = 0;
 		}
-		if (s->n)
-			s->after = s->rows[s->n - 1]; /* its hash lives in the arena, which is given back at the end */
-	} while (!err && s->n == INDEX_BATCH);
-	free(l);
+		arena_reset(&c->arena);
+		if (err)
+			break;
+	}
 	free(s);
 	return err;
 }

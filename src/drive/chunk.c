@@ -9,133 +9,18 @@
 #include "drive/node_priv.h"
 #include "drive/share.h"
 
-enum { BATCH = 64, SWEEP = 5000 };
-
-/* ---- parameters, and who may upload ---- */
-
-struct share_ask {
-	int64_t share_id, size_bytes;
-	unsigned want;
-};
+/* ---- parameters ---- */
 
 static int share_op(struct dtx *t, void *arg)
 {
-	struct share_ask *a = arg;
 	struct share s;
-	int err = share_load(t, a->share_id, a->want, &s);
-	if (!err && s.has_quota && a->size_bytes > s.quota_bytes - s.used_bytes)
-		err = ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded");
-	return err;
+	return share_load(t, *(const int64_t *)arg, RIGHT_READ, &s);
 }
 
 int drive_chunking(struct ctx *ctx, int64_t share_id, struct chunking *out)
 {
-	struct share_ask a = {.share_id = share_id, .want = RIGHT_READ};
-	int err = drive_read(ctx, share_op, &a);
+	int err = drive_read(ctx, share_op, &share_id);
 	return err ? err : drive_chunk_key(ctx, out->key);
-}
-
-int drive_chunks_check(struct ctx *ctx, int64_t share_id, int64_t size_bytes)
-{
-	struct share_ask a = {.share_id = share_id, .size_bytes = size_bytes, .want = RIGHT_WRITE};
-	return drive_read(ctx, share_op, &a);
-}
-
-/* ---- leases ---- */
-
-struct keep {
-	const struct content *content;
-	struct dtx *t;
-	int64_t expires_at;
-	size_t from;
-	struct dbv args[BATCH * 6];
-	struct sha256 hashes[BATCH];
-	size_t n;
-};
-
-static int lease_batch(struct keep *k)
-{
-	size_t n = k->n;
-	k->n = 0;
-	return n ? tx_many(k->t->tx,
-	                   "insert into chunk_leases (tenant_id, user_id, hash, chunk_id, length, expires_at)"
-	                   " values ($1, $2, $3, $4, $5, $6) on conflict (tenant_id, user_id, hash) do update set"
-	                   " chunk_id = excluded.chunk_id, expires_at = excluded.expires_at",
-	                   k->args, 6, n, NULL, NULL)
-	         : 0;
-}
-
-static int lease_one(void *arg, int64_t chunk_id, const struct sha256 *hash, uint32_t length)
-{
-	struct keep *k = arg;
-	struct dbv *a = k->args + 6 * k->n;
-	k->hashes[k->n] = *hash;
-	a[0] = V_I(k->t->ctx->tenant_id);
-	a[1] = V_I(actor(k->t));
-	a[2] = V_B(str_n(k->hashes[k->n].b, 32));
-	a[3] = V_I(chunk_id);
-	a[4] = V_I(length);
-	a[5] = V_I(k->expires_at);
-	return ++k->n < BATCH ? 0 : lease_batch(k);
-}
-
-static int keep_op(struct dtx *t, void *arg)
-{
-	struct keep *k = arg;
-	k->t = t;
-	k->n = 0;
-	/* Whoever adds clears away: more than it adds, so what is over does not pile up. */
-	int err = tx_exec(t->tx,
-	                  "delete from chunk_leases where (tenant_id, user_id, hash) in (select tenant_id, user_id, hash"
-	                  " from chunk_leases where tenant_id = $1 and expires_at < $2 limit 5000)",
-	                  DB_ARGS(V_I(t->ctx->tenant_id), V_I(clock_now(t->ctx->clock))), NULL);
-	if (!err)
-		err = content_index(t->tx, t->drive->store, t->ctx->tenant_id, k->content, k->from, LIMIT_CHUNKS_TX, lease_one, k);
-	return err ? err : lease_batch(k);
-}
-
-int drive_chunks_keep(struct ctx *ctx, const struct content *c, int64_t *expires_at)
-{
-	_Static_assert(SWEEP > LIMIT_CHUNKS_TX, "more is cleared away than added");
-	struct keep *k = arena_new(ctx->arena, struct keep);
-	k->content = c;
-	*expires_at = k->expires_at = clock_now(ctx->clock) + MILLIS_US(LIMIT_CHUNK_LEASE_MS);
-	int err = 0;
-	for (k->from = 0; !err && k->from < c->n_chunks; k->from += LIMIT_CHUNKS_TX)
-		err = drive_write(ctx, keep_op, k);
-	return err;
-}
-
-static int leased_row(void *arg, size_t call, struct rows *r)
-{
-	int64_t length = rows_i64(r, 1);
-	if (length <= 0 || length > CHUNK_MAX_BYTES)
-		return E_CORRUPT;
-	((struct chunk_found *)arg)[call] = (struct chunk_found){rows_i64(r, 0), (uint32_t)length};
-	return 0;
-}
-
-int chunk_leased(struct dtx *t, const struct sha256 *hashes, size_t n, struct chunk_found *out)
-{
-	struct dbv args[BATCH * 4];
-	int64_t now = clock_now(t->ctx->clock);
-	int err = 0;
-	if (n)
-		memset(out, 0, n * sizeof *out);
-	for (size_t at = 0; !err && at < n; at += BATCH) {
-		size_t k = n - at < BATCH ? n - at : BATCH;
-		for (size_t i = 0; i < k; i++) {
-			args[4 * i] = V_I(t->ctx->tenant_id);
-			args[4 * i + 1] = V_I(actor(t));
-			args[4 * i + 2] = V_B(str_n(hashes[at + i].b, 32));
-			args[4 * i + 3] = V_I(now);
-		}
-		err = tx_many(t->tx,
-		              "select chunk_id, length from chunk_leases where tenant_id = $1 and user_id = $2 and hash = $3"
-		              " and expires_at > $4",
-		              args, 4, k, leased_row, out + at);
-	}
-	return err;
 }
 
 /* ---- sources ---- */
@@ -179,7 +64,7 @@ static int source_chunk_add(void *arg, const struct recipe_chunk *c)
 		return ctx_fail(f->t->ctx, E_TOO_LARGE, "The sources of one request have at most %d chunks together",
 		                LIMIT_CHUNK_SOURCE_CHUNKS);
 	struct source_chunk *s = arena_new(f->t->ctx->arena, struct source_chunk);
-	*s = (struct source_chunk){.hash = *c->hash, .found = {c->id, c->length}};
+	*s = (struct source_chunk){.hash = *c->hash, .found = {.id = c->id, .length = c->length}};
 	s->twin = map_put(&f->source->by_hash, short_key(c->hash), s);
 	return 0;
 }

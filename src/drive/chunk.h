@@ -22,9 +22,11 @@ struct chunking {
 /* READ on the share. */
 int drive_chunking(struct ctx *ctx, int64_t share_id, struct chunking *out);
 
-/* May the caller upload size_bytes (-1: unknown) of chunks for this share? WRITE; E_QUOTA. */
-int drive_chunks_check(struct ctx *ctx, int64_t share_id, int64_t size_bytes);
-/* Chunks that are durable (ingest_finish) are indexed and leased to the caller, in writes of LIMIT_CHUNKS_TX. Repeatable. */
+/* May the caller upload size_bytes (-1: unknown) of chunks for this share? WRITE; E_QUOTA, also when it would hold more than
+ * LIMIT_LEASED_BYTES that no version uses. *room_bytes: how many it may upload. */
+int drive_chunks_check(struct ctx *ctx, int64_t share_id, int64_t size_bytes, int64_t *room_bytes);
+/* Chunks that are durable (ingest_finish) are indexed and leased to the caller, in writes of LIMIT_CHUNKS_TX. Repeatable.
+ * E_QUOTA as above. */
 int drive_chunks_keep(struct ctx *ctx, const struct content *c, int64_t *expires_at);
 
 /* missing[i]: the caller does not have hashes[i]. Sources that the caller may not read or that are no more count for
@@ -47,14 +49,31 @@ struct file_chunks {
 int drive_file_chunks(struct ctx *ctx, int64_t file_id, int64_t number, bool include_deleted, int64_t offset, int64_t limit,
                       struct file_chunks *out);
 
+/* A chunk of a lease, as chunk_leases.chunks holds it: hash 32, chunk id 8, length 4, the top bit of which is `used`; all
+ * little-endian. */
+enum { LEASE_ENTRY_BYTES = 44 };
+struct lease_entry {
+	struct sha256 hash;
+	int64_t chunk_id;
+	uint32_t length;
+	bool used; /* by a version */
+};
+/* The slot is one of chunks.n / LEASE_ENTRY_BYTES. E_CORRUPT: id or length are impossible; the entry is filled all the same. */
+int lease_entry_read(struct str chunks, size_t slot, struct lease_entry *e);
+
 /* ---- inside a transaction ---- */
 
 struct chunk_found {
-	int64_t id;      /* 0: not had */
+	int64_t id;       /* 0: not had */
+	int64_t lease_id; /* 0: had by a source */
 	uint32_t length;
+	uint32_t slot;    /* in the lease */
 };
-/* The caller's live leases. */
+/* In the caller's live leases, the newest first. */
 int chunk_leased(struct dtx *t, const struct sha256 *hashes, size_t n, struct chunk_found *out);
+/* In a write: versions refer to these now, so they no longer count against LIMIT_LEASED_BYTES. n chunks or fewer: those
+ * without a lease are passed over. Reorders found. */
+int chunk_leases_use(struct dtx *t, struct chunk_found *found, size_t n);
 
 /* The chunks of sources, by hash. Zero-initialise; strings live in ctx's arena. */
 struct chunk_sources {

@@ -173,6 +173,15 @@ static const char fewer_indexes[] = "drop index nodes_change;\n"
 /* Housekeeping walks the table instead (housekeeping.c): an entry here was half as long as its row. */
 static const char op_results_age[] = "drop index op_results_age;\n";
 
+/* Leases by the batch, as they are made; chunks: entries of 44 bytes (drive/chunk.c). Those of the old form ended within a day. */
+static const char lease_batches[] =
+    CHUNKS_SCHEMA_FINDER
+    "drop table chunk_leases;\n"
+    "create table chunk_leases (id bigint primary key, tenant_id bigint not null, user_id bigint not null,"
+    " expires_at bigint not null, unused_bytes bigint not null, chunks bytea not null);\n"
+    "create index chunk_leases_user on chunk_leases (user_id, id);\n"
+    "create index chunk_leases_end on chunk_leases (expires_at);\n";
+
 const struct migration schema_migrations[] = {
     {1, "first light", first},
     {2, "chunk store", CHUNKS_SCHEMA_FIRST},
@@ -180,5 +189,6 @@ const struct migration schema_migrations[] = {
     {4, "chunk leases", chunk_leases},
     {5, "fewer indexes", fewer_indexes},
     {6, "results of operations have no index by age", op_results_age},
+    {7, "chunks by finder, leases by the batch", lease_batches},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;

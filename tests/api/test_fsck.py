@@ -318,7 +318,7 @@ OTHERS = "(select max(id) from shares where name = 'Others')"
     ('update upload_pieces set upload_id = -upload_id', 'update upload_pieces set upload_id = -upload_id', ['UPLOAD_PIECES']),
     ('update upload_pieces set xxh = xxh + 1', 'update upload_pieces set xxh = xxh - 1', ['UPLOAD_PIECE']),
     ('update upload_pieces set size_bytes = size_bytes + 1', 'update upload_pieces set size_bytes = size_bytes - 1', ['UPLOAD_PIECE']),
-    ('update chunk_leases set length = length + 1', 'update chunk_leases set length = length - 1', ['LEASE_CHUNK']),
+    ('update chunk_leases set tenant_id = tenant_id + 1', 'update chunk_leases set tenant_id = tenant_id - 1', ['LEASE_CHUNK']),
 ])
 def test_rows(world, do, undo, codes):
     with world.hurt(do, undo):

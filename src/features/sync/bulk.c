@@ -80,6 +80,7 @@ struct chunks_in {
 	struct frame_reader frames;
 	struct ingest *ingest; /* the present group */
 	int64_t size_hint;
+	int64_t room_bytes; /* that the caller may lease, when it began */
 	int64_t n_chunks, n_bytes, group_chunks, group_bytes, expires_at;
 };
 
@@ -107,6 +108,8 @@ static int take_frame(struct chunks_in *c, const struct frame *f)
 	int err = 0;
 	if (f->length == 0)
 		return ctx_fail(ctx, E_BAD_REQUEST, "Frame %lld has no bytes", (long long)c->n_chunks);
+	if (c->n_bytes + f->length > c->room_bytes)
+		return ctx_fail(ctx, E_QUOTA, "Frame %lld is more than this user may send before changes use it", (long long)c->n_chunks);
 	if (c->group_chunks == LIMIT_CHUNKS_GROUP || c->group_bytes + f->length > LIMIT_CHUNKS_GROUP_BYTES)
 		err = group_end(c);
 	if (!err && !c->ingest)
@@ -171,7 +174,7 @@ int sync_chunks_put(struct ctx *ctx, struct request *req, struct body_sink **out
 		c->size_hint = -1;
 	int err = args_sync_chunks_put(ctx, req, &in);
 	if (!err)
-		err = drive_chunks_check(ctx, in.share_id, c->size_hint);
+		err = drive_chunks_check(ctx, in.share_id, c->size_hint, &c->room_bytes);
 	if (!err)
 		*out = &c->sink;
 	return err;

@@ -1,0 +1,297 @@
+#include "chunks/finder.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/must.h"
+#include "base/rng.h"
+
+enum {
+	PAGE_BYTES = 4096,
+	SLOTS = 255,
+	SPLIT_AT = 105, /* hints a page on average; a page that is next to be split holds twice as many, 3 sigma from full */
+	FOLLOW_ROWS = 2000,
+};
+#define FOLLOW_SLACK ((int64_t)60000 << 22) /* ids of a minute */
+
+static const char magic[8] = "SDHINT1\n";
+static const char name[] = "finder";
+
+struct header {
+	char magic[8];
+	uint8_t secret[16];
+	uint64_t n_pages; /* without the header */
+	int64_t hints;
+	int64_t followed; /* rows up to this id have been seen, and their hints synced */
+};
+
+struct page {
+	uint64_t n;
+	uint64_t unused;
+	struct hint {
+		uint64_t key;
+		int64_t id;
+	} hints[SLOTS];
+};
+_Static_assert(sizeof(struct page) == PAGE_BYTES, "a page of hints is a page");
+
+struct finder {
+	struct disk *disk;
+	struct disk_file *file; /* NULL: there is none, and nothing is ever found */
+	pthread_mutex_t mu;     /* of what changes the file */
+	struct header header;
+	_Atomic uint64_t n_pages;
+	int64_t newest;   /* id that was added */
+	bool caught_up;   /* with the rows that there were when it was opened */
+	bool told;        /* a fault was logged */
+};
+
+/* With mu held, or alone. */
+static void fault(struct finder *f, int err)
+{
+	if (!f->told)
+		log_warn("the chunk finder cannot be written: some chunks may be stored twice", LOG_C("error", err_info(err)->code));
+	f->told = true;
+}
+
+static bool write_header(struct finder *f)
+{
+	int err = disk_pwrite(f->file, &f->header, sizeof f->header, 0);
+	if (err != E_OK)
+		fault(f, err);
+	return err == E_OK;
+}
+
+static bool read_page(struct finder *f, uint64_t i, struct page *p)
+{
+	size_t got;
+	int err = disk_pread(f->file, p, PAGE_BYTES, (int64_t)(i + 1) * PAGE_BYTES, &got);
+	return err == E_OK && got == PAGE_BYTES && p->n <= SLOTS;
+}
+
+static bool write_page(struct finder *f, uint64_t i, const struct page *p)
+{
+	int err = disk_pwrite(f->file, p, PAGE_BYTES, (int64_t)(i + 1) * PAGE_BYTES);
+	if (err != E_OK)
+		fault(f, err);
+	return err == E_OK;
+}
+
+static void begin_empty(struct finder *f)
+{
+	static const struct page empty;
+	int64_t size;
+	(void)disk_truncate(f->file, 0);
+	memcpy(f->header.magic, magic, sizeof magic);
+	rng_system.fill(&rng_system, f->header.secret, sizeof f->header.secret);
+	f->header.n_pages = 1;
+	f->header.hints = f->header.followed = 0;
+	if (write_page(f, 0, &empty) && write_header(f) && disk_size(f->file, &size) == E_OK)
+		return;
+	disk_close(f->file);
+	f->file = NULL;
+}
+
+static bool header_fits(struct finder *f)
+{
+	size_t got;
+	int64_t size;
+	return disk_pread(f->file, &f->header, sizeof f->header, 0, &got) == E_OK && got == sizeof f->header &&
+	       memcmp(f->header.magic, magic, sizeof magic) == 0 && disk_size(f->file, &size) == E_OK &&
+	       f->header.n_pages > 0 && f->header.n_pages < (uint64_t)size / PAGE_BYTES + 1;
+}
+
+void finder_open(struct disk *d, struct finder **out)
+{
+	struct finder *f = calloc(1, sizeof *f);
+	must(f != NULL);
+	f->disk = d;
+	pthread_mutex_init(&f->mu, NULL);
+	int err = disk_open(d, name, DISK_WRITE, &f->file);
+	if (err == E_NOT_FOUND)
+		err = disk_open(d, name, DISK_WRITE | DISK_CREATE, &f->file);
+	if (err != E_OK)
+		f->file = NULL;
+	if (f->file && !header_fits(f))
+		begin_empty(f);
+	if (!f->file)
+		fault(f, err != E_OK ? err : E_IO);
+	atomic_init(&f->n_pages, f->header.n_pages);
+	*out = f;
+}
+
+void finder_close(struct finder *f)
+{
+	if (f->file && write_header(f))
+		(void)disk_sync(f->file);
+	disk_close(f->file);
+	pthread_mutex_destroy(&f->mu);
+	free(f);
+}
+
+static uint64_t key_of(const struct finder *f, int64_t tenant_id, const struct sha256 *hash)
+{
+	uint8_t b[16 + 8 + 32];
+	memcpy(b, f->header.secret, 16);
+	memcpy(b + 16, &tenant_id, 8);
+	memcpy(b + 24, hash->b, 32);
+	return xxh3_64(b, sizeof b);
+}
+
+/* The greatest power of two that is not above n > 0. */
+static uint64_t floor_two(uint64_t n)
+{
+	return UINT64_C(1) << (63 - __builtin_clzll(n));
+}
+
+static uint64_t page_of(uint64_t key, uint64_t n_pages)
+{
+	uint64_t low = floor_two(n_pages), i = key & (2 * low - 1);
+	return i < n_pages ? i : key & (low - 1);
+}
+
+static struct hint *page_find(struct page *p, uint64_t key)
+{
+	for (uint64_t i = 0; i < p->n; i++)
+		if (p->hints[i].key == key)
+			return &p->hints[i];
+	return NULL;
+}
+
+/* No lock: a page that is read while it changes yields a wrong hint or none. */
+void finder_find(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+{
+	struct page page;
+	uint64_t n_pages = atomic_load(&f->n_pages);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t key = key_of(f, tenant_id, &hashes[i]);
+		struct hint *h = f->file && read_page(f, page_of(key, n_pages), &page) ? page_find(&page, key) : NULL;
+		ids[i] = h ? h->id : 0;
+	}
+}
+
+/* One more page: it takes its share of the hints of another. Written so that a kill between two writes loses nothing. */
+static void split(struct finder *f)
+{
+	struct page from, stay = {0}, go = {0};
+	uint64_t n = f->header.n_pages, low = floor_two(n), i = n - low;
+	if (!read_page(f, i, &from))
+		from.n = 0;
+	for (uint64_t k = 0; k < from.n; k++) {
+		uint64_t to = page_of(from.hints[k].key, n + 1);
+		if (to == n)
+			go.hints[go.n++] = from.hints[k];
+		else if (to == i)
+			stay.hints[stay.n++] = from.hints[k];
+	}
+	if (!write_page(f, n, &go))
+		return;
+	f->header.n_pages = n + 1;
+	write_header(f);
+	atomic_store(&f->n_pages, n + 1);
+	write_page(f, i, &stay);
+}
+
+static void add_locked(struct finder *f, uint64_t key, int64_t id)
+{
+	struct page page;
+	uint64_t i = page_of(key, f->header.n_pages);
+	if (!read_page(f, i, &page))
+		page.n = 0;
+	struct hint *h = page_find(&page, key);
+	if (h && h->id == id)
+		return;
+	if (!h && page.n == SLOTS)
+		return;
+	if (!h) {
+		h = &page.hints[page.n++];
+		f->header.hints++;
+	}
+	*h = (struct hint){key, id};
+	if (id > f->newest)
+		f->newest = id;
+	if (write_page(f, i, &page) && f->header.hints > (int64_t)(SPLIT_AT * f->header.n_pages))
+		split(f);
+}
+
+void finder_add(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, const int64_t *ids, size_t n)
+{
+	if (!f->file)
+		return;
+	pthread_mutex_lock(&f->mu);
+	for (size_t i = 0; i < n; i++)
+		add_locked(f, key_of(f, tenant_id, &hashes[i]), ids[i]);
+	pthread_mutex_unlock(&f->mu);
+}
+
+/* ---- what the rows tell ---- */
+
+struct follow {
+	int64_t from, last;
+	int64_t ids[FOLLOW_ROWS], tenants[FOLLOW_ROWS];
+	struct sha256 hashes[FOLLOW_ROWS];
+	size_t n;
+};
+
+static int follow_op(struct tx *tx, void *arg)
+{
+	struct follow *w = arg;
+	AUTO_ROWS *rows = NULL;
+	w->n = 0;
+	int err = tx_query(tx, "select id, tenant_id, hash from chunks where id > $1 order by id limit 2000", DB_ARGS(V_I(w->from)),
+	                   &rows);
+	while (err == E_OK && w->n < FOLLOW_ROWS && rows_next(rows)) {
+		struct str hash = rows_blob(rows, 2);
+		w->last = rows_i64(rows, 0);
+		if (hash.n != 32)
+			continue;
+		w->ids[w->n] = w->last;
+		w->tenants[w->n] = rows_i64(rows, 1);
+		memcpy(w->hashes[w->n++].b, hash.p, 32);
+	}
+	return err == E_OK ? rows_close(&rows) : err;
+}
+
+static int follow_rows(struct finder *f, struct db *db, const _Atomic bool *stop, int64_t *last)
+{
+	struct follow *w = calloc(1, sizeof *w);
+	must(w != NULL);
+	w->last = *last > FOLLOW_SLACK ? *last - FOLLOW_SLACK : 0;
+	int err;
+	do {
+		w->from = w->last;
+		err = db_read(db, follow_op, w);
+		for (size_t i = 0; err == E_OK && i < w->n; i++)
+			finder_add(f, w->tenants[i], &w->hashes[i], &w->ids[i], 1);
+	} while (err == E_OK && w->last > w->from && !atomic_load(stop));
+	*last = w->last;
+	free(w);
+	return err;
+}
+
+int finder_follow(struct finder *f, struct db *db, bool alone, const _Atomic bool *stop)
+{
+	if (!f->file)
+		return E_OK;
+	pthread_mutex_lock(&f->mu);
+	int64_t last = alone && f->caught_up ? f->newest : f->header.followed;
+	pthread_mutex_unlock(&f->mu);
+	int err = alone && f->caught_up ? E_OK : follow_rows(f, db, stop, &last);
+	if (err != E_OK || disk_sync(f->file) != E_OK)
+		return err;
+	f->caught_up = !atomic_load(stop);
+	pthread_mutex_lock(&f->mu);
+	if (last > f->header.followed)
+		f->header.followed = last;
+	write_header(f);
+	pthread_mutex_unlock(&f->mu);
+	return E_OK;
+}
+
+void finder_stats(struct finder *f, struct finder_stats *out)
+{
+	pthread_mutex_lock(&f->mu);
+	*out = (struct finder_stats){f->header.hints, f->file ? (int64_t)(f->header.n_pages + 1) * PAGE_BYTES : 0};
+	pthread_mutex_unlock(&f->mu);
+}

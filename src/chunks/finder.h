@@ -1,0 +1,45 @@
+/* finder: from the hash of a chunk to the id of the row that may describe it.
+ *
+ * A file of hints beside the packs, no truth: whoever gets an id looks at the row and compares the whole hash, so a hint
+ * that is old, torn or wrong costs a look and a lost one costs room (the chunk is stored twice). Nothing here is synced
+ * before a commit, and the file may be deleted at any time; finder_follow fills it from the rows again. Why not an index in
+ * the database: hashes are random, so each new chunk would dirty a page of it, which at 17 million chunks is what a commit
+ * costs. Here it is a write into the page cache.
+ *
+ * The file is a linear hash table (W. Litwin, "Linear hashing", 1980) of pages of 4 KiB: it grows by one page at a time, and
+ * a look-up reads one page. Page 0 is a header; numbers are in the machine's order. A page that is full drops what comes.
+ * Keys depend on a secret of the file, so nobody can choose hashes that meet in one page.
+ *
+ * One process uses a file. All calls are safe from any thread. Faults of the disk make hints missing, nothing else.
+ */
+#ifndef SD_CHUNKS_FINDER_H
+#define SD_CHUNKS_FINDER_H
+
+#include "base/hash.h"
+#include "db/db.h"
+#include "io/disk.h"
+
+struct finder;
+
+/* Opens the disk's finder, or begins an empty one. */
+void finder_open(struct disk *d, struct finder **out);
+/* Makes it durable: the next life follows from here. */
+void finder_close(struct finder *f);
+
+/* ids[i]: where hashes[i] may be, or 0. */
+void finder_find(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
+/* From now on hashes[i] may be at ids[i]; an older hint for the same hash is replaced. */
+void finder_add(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, const int64_t *ids, size_t n);
+
+/* Adds what rows of chunks tell and the finder does not know: after an upgrade or a crash, or because another daemon wrote
+ * them; then makes it durable. Begins where the last call ended, a little before (ids are not committed in their order).
+ * alone: no other process writes rows, so only the first call of this life has to look. Ends early, with 0, when *stop
+ * becomes true. Not from two threads at a time. */
+int finder_follow(struct finder *f, struct db *db, bool alone, const _Atomic bool *stop);
+
+struct finder_stats {
+	int64_t hints, bytes;
+};
+void finder_stats(struct finder *f, struct finder_stats *out);
+
+#endif
