@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/map.h"
 #include "base/must.h"
 #include "base/rng.h"
 
@@ -11,7 +12,10 @@ enum {
 	PAGE_BYTES = 4096,
 	SLOTS = 255,
 	SPLIT_AT = 105, /* hints a page on average; a page that is next to be split holds twice as many, 3 sigma from full */
+	FLUSH_AT = 4096,   /* fresh hints are worth a round through the file */
+	FRESH_MAX = 65536, /* then the one who adds writes them */
 	FOLLOW_ROWS = 2000,
+	FOLLOW_S = 60,
 };
 #define FOLLOW_SLACK ((int64_t)60000 << 22) /* ids of a minute */
 
@@ -37,17 +41,22 @@ struct page {
 _Static_assert(sizeof(struct page) == PAGE_BYTES, "a page of hints is a page");
 
 struct finder {
-	struct disk *disk;
-	struct disk_file *file; /* NULL: there is none, and nothing is ever found */
-	pthread_mutex_t mu;     /* of what changes the file */
+	struct disk_file *file; /* NULL: there is none, and only what was added lately is found */
+	pthread_mutex_t mu;     /* of the maps and newest */
+	struct map fresh;       /* key -> id: not in the file yet */
+	struct map lately;      /* the fresh ones before these: in the file, or on their way */
+	int64_t newest;         /* id that was added */
+	pthread_mutex_t file_mu; /* of all below: one thread changes the file */
 	struct header header;
-	_Atomic uint64_t n_pages;
-	int64_t newest;   /* id that was added */
-	bool caught_up;   /* with the rows that there were when it was opened */
-	bool told;        /* a fault was logged */
+	_Atomic uint64_t n_pages; /* readers take no lock: a page that is read while it changes yields a wrong hint or none */
+	bool caught_up;           /* with the rows that there were when it was opened */
+	bool told;                /* a fault was logged */
+	struct db *db;            /* NULL: nobody follows */
+	pthread_t thread;
+	pthread_cond_t wake;      /* with mu */
+	_Atomic bool stop;
 };
 
-/* With mu held, or alone. */
 static void fault(struct finder *f, int err)
 {
 	if (!f->told)
@@ -102,34 +111,6 @@ static bool header_fits(struct finder *f)
 	       f->header.n_pages > 0 && f->header.n_pages < (uint64_t)size / PAGE_BYTES + 1;
 }
 
-void finder_open(struct disk *d, struct finder **out)
-{
-	struct finder *f = calloc(1, sizeof *f);
-	must(f != NULL);
-	f->disk = d;
-	pthread_mutex_init(&f->mu, NULL);
-	int err = disk_open(d, name, DISK_WRITE, &f->file);
-	if (err == E_NOT_FOUND)
-		err = disk_open(d, name, DISK_WRITE | DISK_CREATE, &f->file);
-	if (err != E_OK)
-		f->file = NULL;
-	if (f->file && !header_fits(f))
-		begin_empty(f);
-	if (!f->file)
-		fault(f, err != E_OK ? err : E_IO);
-	atomic_init(&f->n_pages, f->header.n_pages);
-	*out = f;
-}
-
-void finder_close(struct finder *f)
-{
-	if (f->file && write_header(f))
-		(void)disk_sync(f->file);
-	disk_close(f->file);
-	pthread_mutex_destroy(&f->mu);
-	free(f);
-}
-
 static uint64_t key_of(const struct finder *f, int64_t tenant_id, const struct sha256 *hash)
 {
 	uint8_t b[16 + 8 + 32];
@@ -159,20 +140,8 @@ static struct hint *page_find(struct page *p, uint64_t key)
 	return NULL;
 }
 
-/* No lock: a page that is read while it changes yields a wrong hint or none. */
-void finder_find(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
-{
-	struct page page;
-	uint64_t n_pages = atomic_load(&f->n_pages);
-	for (size_t i = 0; i < n; i++) {
-		uint64_t key = key_of(f, tenant_id, &hashes[i]);
-		struct hint *h = f->file && read_page(f, page_of(key, n_pages), &page) ? page_find(&page, key) : NULL;
-		ids[i] = h ? h->id : 0;
-	}
-}
-
 /* One more page: it takes its share of the hints of another. Written so that a kill between two writes loses nothing. */
-static void split(struct finder *f)
+static bool split(struct finder *f)
 {
 	struct page from, stay = {0}, go = {0};
 	uint64_t n = f->header.n_pages, low = floor_two(n), i = n - low;
@@ -186,43 +155,134 @@ static void split(struct finder *f)
 			stay.hints[stay.n++] = from.hints[k];
 	}
 	if (!write_page(f, n, &go))
-		return;
+		return false;
 	f->header.n_pages = n + 1;
-	write_header(f);
+	if (!write_header(f)) {
+		f->header.n_pages = n;
+		return false;
+	}
 	atomic_store(&f->n_pages, n + 1);
-	write_page(f, i, &stay);
+	return write_page(f, i, &stay);
 }
 
-static void add_locked(struct finder *f, uint64_t key, int64_t id)
+static bool page_put(struct page *p, uint64_t key, int64_t id)
+{
+	struct hint *h = page_find(p, key);
+	if (h && h->id == id)
+		return false;
+	if (!h && p->n == SLOTS)
+		return false;
+	if (!h)
+		h = &p->hints[p->n++];
+	*h = (struct hint){key, id};
+	return true;
+}
+
+/* A hint on its way to a page. */
+struct placed {
+	uint64_t page;
+	struct hint hint;
+};
+
+static int by_page(const void *a, const void *b)
+{
+	const struct placed *x = a, *y = b;
+	return (x->page > y->page) - (x->page < y->page);
+}
+
+/* All of a page in one write. */
+static void put_page(struct finder *f, const struct placed *hints, size_t n)
 {
 	struct page page;
-	uint64_t i = page_of(key, f->header.n_pages);
-	if (!read_page(f, i, &page))
+	if (!read_page(f, hints->page, &page))
 		page.n = 0;
-	struct hint *h = page_find(&page, key);
-	if (h && h->id == id)
-		return;
-	if (!h && page.n == SLOTS)
-		return;
-	if (!h) {
-		h = &page.hints[page.n++];
-		f->header.hints++;
+	uint64_t before = page.n;
+	bool changed = false;
+	for (size_t i = 0; i < n; i++)
+		changed |= page_put(&page, hints[i].hint.key, hints[i].hint.id);
+	if (changed && write_page(f, hints->page, &page))
+		f->header.hints += (int64_t)(page.n - before);
+}
+
+static void put_all(struct finder *f, const struct map *hints)
+{
+	struct placed *all = malloc(hints->count * sizeof *all);
+	must(all != NULL);
+	while (f->header.hints + (int64_t)hints->count > (int64_t)(SPLIT_AT * f->header.n_pages) && split(f))
+		;
+	size_t n = 0;
+	uint64_t key;
+	void *value;
+	for (size_t i = 0; map_next(hints, &i, &key, &value);)
+		all[n++] = (struct placed){page_of(key, f->header.n_pages), {key, (int64_t)(intptr_t)value}};
+	qsort(all, n, sizeof *all, by_page);
+	for (size_t i = 0, end; i < n; i = end) {
+		for (end = i + 1; end < n && all[end].page == all[i].page;)
+			end++;
+		put_page(f, all + i, end - i);
 	}
-	*h = (struct hint){key, id};
-	if (id > f->newest)
-		f->newest = id;
-	if (write_page(f, i, &page) && f->header.hints > (int64_t)(SPLIT_AT * f->header.n_pages))
-		split(f);
+	free(all);
+}
+
+/* What is fresh goes into the file. */
+static void flush(struct finder *f)
+{
+	pthread_mutex_lock(&f->file_mu);
+	pthread_mutex_lock(&f->mu);
+	map_fini(&f->lately);
+	f->lately = f->fresh;
+	f->fresh = (struct map){0};
+	pthread_mutex_unlock(&f->mu);
+	if (f->file && f->lately.count) /* only here it changes */
+		put_all(f, &f->lately);
+	pthread_mutex_unlock(&f->file_mu);
 }
 
 void finder_add(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, const int64_t *ids, size_t n)
 {
-	if (!f->file)
-		return;
+	pthread_mutex_lock(&f->mu);
+	for (size_t i = 0; i < n; i++) {
+		map_put(&f->fresh, key_of(f, tenant_id, &hashes[i]), (void *)(intptr_t)ids[i]);
+		if (ids[i] > f->newest)
+			f->newest = ids[i];
+	}
+	size_t fresh = f->fresh.count;
+	if (fresh >= FLUSH_AT)
+		pthread_cond_signal(&f->wake);
+	pthread_mutex_unlock(&f->mu);
+	if (fresh >= (f->db ? FRESH_MAX : FLUSH_AT))
+		flush(f);
+}
+
+/* ---- looking ---- */
+
+static int64_t find_in_memory(const struct finder *f, uint64_t key)
+{
+	void *id = map_get(&f->fresh, key);
+	if (!id)
+		id = map_get(&f->lately, key);
+	return (int64_t)(intptr_t)id;
+}
+
+void finder_find_lately(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+{
 	pthread_mutex_lock(&f->mu);
 	for (size_t i = 0; i < n; i++)
-		add_locked(f, key_of(f, tenant_id, &hashes[i]), ids[i]);
+		ids[i] = find_in_memory(f, key_of(f, tenant_id, &hashes[i]));
 	pthread_mutex_unlock(&f->mu);
+}
+
+void finder_find(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+{
+	struct page page;
+	finder_find_lately(f, tenant_id, hashes, n, ids);
+	for (size_t i = 0; f->file && i < n; i++) {
+		if (ids[i])
+			continue;
+		uint64_t key = key_of(f, tenant_id, &hashes[i]);
+		struct hint *h = read_page(f, page_of(key, atomic_load(&f->n_pages)), &page) ? page_find(&page, key) : NULL;
+		ids[i] = h ? h->id : 0;
+	}
 }
 
 /* ---- what the rows tell ---- */
@@ -253,7 +313,7 @@ static int follow_op(struct tx *tx, void *arg)
 	return err == E_OK ? rows_close(&rows) : err;
 }
 
-static int follow_rows(struct finder *f, struct db *db, const _Atomic bool *stop, int64_t *last)
+static int follow_rows(struct finder *f, int64_t *last)
 {
 	struct follow *w = calloc(1, sizeof *w);
 	must(w != NULL);
@@ -261,37 +321,113 @@ static int follow_rows(struct finder *f, struct db *db, const _Atomic bool *stop
 	int err;
 	do {
 		w->from = w->last;
-		err = db_read(db, follow_op, w);
+		err = db_read(f->db, follow_op, w);
 		for (size_t i = 0; err == E_OK && i < w->n; i++)
 			finder_add(f, w->tenants[i], &w->hashes[i], &w->ids[i], 1);
-	} while (err == E_OK && w->last > w->from && !atomic_load(stop));
+	} while (err == E_OK && w->last > w->from && !atomic_load(&f->stop));
 	*last = w->last;
 	free(w);
 	return err;
 }
 
-int finder_follow(struct finder *f, struct db *db, bool alone, const _Atomic bool *stop)
+static int follow(struct finder *f)
 {
-	if (!f->file)
-		return E_OK;
+	/* On SQLite no other process writes rows: those that were there at the start are looked at, once. */
+	bool alone = strcmp(db_engine(f->db), "sqlite") == 0 && f->caught_up;
 	pthread_mutex_lock(&f->mu);
-	int64_t last = alone && f->caught_up ? f->newest : f->header.followed;
+	int64_t last = alone ? f->newest : f->header.followed;
 	pthread_mutex_unlock(&f->mu);
-	int err = alone && f->caught_up ? E_OK : follow_rows(f, db, stop, &last);
-	if (err != E_OK || disk_sync(f->file) != E_OK)
+	int err = alone ? E_OK : follow_rows(f, &last);
+	flush(f);
+	if (err != E_OK || !f->file || disk_sync(f->file) != E_OK)
 		return err;
-	f->caught_up = !atomic_load(stop);
-	pthread_mutex_lock(&f->mu);
+	f->caught_up |= !atomic_load(&f->stop);
+	pthread_mutex_lock(&f->file_mu);
 	if (last > f->header.followed)
 		f->header.followed = last;
 	write_header(f);
-	pthread_mutex_unlock(&f->mu);
+	pthread_mutex_unlock(&f->file_mu);
 	return E_OK;
+}
+
+/* At the start and every minute with news: follows. Between: empties what is fresh. */
+static void *work(void *arg)
+{
+	struct finder *f = arg;
+	bool alone = strcmp(db_engine(f->db), "sqlite") == 0;
+	int64_t seen = -1, newest = 0;
+	while (!atomic_load(&f->stop)) {
+		if (!alone || newest != seen)
+			seen = follow(f) == E_OK ? newest : -1;
+		flush(f); /* the second one lets go of what was added lately */
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += FOLLOW_S;
+		int timeout = 0;
+		pthread_mutex_lock(&f->mu);
+		while (!timeout && !atomic_load(&f->stop)) {
+			timeout = pthread_cond_timedwait(&f->wake, &f->mu, &until);
+			bool full = f->fresh.count >= FLUSH_AT;
+			pthread_mutex_unlock(&f->mu);
+			if (full)
+				flush(f);
+			pthread_mutex_lock(&f->mu);
+		}
+		newest = f->newest;
+		pthread_mutex_unlock(&f->mu);
+	}
+	return NULL;
+}
+
+/* ---- life ---- */
+
+void finder_open(struct disk *d, struct db *follow, struct finder **out)
+{
+	struct finder *f = calloc(1, sizeof *f);
+	must(f != NULL);
+	f->db = follow;
+	pthread_mutex_init(&f->mu, NULL);
+	pthread_mutex_init(&f->file_mu, NULL);
+	pthread_cond_init(&f->wake, NULL);
+	int err = disk_open(d, name, DISK_WRITE, &f->file);
+	if (err == E_NOT_FOUND)
+		err = disk_open(d, name, DISK_WRITE | DISK_CREATE, &f->file);
+	if (err != E_OK)
+		f->file = NULL;
+	if (f->file && !header_fits(f))
+		begin_empty(f);
+	if (!f->file)
+		fault(f, err != E_OK ? err : E_IO);
+	atomic_init(&f->n_pages, f->header.n_pages);
+	if (f->db)
+		must(pthread_create(&f->thread, NULL, work, f) == 0);
+	*out = f;
+}
+
+void finder_close(struct finder *f)
+{
+	if (f->db) {
+		pthread_mutex_lock(&f->mu);
+		atomic_store(&f->stop, true);
+		pthread_cond_signal(&f->wake);
+		pthread_mutex_unlock(&f->mu);
+		pthread_join(f->thread, NULL);
+	}
+	flush(f);
+	if (f->file && write_header(f))
+		(void)disk_sync(f->file);
+	disk_close(f->file);
+	map_fini(&f->fresh);
+	map_fini(&f->lately);
+	pthread_cond_destroy(&f->wake);
+	pthread_mutex_destroy(&f->file_mu);
+	pthread_mutex_destroy(&f->mu);
+	free(f);
 }
 
 void finder_stats(struct finder *f, struct finder_stats *out)
 {
-	pthread_mutex_lock(&f->mu);
+	pthread_mutex_lock(&f->file_mu);
 	*out = (struct finder_stats){f->header.hints, f->file ? (int64_t)(f->header.n_pages + 1) * PAGE_BYTES : 0};
-	pthread_mutex_unlock(&f->mu);
+	pthread_mutex_unlock(&f->file_mu);
 }

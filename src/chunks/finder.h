@@ -2,7 +2,7 @@
  *
  * A file of hints beside the packs, no truth: whoever gets an id looks at the row and compares the whole hash, so a hint
  * that is old, torn or wrong costs a look and a lost one costs room (the chunk is stored twice). Nothing here is synced
- * before a commit, and the file may be deleted at any time; finder_follow fills it from the rows again. Why not an index in
+ * before a commit, and the file may be deleted between two lives; it fills itself from the rows again. Why not an index in
  * the database: hashes are random, so each new chunk would dirty a page of it, which at 17 million chunks is what a commit
  * costs. Here it is a write into the page cache.
  *
@@ -21,22 +21,20 @@
 
 struct finder;
 
-/* Opens the disk's finder, or begins an empty one. */
-void finder_open(struct disk *d, struct finder **out);
+/* Opens the disk's finder, or begins an empty one. follow (may be NULL: for tests and tools): a thread adds what rows of
+ * chunks tell and the finder does not know, after an upgrade or a crash, or because another daemon wrote them: at the start
+ * and every minute, from a little before where it ended last time, since ids are not committed in their order. */
+void finder_open(struct disk *d, struct db *follow, struct finder **out);
 /* Makes it durable: the next life follows from here. */
 void finder_close(struct finder *f);
 
 /* ids[i]: where hashes[i] may be, or 0. */
 void finder_find(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
-/* From now on hashes[i] may be at ids[i]; an older hint for the same hash is replaced. */
+/* The same among the thousands that were added lately, without touching the disk: for the writer. */
+void finder_find_lately(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
+/* From now on hashes[i] may be at ids[i]; an older hint for the same hash is replaced. It is kept in memory, and later
+ * written together with others. */
 void finder_add(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, const int64_t *ids, size_t n);
-
-/* Adds what rows of chunks tell and the finder does not know: after an upgrade or a crash, or because another daemon wrote
- * them; then makes it durable. Begins where the last call ended, a little before (ids are not committed in their order).
- * alone: no other process writes rows, so only the first call of this life has to look. Ends early, with 0, when *stop
- * becomes true. Not from two threads at a time. */
-int finder_follow(struct finder *f, struct db *db, bool alone, const _Atomic bool *stop);
-
 struct finder_stats {
 	int64_t hints, bytes;
 };

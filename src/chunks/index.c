@@ -46,11 +46,10 @@ static int verify_op(struct tx *tx, void *arg)
 	return tx_many(tx, "select id, hash from chunks where id = $1 and tenant_id = $2", args, 2, h->n, hinted_row, h);
 }
 
-static struct hinted ask_finder(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+static struct hinted hinted_of(int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
 {
 	struct hinted h = {.tenant_id = tenant_id, .hashes = hashes, .ids = ids};
 	must(n <= INDEX_BATCH);
-	finder_find(f, tenant_id, hashes, n, ids);
 	for (size_t i = 0; i < n; i++)
 		if (ids[i])
 			h.where[h.n++] = i;
@@ -59,7 +58,8 @@ static struct hinted ask_finder(struct finder *f, int64_t tenant_id, const struc
 
 int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
 {
-	struct hinted h = ask_finder(f, tenant_id, hashes, n, ids);
+	finder_find(f, tenant_id, hashes, n, ids);
+	struct hinted h = hinted_of(tenant_id, hashes, n, ids);
 	return h.n ? db_read(db, verify_op, &h) : E_OK;
 }
 
@@ -131,8 +131,10 @@ int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us
 		return E_OK;
 	for (size_t i = 0; i < n; i++)
 		hashes[i] = rows[i].hash;
-	struct hinted h = ask_finder(f, tenant_id, hashes, n, ids);
-	int err = h.n ? verify_op(tx, &h) : E_OK; /* another ingest was first: our bytes are garbage for the collector */
+	/* Another ingest may have been first since we looked; then our bytes are garbage for the collector. */
+	finder_find_lately(f, tenant_id, hashes, n, ids);
+	struct hinted h = hinted_of(tenant_id, hashes, n, ids);
+	int err = h.n ? verify_op(tx, &h) : E_OK;
 	for (size_t i = 0; i < n; i++) {
 		if (ids[i])
 			continue;

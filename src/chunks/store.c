@@ -5,31 +5,6 @@
 #include "base/log.h"
 #include "base/must.h"
 
-enum { FOLLOW_S = 60 };
-
-/* At the start, and then as long as chunks come in: every minute. */
-static void *follow(void *arg)
-{
-	struct store *s = arg;
-	bool alone = strcmp(db_engine(s->config.db), "sqlite") == 0;
-	int64_t seen = -1;
-	pthread_mutex_lock(&s->mu);
-	while (!atomic_load(&s->stop)) {
-		int64_t now = atomic_load(&s->bytes_in);
-		pthread_mutex_unlock(&s->mu);
-		if (now != seen && finder_follow(s->finder, s->config.db, alone, &s->stop) == E_OK)
-			seen = now;
-		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += FOLLOW_S;
-		pthread_mutex_lock(&s->mu);
-		if (!atomic_load(&s->stop))
-			pthread_cond_timedwait(&s->stopping, &s->mu, &until);
-	}
-	pthread_mutex_unlock(&s->mu);
-	return NULL;
-}
-
 int store_open(const struct store_config *config, struct store **out)
 {
 	int64_t free_bytes;
@@ -41,30 +16,15 @@ int store_open(const struct store_config *config, struct store **out)
 	must(s != NULL);
 	s->config = *config;
 	pthread_mutex_init(&s->mu, NULL);
-	pthread_cond_init(&s->stopping, NULL);
-	finder_open(config->disk, &s->finder);
-	if (config->follow)
-		must(pthread_create(&s->follower, NULL, follow, s) == 0);
+	finder_open(config->disk, config->follow ? config->db : NULL, &s->finder);
 	*out = s;
 	return E_OK;
-}
-
-static void follower_stop(struct store *s)
-{
-	if (!s->config.follow)
-		return;
-	pthread_mutex_lock(&s->mu);
-	atomic_store(&s->stop, true);
-	pthread_cond_signal(&s->stopping);
-	pthread_mutex_unlock(&s->mu);
-	pthread_join(s->follower, NULL);
 }
 
 void store_close(struct store *s)
 {
 	if (!s)
 		return;
-	follower_stop(s);
 	shared_close_all(s);
 	finder_close(s->finder);
 	uint64_t key;
@@ -80,7 +40,6 @@ void store_close(struct store *s)
 		free(s->slabs[i]);
 	for (size_t i = 0; i < s->n_works; i++)
 		codec_work_free(s->works[i]);
-	pthread_cond_destroy(&s->stopping);
 	pthread_mutex_destroy(&s->mu);
 	free(s);
 }

@@ -48,9 +48,6 @@ struct pack_handle {
 struct store {
 	struct store_config config;
 	struct finder *finder;
-	pthread_t follower;
-	pthread_cond_t stopping; /* with mu */
-	_Atomic bool stop;
 	struct gear_entry {
 		int64_t tenant_id;
 		uint8_t key[32];
