@@ -1,0 +1,209 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/limits.h"
+#include "base/must.h"
+#include "drive/chunk.h"
+#include "drive/drive_testing.h"
+
+enum { N = 5000, SIZE = 100 }; /* more than one transaction holds */
+
+static struct testing t;
+static struct arena arena;
+static struct ctx ctx;
+static int64_t share_id;
+
+static int setup(void **state)
+{
+	(void)state;
+	arena_init(&arena);
+	testing_open(&t, getenv("SCAIDRIVE_TEST_PG"));
+	ctx = testing_ctx(&t, &arena, &t.users[1]);
+	share_id = testing_share(&ctx, "s");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	testing_close(&t);
+	arena_fini(&arena);
+	return 0;
+}
+
+static void bytes_of(int64_t i, uint8_t out[SIZE])
+{
+	memset(out, 0, SIZE);
+	memcpy(out, &i, sizeof i);
+}
+
+static struct sha256 hash_of(int64_t i)
+{
+	uint8_t b[SIZE];
+	bytes_of(i, b);
+	return sha256_of(b, SIZE);
+}
+
+/* Sends chunks [from, to). */
+static int send(struct ctx *who, int64_t from, int64_t to)
+{
+	struct ingest *in;
+	struct content *c;
+	int64_t expires_at;
+	must(ingest_begin_chunks(t.store, who->tenant_id, -1, &in) == 0);
+	for (int64_t i = from; i < to; i++) {
+		uint8_t b[SIZE];
+		struct sha256 hash = hash_of(i);
+		bytes_of(i, b);
+		must(ingest_chunk(in, &hash, b, SIZE) == 0);
+	}
+	must(ingest_finish(in, &c) == 0);
+	int err = drive_chunks_keep(who, c, &expires_at);
+	content_free(c);
+	ctx_clear(who);
+	return err;
+}
+
+struct look {
+	int64_t from, to;
+	struct chunk_found *found;
+	bool use;
+};
+
+static int look_op(struct dtx *d, void *arg)
+{
+	struct look *l = arg;
+	size_t n = (size_t)(l->to - l->from);
+	struct sha256 *hashes = arena_many(&arena, n, struct sha256);
+	for (size_t i = 0; i < n; i++)
+		hashes[i] = hash_of(l->from + (int64_t)i);
+	int err = chunk_leased(d, hashes, n, l->found);
+	return err || !l->use ? err : chunk_leases_use(d, l->found, n);
+}
+
+/* How many of [from, to) the user has by lease. */
+static int64_t had(struct ctx *who, int64_t from, int64_t to)
+{
+	struct look l = {from, to, calloc((size_t)(to - from), sizeof *l.found), false};
+	int64_t n = 0;
+	assert_int_equal(drive_read(who, look_op, &l), 0);
+	for (int64_t i = 0; i < to - from; i++)
+		n += l.found[i].id > 0 && l.found[i].length == SIZE;
+	free(l.found);
+	return n;
+}
+
+static void use(struct ctx *who, int64_t from, int64_t to)
+{
+	struct look l = {from, to, calloc((size_t)(to - from), sizeof *l.found), true};
+	assert_int_equal(drive_write(who, look_op, &l), 0);
+	free(l.found);
+}
+
+static int64_t unused(void)
+{
+	return testing_i64(&t, "select cast(coalesce(sum(unused_bytes), 0) as bigint) from chunk_leases");
+}
+
+static int64_t leases(void)
+{
+	return testing_i64(&t, "select count(*) from chunk_leases");
+}
+
+static void leased_to_who_sent_them(void **state)
+{
+	(void)state;
+	struct ctx other = testing_ctx(&t, &arena, &t.users[2]);
+	assert_int_equal(send(&ctx, 0, N), 0);
+	assert_int_equal(leases(), 2);
+	assert_int_equal(had(&ctx, 0, N), N);
+	assert_int_equal(had(&ctx, N, N + 10), 0);
+	assert_int_equal(had(&other, 0, N), 0);
+	assert_int_equal(send(&other, 10, 20), 0); /* the same bytes are stored once, and leased to both */
+	assert_int_equal(had(&other, 0, N), 10);
+	assert_int_equal(testing_i64(&t, "select count(*) from chunks"), N);
+	t.clock.offset_us += MILLIS_US(LIMIT_CHUNK_LEASE_MS) + 1;
+	assert_int_equal(had(&ctx, 0, N), 0);
+	assert_int_equal(send(&ctx, 0, 1), 0); /* who adds clears away what is over */
+	assert_int_equal(leases(), 1);
+	t.clock.offset_us = 0;
+}
+
+static void used_chunks_do_not_count(void **state)
+{
+	(void)state;
+	t.clock.offset_us += 3 * MILLIS_US(LIMIT_CHUNK_LEASE_MS);
+	assert_int_equal(send(&ctx, 0, N), 0);
+	assert_int_equal(unused(), N * SIZE);
+	use(&ctx, 100, 4900);
+	assert_int_equal(unused(), 200 * SIZE);
+	use(&ctx, 100, 4900); /* once is all that a chunk counts */
+	use(&ctx, 4899, 4901);
+	assert_int_equal(unused(), 199 * SIZE);
+	assert_int_equal(had(&ctx, 0, N), N); /* another change may name them still */
+	use(&ctx, 0, N);
+	assert_int_equal(unused(), 0);
+	assert_int_equal(send(&ctx, 0, 1), 0);
+	assert_int_equal(leases(), 3);
+	t.clock.offset_us += MILLIS_US(LIMIT_LEASE_USED_MS) + 1;
+	assert_int_equal(send(&ctx, 1, 2), 0); /* used up a minute ago: away with them */
+	assert_int_equal(leases(), 2);
+}
+
+static int exec_op(struct tx *tx, void *arg)
+{
+	return tx_exec(tx, *(const char **)arg, DB_NO_ARGS, NULL);
+}
+
+static void exec(const char *sql)
+{
+	assert_int_equal(db_write(t.db, 0, exec_op, &sql), 0);
+}
+
+static int check(int64_t size_bytes, int64_t *room)
+{
+	int err = drive_chunks_check(&ctx, share_id, size_bytes, room);
+	ctx_clear(&ctx);
+	return err;
+}
+
+static void a_user_leases_no_more_than_the_bound(void **state)
+{
+	(void)state;
+	int64_t room;
+	exec("delete from chunk_leases");
+	assert_int_equal(check(LIMIT_LEASED_BYTES, &room), 0);
+	assert_true(room == LIMIT_LEASED_BYTES);
+	assert_int_equal(check(LIMIT_LEASED_BYTES + 1, &room), E_QUOTA);
+	assert_int_equal(send(&ctx, 0, 10), 0);
+	exec("update chunk_leases set unused_bytes = 4294967296 - 150");
+	assert_int_equal(check(-1, &room), 0);
+	assert_int_equal(room, 150);
+	assert_int_equal(check(151, &room), E_QUOTA);
+	assert_int_equal(send(&ctx, 0, 2), E_QUOTA); /* also who did not ask before */
+	assert_int_equal(leases(), 1);
+	assert_int_equal(send(&ctx, 0, 1), 0);
+	struct ctx other = testing_ctx(&t, &arena, &t.users[2]);
+	assert_int_equal(send(&other, 0, 100), 0);
+	exec("delete from chunk_leases");
+	for (int i = 0; i < LIMIT_LEASES; i += 4)
+		assert_int_equal(send(&ctx, i, i + 1), 0);
+	exec("insert into chunk_leases select id - 1000000000000, tenant_id, user_id, expires_at, unused_bytes, chunks from chunk_leases");
+	exec("insert into chunk_leases select id - 3000000000000, tenant_id, user_id, expires_at, unused_bytes, chunks from chunk_leases");
+	assert_int_equal(check(-1, &room), E_QUOTA);
+	exec("delete from chunk_leases where id = (select min(id) from chunk_leases)");
+	assert_int_equal(check(-1, &room), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(leased_to_who_sent_them),
+	    cmocka_unit_test(used_chunks_do_not_count),
+	    cmocka_unit_test(a_user_leases_no_more_than_the_bound),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
