@@ -41,7 +41,8 @@ struct page {
 _Static_assert(sizeof(struct page) == PAGE_BYTES, "a page of hints is a page");
 
 struct finder {
-	struct disk_file *file; /* NULL: there is none, and only what was added lately is found */
+	struct disk *disk;
+	struct disk_file *file; /* NULL: there is none yet, and only what was added lately is found */
 	pthread_mutex_t mu;     /* of the maps and newest */
 	struct map fresh;       /* key -> id: not in the file yet */
 	struct map lately;      /* the fresh ones before these: in the file, or on their way */
@@ -51,6 +52,7 @@ struct finder {
 	_Atomic uint64_t n_pages; /* readers take no lock: a page that is read while it changes yields a wrong hint or none */
 	bool caught_up;           /* with the rows that there were when it was opened */
 	bool told;                /* a fault was logged */
+	bool changed;             /* since it was opened */
 	struct db *db;            /* NULL: nobody follows */
 	pthread_t thread;
 	pthread_cond_t wake;      /* with mu */
@@ -87,19 +89,42 @@ static bool write_page(struct finder *f, uint64_t i, const struct page *p)
 	return err == E_OK;
 }
 
+/* Keys depend on the secret, so it is there before the file is. */
 static void begin_empty(struct finder *f)
 {
-	static const struct page empty;
-	int64_t size;
-	(void)disk_truncate(f->file, 0);
 	memcpy(f->header.magic, magic, sizeof magic);
 	rng_system.fill(&rng_system, f->header.secret, sizeof f->header.secret);
 	f->header.n_pages = 1;
 	f->header.hints = f->header.followed = 0;
-	if (write_page(f, 0, &empty) && write_header(f) && disk_size(f->file, &size) == E_OK)
+	disk_close(f->file);
+	f->file = NULL;
+}
+
+/* With both locks. */
+static void create(struct finder *f)
+{
+	static const struct page empty;
+	int err = disk_open(f->disk, name, DISK_WRITE | DISK_CREATE, &f->file);
+	if (err == E_CONFLICT)
+		err = disk_open(f->disk, name, DISK_WRITE, &f->file);
+	if (err != E_OK) {
+		f->file = NULL;
+		fault(f, err);
+		return;
+	}
+	(void)disk_truncate(f->file, 0);
+	if (write_page(f, 0, &empty) && write_header(f))
 		return;
 	disk_close(f->file);
 	f->file = NULL;
+}
+
+static struct disk_file *file_of(struct finder *f)
+{
+	pthread_mutex_lock(&f->mu);
+	struct disk_file *file = f->file;
+	pthread_mutex_unlock(&f->mu);
+	return file;
 }
 
 static bool header_fits(struct finder *f)
@@ -224,17 +249,22 @@ static void put_all(struct finder *f, const struct map *hints)
 	free(all);
 }
 
-/* What is fresh goes into the file. */
+/* What is fresh goes into the file, which is made for the first. */
 static void flush(struct finder *f)
 {
 	pthread_mutex_lock(&f->file_mu);
 	pthread_mutex_lock(&f->mu);
+	bool any = f->fresh.count > 0;
+	if (any && !f->file)
+		create(f);
 	map_fini(&f->lately);
 	f->lately = f->fresh;
 	f->fresh = (struct map){0};
 	pthread_mutex_unlock(&f->mu);
-	if (f->file && f->lately.count) /* only here it changes */
+	if (any && f->file) { /* only here `lately` changes */
 		put_all(f, &f->lately);
+		f->changed = true;
+	}
 	pthread_mutex_unlock(&f->file_mu);
 }
 
@@ -276,7 +306,7 @@ void finder_find(struct finder *f, int64_t tenant_id, const struct sha256 *hashe
 {
 	struct page page;
 	finder_find_lately(f, tenant_id, hashes, n, ids);
-	for (size_t i = 0; f->file && i < n; i++) {
+	for (size_t i = 0, there = file_of(f) != NULL; there && i < n; i++) {
 		if (ids[i])
 			continue;
 		uint64_t key = key_of(f, tenant_id, &hashes[i]);
@@ -339,9 +369,12 @@ static int follow(struct finder *f)
 	pthread_mutex_unlock(&f->mu);
 	int err = alone ? E_OK : follow_rows(f, &last);
 	flush(f);
-	if (err != E_OK || !f->file || disk_sync(f->file) != E_OK)
+	if (err != E_OK)
 		return err;
 	f->caught_up |= !atomic_load(&f->stop);
+	struct disk_file *file = file_of(f);
+	if (!file || disk_sync(file) != E_OK)
+		return E_OK;
 	pthread_mutex_lock(&f->file_mu);
 	if (last > f->header.followed)
 		f->header.followed = last;
@@ -385,20 +418,17 @@ void finder_open(struct disk *d, struct db *follow, struct finder **out)
 {
 	struct finder *f = calloc(1, sizeof *f);
 	must(f != NULL);
+	f->disk = d;
 	f->db = follow;
 	pthread_mutex_init(&f->mu, NULL);
 	pthread_mutex_init(&f->file_mu, NULL);
 	pthread_cond_init(&f->wake, NULL);
 	int err = disk_open(d, name, DISK_WRITE, &f->file);
-	if (err == E_NOT_FOUND)
-		err = disk_open(d, name, DISK_WRITE | DISK_CREATE, &f->file);
 	if (err != E_OK)
 		f->file = NULL;
-	if (f->file && !header_fits(f))
+	if (!f->file || !header_fits(f))
 		begin_empty(f);
-	if (!f->file)
-		fault(f, err != E_OK ? err : E_IO);
-	atomic_init(&f->n_pages, f->header.n_pages);
+	atomic_store(&f->n_pages, f->header.n_pages);
 	if (f->db)
 		must(pthread_create(&f->thread, NULL, work, f) == 0);
 	*out = f;
@@ -414,7 +444,7 @@ void finder_close(struct finder *f)
 		pthread_join(f->thread, NULL);
 	}
 	flush(f);
-	if (f->file && write_header(f))
+	if (f->file && f->changed && write_header(f))
 		(void)disk_sync(f->file);
 	disk_close(f->file);
 	map_fini(&f->fresh);
