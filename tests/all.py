@@ -232,7 +232,9 @@ def main():
         # Two chains side by side: they mostly wait for disks and password hashes.
         chains = [[('sqlite', steps.api, 'sqlite'), ('crash', steps.crash, 'two_clients.py', '--seconds', '30'),
                    ('crash', steps.crash, 'full_disk.py', '--rounds', '2')],
-                  [('postgresql', steps.api, 'postgresql'), ('interop', steps.interop), ('crash', steps.crash, 'kill_server.py', '--rounds', '6')]]
+                  [('postgresql', steps.api, 'postgresql'), ('interop', steps.interop), ('crash', steps.crash, 'kill_server.py', '--rounds', '6'),
+                   ('crash', steps.crash, 'each_call.py', '--sample', '40'),
+                   ('crash', steps.crash, 'each_call.py', '--fault', 'eio', '--sample', '20')]]
 
         def follow(chain):
             for name, step, *args in chain:
