@@ -581,7 +581,8 @@ int db_open(const struct db_config *config, struct db **out, char **why)
 	must(db->url != NULL);
 	db->clock = config->clock ? config->clock : &clock_system;
 	db->inline_writes = config->inline_writes;
-	db->read_only = db->failed = config->read_only;
+	db->read_only = config->read_only;
+	db->failed = config->read_only;
 	db->make_room = config->make_room;
 	db->make_room_arg = config->make_room_arg;
 	db->max_readers = config->readers > 0 ? config->readers : 4;
