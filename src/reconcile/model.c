@@ -187,7 +187,7 @@ static struct model_result lose(struct model *m, struct model_node *n, const str
 		return r;
 	struct model_op copy = *op;
 	copy.id = op->copy_id;
-	copy.version_id = 0;
+	copy.version_id = op->copy_version_id;
 	copy.kind = NODE_FILE;
 	copy.parent = n->parent;
 	copy.name = numbered(m, n->parent, op->copy_name.n ? op->copy_name : n->name);
@@ -231,9 +231,11 @@ static struct model_result set_mode(struct model *m, const struct model_op *op)
 		return (struct model_result){.err = E_NOT_FOUND};
 	if (!live(m, n))
 		return (struct model_result){.err = E_GONE};
+	struct model_result r = {.id = n->id, .changed = n->executable != op->executable};
 	n->executable = op->executable;
-	changed(m, n, op->by);
-	return (struct model_result){.id = n->id, .changed = true};
+	if (r.changed)
+		changed(m, n, op->by);
+	return r;
 }
 
 static struct model_result move(struct model *m, const struct model_op *op)

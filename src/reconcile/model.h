@@ -72,7 +72,7 @@ struct model_op {
 	int64_t seen_seq;       /* TRASH of a folder; -1: not named */
 	int64_t by;             /* who; changes of others are what seen_seq guards */
 	struct str copy_name;   /* PUT: what a copy beside is called (the server's choice, when it is free), or STR_NULL */
-	int64_t copy_id;        /* 0: the model chooses */
+	int64_t copy_id, copy_version_id; /* 0: the model chooses */
 };
 
 struct model_result {
