@@ -59,7 +59,7 @@
 #define LIMIT_UPLOAD_PIECES         1000000
 #define LIMIT_UPLOADS_PER_USER      1000                  /* open ones */
 #define LIMIT_UPLOAD_RESERVED_BYTES (INT64_C(16) << 40)   /* of one user's open sessions together */
-#define LIMIT_UPLOAD_MEMORY         (20 << 20)            /* pieces held in memory, of all sessions */
+#define LIMIT_UPLOAD_MEMORY         (16 << 20)            /* pieces held in memory, of all sessions */
 #define LIMIT_UPLOAD_WAIT_MS        3000                  /* a whole piece waits for its turn before it is staged */
 #define LIMIT_UPLOAD_WAITING        1                     /* completions that hold a worker until all is fed */
 #define LIMIT_UPLOAD_INGESTS        64                    /* live ones */

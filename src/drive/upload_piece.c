@@ -269,6 +269,17 @@ static bool my_turn(struct upload_piece *p)
 	return p->granted;
 }
 
+/* Before the answer leaves: the client's next piece wants it. */
+static void drop_memory(struct upload_piece *p)
+{
+	struct uploads *u = p->live->u;
+	pthread_mutex_lock(&u->mu);
+	void *memory = p->memory;
+	p->memory = NULL;
+	pthread_mutex_unlock(&u->mu);
+	piece_memory_give(u, memory, p->size_bytes);
+}
+
 static int take_in(struct upload_piece *p)
 {
 	struct live *l = p->live;
@@ -277,10 +288,7 @@ static int take_in(struct upload_piece *p)
 	uint64_t breaks;
 	p->granted = false;
 	int err = live_feed(l, p->index, p->memory, (size_t)p->size_bytes, &breaks);
-	piece_memory_give(l->u, p->memory, p->size_bytes);
-	pthread_mutex_lock(&l->u->mu);
-	p->memory = NULL;
-	pthread_mutex_unlock(&l->u->mu);
+	drop_memory(p);
 	return err ? err : live_settle(l, p->index + 1, breaks);
 }
 
@@ -311,6 +319,7 @@ int upload_piece_end(struct ctx *ctx, struct upload_piece *p, struct upload_rece
 		err = take_in(p);
 	if (err)
 		return refuse(ctx, p, err);
+	drop_memory(p);
 	pthread_mutex_lock(&l->u->mu);
 	*out = (struct upload_receipt){p->index, p->size_bytes, l->n_have, l->n_pieces, l->bytes_have};
 	pthread_mutex_unlock(&l->u->mu);
