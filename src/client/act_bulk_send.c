@@ -240,7 +240,7 @@ static void send_groups(struct ctx *ctx, struct agent *a, struct sending *slots,
 		end_group(ctx, &slots[i], &why);
 }
 
-static int know_gear(struct ctx *ctx, struct agent *a)
+int act_know_gear(struct ctx *ctx, struct agent *a)
 {
 	int err = a->has_gear ? 0 : remote_chunking(ctx, a->remote, a->share, &a->gear);
 	a->has_gear = !err;
@@ -249,7 +249,7 @@ static int know_gear(struct ctx *ctx, struct agent *a)
 
 void act_bulk_send(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n)
 {
-	int err = know_gear(ctx, a);
+	int err = act_know_gear(ctx, a);
 	if (err) {
 		struct job **mine = arena_many(ctx->arena, n, struct job *);
 		size_t n_mine = 0;

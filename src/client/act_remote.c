@@ -126,7 +126,13 @@ static int stage_sink_write(struct http_sink *self, const void *p, size_t n)
 	return s->job->agent->root->ops->stage_write(s->stage, p, n);
 }
 
-static int fetch(struct job *j)
+static int download(struct job *j, struct http_sink *sink)
+{
+	const struct plan_op *op = j->op;
+	return remote_download(&j->ctx, j->agent->remote, op->id, op->remote.version_id, op->remote.size_bytes, sink);
+}
+
+static int fetch_by(struct job *j, int (*fill)(struct job *j, struct http_sink *sink))
 {
 	const struct plan_op *op = j->op;
 	struct root *root = j->agent->root;
@@ -135,7 +141,7 @@ static int fetch(struct job *j)
 	if (err)
 		return err;
 	sink.sha = sha256_new();
-	err = remote_download(&j->ctx, j->agent->remote, op->id, op->remote.version_id, op->remote.size_bytes, &sink.face);
+	err = fill(j, &sink.face);
 	struct sha256 got = sha256_final(sink.sha);
 	sha256_free(sink.sha);
 	if (!err && !sha256_eq(&got, &op->remote.checksum))
@@ -146,6 +152,16 @@ static int fetch(struct job *j)
 	}
 	return root->ops->stage_commit(sink.stage, &j->ctx, j->path, op->has_local ? &j->stamp : NULL, op->remote.mtime_us,
 	                               op->executable, &j->entry);
+}
+
+static int fetch(struct job *j)
+{
+	if (j->delta) {
+		int err = fetch_by(j, act_delta_fetch);
+		if (!act_delta_gave_up(j, err))
+			return err;
+	}
+	return fetch_by(j, download);
 }
 
 struct file_source {
@@ -162,6 +178,16 @@ static int file_source_read(struct http_source *self, void *out, size_t cap, siz
 	return err;
 }
 
+/* What the server is told of a file, whichever way its content goes. */
+static struct remote_upload upload_of(const struct plan_op *op)
+{
+	return (struct remote_upload){.replace_id = op->verb == PLAN_SEND_VERSION ? op->id : 0, .parent = op->parent, .name = op->name,
+	                              .base_version_id = op->base_version_id, .size_bytes = op->local.size_bytes,
+	                              .strategy = str_c(resolve_strategy_name(op->strategy)),
+	                              .checksum = op->local.checksum, .mtime_us = op->local.mtime_us,
+	                              .executable = op->executable};
+}
+
 static int send_once(struct job *j)
 {
 	const struct plan_op *op = j->op;
@@ -175,24 +201,31 @@ static int send_once(struct job *j)
 		root->ops->close(source.file);
 		return ctx_fail(&j->ctx, E_CHANGED, "\"%.*s\" changed before it was sent; it is looked at again.", STR_ARG(j->path));
 	}
-	bool replace = op->verb == PLAN_SEND_VERSION;
-	j->up = (struct remote_upload){.replace_id = replace ? op->id : 0, .parent = op->parent, .name = op->name,
-	                               .base_version_id = op->base_version_id, .size_bytes = op->local.size_bytes,
-	                               .strategy = str_c(resolve_strategy_name(op->strategy)),
-	                               .checksum = op->local.checksum, .mtime_us = op->local.mtime_us,
-	                               .executable = op->executable, .content = &source.face};
+	j->up = upload_of(op);
+	j->up.content = &source.face;
 	err = remote_upload(&j->ctx, j->agent->remote, j->agent->share, &j->up);
 	root->ops->close(source.file);
 	return err;
 }
 
+static int send_either(struct job *j)
+{
+	if (j->delta) {
+		j->up = upload_of(j->op);
+		int err = act_delta_send(j);
+		if (!act_delta_gave_up(j, err))
+			return err;
+	}
+	return send_once(j);
+}
+
 static int send(struct job *j)
 {
-	int err = send_once(j);
+	int err = send_either(j);
 	if (err != E_UNAUTHENTICATED || !j->agent->remote->session)
 		return err;
 	ctx_clear(&j->ctx); /* the token ended during the upload and has been renewed; if it could not, this says so */
-	return send_once(j);
+	return send_either(j);
 }
 
 static void run_job(struct task *self)
@@ -336,13 +369,19 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 	size_t n_bulk = 0;
 	struct job *jobs = calloc(n, sizeof(*jobs));
 	int down = 0;
+	bool delta = false;
 	must(jobs != NULL);
 	tasks_init(&tasks, a->lane);
 	for (size_t i = 0; !a->one_by_one && i < n; i++)
 		n_bulk += act_bulk_takes(ops[i]);
+	for (size_t i = 0; i < n; i++)
+		delta |= act_delta_takes(ops[i]);
+	if (delta && act_know_gear(ctx, a))
+		ctx_clear(ctx); /* then whole files go */
 	for (size_t i = 0; i < n; i++) {
 		struct job *j = &jobs[i];
-		*j = (struct job){.agent = a, .op = ops[i], .bulk = n_bulk > 1 && act_bulk_takes(ops[i])};
+		*j = (struct job){.agent = a, .op = ops[i], .bulk = n_bulk > 1 && act_bulk_takes(ops[i]),
+		                  .delta = a->has_gear && act_delta_takes(ops[i])};
 		arena_init(&j->arena);
 		ctx_init(&j->ctx, j->bulk ? ctx->arena : &j->arena, ctx->clock, ctx->rng); /* bulk runs on this thread */
 		j->err = prepare(&j->ctx, a, j);

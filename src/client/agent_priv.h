@@ -41,6 +41,7 @@ struct job {
 	struct remote_upload up;      /* SEND */
 	int err;
 	bool bulk;                    /* act_bulk carries it out */
+	bool delta;                   /* act_delta tries first */
 };
 
 /* Small enough, and simple enough, to go together with others. */
@@ -49,7 +50,20 @@ bool act_bulk_takes(const struct plan_op *op);
 void act_bulk(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
 void act_bulk_send(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
 void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
+/* Asks how the server cuts, once: a->gear. */
+int act_know_gear(struct ctx *ctx, struct agent *a);
 /* A whole call failed with err and this sentence: each of these jobs that has no error of its own did. */
 void act_bulk_fail(struct agent *a, struct job **jobs, size_t n, int err, struct str detail);
+
+/* ---- large files that changed a little (act_delta.c) ---- */
+
+/* Large, and known on both sides. */
+bool act_delta_takes(const struct plan_op *op);
+/* Sends what the base does not have, and tells how the version is put together; sets up. */
+int act_delta_send(struct job *j);
+/* The content, from the local file and what it lacks. */
+int act_delta_fetch(struct job *j, struct http_sink *sink);
+/* It did not work; sending or fetching all of it may. */
+bool act_delta_gave_up(struct job *j, int err);
 
 #endif

@@ -159,6 +159,23 @@ int remote_put_files(struct ctx *ctx, struct remote *r, struct str share, struct
 typedef int remote_frame_fn(void *arg, size_t i, const struct frame *f);
 int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int64_t *version_ids, size_t n,
                  remote_frame_fn *on_frame, void *arg);
+/* Some chunks of one version: their frames, in this order, then the one that ends it. */
+int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id,
+                        const struct sha256 *hashes, size_t n, remote_frame_fn *on_frame, void *arg);
+
+/* ---- large files that changed a little (remote_delta.c) ---- */
+
+/* A chunk of a file, here or there. */
+struct remote_piece {
+	struct sha256 hash;
+	int64_t offset;
+	uint32_t length;
+};
+/* The chunks of a version, without gaps. E_CHANGED: the number is not that of version_id. */
+int remote_recipe(struct ctx *ctx, struct remote *r, int64_t file_id, int64_t version_id, int64_t number,
+                  struct remote_piece **out, size_t *n);
+/* The next version of up->replace_id from steps (chunks/steps.h) whose one source is the base. up->content is not used. */
+int remote_put_steps(struct ctx *ctx, struct remote *r, struct remote_upload *up, struct str steps);
 
 /* Tells the server how far this device has come (a courtesy: it shows in status and device lists). */
 int remote_advance(struct ctx *ctx, struct remote *r, struct str share, int64_t position);

@@ -288,11 +288,27 @@ static int frame_sink_write(struct http_sink *self, const void *p, size_t n)
 	return 0;
 }
 
+/* Asks for n items, and empties the body. */
+static int fetch_items(struct ctx *ctx, struct remote *r, struct str share, struct buf *body, size_t n,
+                       remote_frame_fn *on_frame, void *arg)
+{
+	struct frame_sink s = {.face = {.write = frame_sink_write}, .n = n, .on_frame = on_frame, .arg = arg};
+	struct http_call call = {.method = "POST", .path = bulk_path(ctx, "chunks/fetch", share), .body = buf_as_str(body),
+	                         .content_type = STR("application/json"), .sink = &s.face};
+	int err = remote_call(ctx, r, &call, NULL);
+	bool whole = s.at == n && frame_between(&s.frames);
+	http_call_fini(&call);
+	buf_fini(body);
+	frame_reader_fini(&s.frames);
+	if (err == E_UPSTREAM || (!err && !whole))
+		return remote_bad(ctx, "chunks that do not fit the request");
+	return err;
+}
+
 int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int64_t *version_ids, size_t n,
                  remote_frame_fn *on_frame, void *arg)
 {
 	struct buf body = {0};
-	struct frame_sink s = {.face = {.write = frame_sink_write}, .n = n, .on_frame = on_frame, .arg = arg};
 	must(n <= LIMIT_CHUNKS_REQUEST);
 	buf_lit(&body, "{\"items\":[");
 	for (size_t i = 0; i < n; i++) {
@@ -301,14 +317,22 @@ int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int6
 		buf_lit(&body, "\"}");
 	}
 	buf_lit(&body, "]}");
-	struct http_call call = {.method = "POST", .path = bulk_path(ctx, "chunks/fetch", share), .body = buf_as_str(&body),
-	                         .content_type = STR("application/json"), .sink = &s.face};
-	int err = remote_call(ctx, r, &call, NULL);
-	bool whole = s.at == n && frame_between(&s.frames);
-	http_call_fini(&call);
-	buf_fini(&body);
-	frame_reader_fini(&s.frames);
-	if (err == E_UPSTREAM || (!err && !whole))
-		return remote_bad(ctx, "chunks that do not fit the request");
-	return err;
+	return fetch_items(ctx, r, share, &body, n, on_frame, arg);
+}
+
+int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id,
+                        const struct sha256 *hashes, size_t n, remote_frame_fn *on_frame, void *arg)
+{
+	struct buf body = {0};
+	must(n <= LIMIT_CHUNKS_REQUEST);
+	buf_lit(&body, "{\"items\":[{\"version_id\":\"");
+	buf_id(&body, ID_VERSION, version_id);
+	buf_lit(&body, "\",\"chunks\":[");
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			buf_char(&body, ',');
+		put_hash(&body, &hashes[i]);
+	}
+	buf_lit(&body, "]}]}");
+	return fetch_items(ctx, r, share, &body, 1, on_frame, arg);
 }

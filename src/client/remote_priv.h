@@ -17,6 +17,8 @@ int remote_bad(struct ctx *ctx, const char *what);
 int remote_refused(struct ctx *ctx, const struct http_call *call);
 /* Reads a node as snapshot, file and change metadata spell it. Strings are copied to the arena. */
 int remote_node(struct ctx *ctx, struct json_object *o, enum node_kind kind, int64_t id, struct node_facts *out);
+/* The answer to an upload of any kind. */
+int remote_read_uploaded(struct ctx *ctx, struct json_object *doc, struct remote_upload *up);
 void remote_put_id(struct buf *b, enum node_kind kind, int64_t id);
 
 #endif

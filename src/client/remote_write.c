@@ -190,7 +190,7 @@ static void form_fields(struct buf *b, const char *boundary, struct remote *r, s
 	buf_fini(&mtime);
 }
 
-static int read_uploaded(struct ctx *ctx, struct json_object *doc, struct remote_upload *up)
+int remote_read_uploaded(struct ctx *ctx, struct json_object *doc, struct remote_upload *up)
 {
 	int64_t id;
 	if (!id_parse_kind(json_str(doc, "id"), ID_FILE, &id))
@@ -219,7 +219,7 @@ int remote_upload(struct ctx *ctx, struct remote *r, struct str share, struct re
 	http_call_fini(&call);
 	buf_fini(&form.head);
 	buf_fini(&form.tail);
-	return err ? err : read_uploaded(ctx, doc, up);
+	return err ? err : remote_read_uploaded(ctx, doc, up);
 }
 
 int remote_set_mode(struct ctx *ctx, struct remote *r, int64_t file_id, bool executable)

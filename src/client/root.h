@@ -34,6 +34,8 @@ struct root_ops {
 	int (*stat)(struct root *r, struct ctx *ctx, struct str path, struct root_entry *out); /* E_NOT_FOUND */
 	int (*open)(struct root *r, struct ctx *ctx, struct str path, struct root_file **out, struct root_entry *entry);
 	int (*read)(struct root_file *f, void *out, size_t cap, size_t *got);
+	/* Exactly n bytes from offset on, wherever read stands. E_CHANGED: the file is shorter. */
+	int (*read_at)(struct root_file *f, int64_t offset, void *out, size_t n);
 	int (*file_stat)(struct root_file *f, struct root_entry *entry);
 	void (*close)(struct root_file *f);
 	int (*stage)(struct root *r, struct ctx *ctx, struct root_stage **out);

@@ -247,6 +247,19 @@ static int posix_read(struct root_file *f, void *out, size_t cap, size_t *got)
 	return n < 0 ? err_from_errno(errno) : 0;
 }
 
+static int posix_read_at(struct root_file *f, int64_t offset, void *out, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t got = pread(f->fd, (char *)out + done, n - done, offset + (off_t)done);
+		if (got < 0 && errno != EINTR)
+			return err_from_errno(errno);
+		if (got == 0)
+			return E_CHANGED;
+		done += got > 0 ? (size_t)got : 0;
+	}
+	return 0;
+}
+
 static int posix_file_stat(struct root_file *f, struct root_entry *entry)
 {
 	struct posix_root none = {0};
@@ -608,6 +621,7 @@ static const struct root_ops posix_ops = {
     .stat = posix_stat,
     .open = posix_open,
     .read = posix_read,
+    .read_at = posix_read_at,
     .file_stat = posix_file_stat,
     .close = posix_close,
     .stage = posix_stage,

@@ -324,10 +324,12 @@ def test_lock_files_are_left_alone(world):
 # ---- replies that are lost ----
 
 class Lossy:
-    """Between client and server: while armed, the server gets each change but its answer is lost."""
+    """Between client and server: while armed, the server gets each change but its answer is lost. Counts bytes, and keeps
+    the first line of each piece that the client sends; replaces `twist` in it by as many bytes."""
 
     def __init__(self, to):
         self.to, self.armed, self.lost = to, set(), []
+        self.sent, self.got, self.lines, self.twist = 0, 0, [], (b'', b'')
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.url = 'http://127.0.0.1:%d' % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -347,6 +349,9 @@ class Lossy:
                         return
                     if a is s:
                         line = data.split(b'\r\n')[0].decode('latin-1')
+                        self.sent += len(data)
+                        data = data.replace(*self.twist) if self.twist[0] else data
+                        self.lines.append(line[:200])
                         for path in list(self.armed):
                             if ' HTTP/1.1' in line and path in line and not line.startswith('GET'):
                                 self.armed.discard(path)
@@ -356,6 +361,7 @@ class Lossy:
                     elif losing:
                         return
                     else:
+                        self.got += len(data)
                         s.sendall(data)
 
 
