@@ -10,13 +10,14 @@ enum { SECTOR = 512 };
 
 struct bytes {
 	uint8_t *p;
-	size_t n;
+	size_t n, cap;
 };
 
 struct node {
 	int refs; /* names that lead to it, and open files */
 	bool is_folder;
 	struct bytes live, durable;
+	size_t from, to; /* where they may differ */
 };
 
 /* A name leads to live now and to durable after a crash that loses its last changes. op: the change that made them
@@ -34,8 +35,9 @@ struct fault_disk {
 	uint64_t seed, ops, epoch;
 	struct name *names;
 	size_t n_names, cap_names;
-	int64_t calls, fail_from, fail_count, capacity, used;
+	int64_t calls, fail_from, fail_count, die_at, capacity, used;
 	int fail_err;
+	bool dead;
 };
 
 struct fault_file {
@@ -65,6 +67,10 @@ static int leave(struct fault_disk *d, int err)
 static int turn(struct fault_disk *d)
 {
 	int64_t call = ++d->calls;
+	if (d->dead || call == d->die_at) {
+		d->dead = true;
+		return E_IO;
+	}
 	return d->fail_err && call >= d->fail_from && call < d->fail_from + d->fail_count ? d->fail_err : E_OK;
 }
 
@@ -88,12 +94,22 @@ static void point(struct fault_disk *d, struct node **where, struct node *n)
 
 static void resize(struct bytes *b, size_t n)
 {
-	if (n > b->n) {
-		b->p = realloc(b->p, n);
+	if (n > b->cap) {
+		b->cap = n + n / 2;
+		b->p = realloc(b->p, b->cap);
 		must(b->p != NULL);
-		memset(b->p + b->n, 0, n - b->n);
 	}
+	if (n > b->n)
+		memset(b->p + b->n, 0, n - b->n);
 	b->n = n;
+}
+
+static void touch(struct node *n, size_t from, size_t to)
+{
+	if (n->from == n->to)
+		n->from = n->to = from;
+	n->from = from < n->from ? from : n->from;
+	n->to = to > n->to ? to : n->to;
 }
 
 static struct name *find(struct fault_disk *d, const char *text)
@@ -225,7 +241,7 @@ static int fault_pwrite(struct disk_file *file, const void *p, size_t n, int64_t
 	struct node *node;
 	int err;
 	struct fault_disk *d = enter_file(file, &node, &err);
-	if (err != E_OK && ((struct fault_file *)file)->epoch != d->epoch)
+	if (((struct fault_file *)file)->epoch != d->epoch || (d->dead && d->calls != d->die_at))
 		return leave(d, err);
 	if (err != E_OK)
 		n = rng_below(&d->rng.base, n + 1);
@@ -236,8 +252,10 @@ static int fault_pwrite(struct disk_file *file, const void *p, size_t n, int64_t
 	if (more)
 		resize(&node->live, end);
 	d->used += more;
-	if (n)
+	if (n) {
 		memcpy(node->live.p + offset, p, n);
+		touch(node, (size_t)offset, end);
+	}
 	return leave(d, err);
 }
 
@@ -248,8 +266,10 @@ static int fault_sync(struct disk_file *file)
 	struct fault_disk *d = enter_file(file, &node, &err);
 	if (err == E_OK) {
 		resize(&node->durable, node->live.n);
-		if (node->live.n)
-			memcpy(node->durable.p, node->live.p, node->live.n);
+		size_t to = node->to < node->live.n ? node->to : node->live.n;
+		if (node->from < to)
+			memcpy(node->durable.p + node->from, node->live.p + node->from, to - node->from);
+		node->from = node->to = 0;
 	}
 	return leave(d, err);
 }
@@ -276,8 +296,10 @@ static int fault_truncate(struct disk_file *file, int64_t size_bytes)
 	int err;
 	struct fault_disk *d = enter_file(file, &node, &err);
 	if (err == E_OK) {
-		d->used += size_bytes - (int64_t)node->live.n;
-		resize(&node->live, (size_t)size_bytes);
+		size_t was = node->live.n, now = (size_t)size_bytes;
+		d->used += size_bytes - (int64_t)was;
+		resize(&node->live, now);
+		touch(node, was < now ? was : now, was < now ? now : was);
 	}
 	return leave(d, err);
 }
@@ -438,13 +460,23 @@ static void crash_node(struct fault_disk *d, struct node *n)
 	resize(&n->live, size);
 	if (size)
 		memcpy(n->live.p, n->durable.p, size);
+	n->from = n->to = 0;
+}
+
+/* A new life: files of the one before are dead. */
+static void restart(struct fault_disk *d)
+{
+	d->epoch++;
+	d->fail_err = E_OK;
+	d->dead = false;
+	d->die_at = 0;
+	atomic_store(&d->base.failed, false);
 }
 
 void disk_fault_crash(struct disk *disk)
 {
 	struct fault_disk *d = enter(disk);
-	d->epoch++;
-	d->fail_err = E_OK;
+	restart(d);
 	for (size_t i = 0; i < d->n_names; i++) {
 		struct name *n = &d->names[i];
 		struct rng_seeded coin;
@@ -461,6 +493,28 @@ void disk_fault_crash(struct disk *disk)
 	for (size_t i = 0; i < d->n_names; i++)
 		if (d->names[i].live)
 			crash_node(d, d->names[i].live);
-	atomic_store(&disk->failed, false);
+	leave(d, E_OK);
+}
+
+void disk_fault_die(struct disk *disk, int64_t nth)
+{
+	struct fault_disk *d = enter(disk);
+	d->die_at = nth > 0 ? d->calls + nth : 0;
+	d->dead = d->dead || nth == 0;
+	leave(d, E_OK);
+}
+
+bool disk_fault_is_dead(struct disk *disk)
+{
+	struct fault_disk *d = enter(disk);
+	bool dead = d->dead;
+	leave(d, E_OK);
+	return dead;
+}
+
+void disk_fault_restart(struct disk *disk)
+{
+	struct fault_disk *d = enter(disk);
+	restart(d);
 	leave(d, E_OK);
 }

@@ -1,0 +1,253 @@
+/* sim [--first N] [--seeds N] [--seconds S] [--jobs J]: runs schedules and stops at the first that fails, which is shrunk.
+ * sim --seed N [--keep LIST] [--verbose]: replays one. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/must.h"
+#include "sim.h"
+
+struct options {
+	uint64_t first, seeds;
+	int64_t seconds;
+	int jobs;
+	bool one, verbose, no_shrink, go_on;
+	const char *keep, *replays;
+};
+
+static uint64_t at_work; /* for the handler */
+
+static void on_death(int sig)
+{
+	char text[120];
+	int n = snprintf(text, sizeof(text), "sim: the product ended by signal %d; replay: sim --seed %llu\n", sig, (unsigned long long)at_work);
+	if (write(2, text, (size_t)n) < 0)
+		_exit(3);
+	_exit(2);
+}
+
+/* "1,4-7": which actions stay. */
+static void keep_only(struct action *v, size_t n, const char *list)
+{
+	for (size_t i = 0; i < n; i++)
+		v[i].kept = false;
+	for (const char *p = list; *p;) {
+		char *end;
+		unsigned long a = strtoul(p, &end, 10), b = a;
+		if (*end == '-')
+			b = strtoul(end + 1, &end, 10);
+		for (; a <= b && a < n; a++)
+			v[a].kept = true;
+		p = *end == ',' ? end + 1 : end + strlen(end);
+	}
+}
+
+static void print_kept(const struct action *v, size_t n, FILE *to)
+{
+	const char *comma = "";
+	for (size_t i = 0; i < n; i++) {
+		size_t k = i;
+		if (!v[i].kept)
+			continue;
+		while (k + 1 < n && v[k + 1].kept)
+			k++;
+		if (k > i)
+			fprintf(to, "%s%zu-%zu", comma, i, k);
+		else
+			fprintf(to, "%s%zu", comma, i);
+		comma = ",";
+		i = k;
+	}
+}
+
+/* In a process of its own: what aborts, fails. */
+static bool fails(uint64_t seed, struct action *v, size_t n)
+{
+	fflush(stdout);
+	pid_t pid = fork();
+	must(pid >= 0);
+	if (pid == 0) {
+		struct sim_result r;
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(3);
+		alarm(20);
+		sim_run(seed, v, n, false, &r);
+		_exit(r.why[0] ? 1 : 0);
+	}
+	int status = 0;
+	waitpid(pid, &status, 0);
+	return status != 0;
+}
+
+/* Leaves out ever smaller parts while it still fails (delta debugging, Zeller and Hildebrandt 2002). */
+static void shrink(uint64_t seed, struct action *v, size_t n)
+{
+	bool *before = malloc(n * sizeof(*before));
+	must(before != NULL);
+	for (size_t part = n / 2; part > 0;) {
+		bool less = false;
+		for (size_t at = 0; at < n; at += part) {
+			bool any = false;
+			for (size_t i = at; i < n && i < at + part; i++) {
+				before[i] = v[i].kept;
+				any |= v[i].kept;
+				v[i].kept = false;
+			}
+			if (any && fails(seed, v, n)) {
+				less = true;
+				continue;
+			}
+			for (size_t i = at; i < n && i < at + part; i++)
+				v[i].kept = before[i];
+		}
+		for (size_t i = 0; i < n; i++) { /* what need not interrupt, shall not */
+			int wait = v[i].wait;
+			v[i].wait = v[i].kept ? wait : 0;
+		}
+		part = less && part == 1 ? 1 : part / 2;
+	}
+	free(before);
+}
+
+static int report(uint64_t seed, struct action *v, size_t n, const char *why, bool shrinking)
+{
+	printf("sim: seed %llu: %s\n", (unsigned long long)seed, why);
+	if (shrinking && fails(seed, v, n))
+		shrink(seed, v, n);
+	printf("replay: sim --seed %llu --keep ", (unsigned long long)seed);
+	print_kept(v, n, stdout);
+	printf(" --verbose\n");
+	fflush(stdout);
+	return 1;
+}
+
+static int run_seed(uint64_t seed, const struct options *o)
+{
+	struct action *v;
+	struct sim_result r, again;
+	size_t n = schedule_draw(seed, &v);
+	int code = 0;
+	at_work = seed;
+	if (o->keep)
+		keep_only(v, n, o->keep);
+	sim_run(seed, v, n, o->verbose, &r);
+	if (!r.why[0] && seed % 100 == 0) {
+		sim_run(seed, v, n, false, &again);
+		if (again.trace != r.trace)
+			snprintf(r.why, sizeof(r.why), "the same seed ran in two ways");
+	}
+	if (r.why[0])
+		code = report(seed, v, n, r.why, !o->no_shrink && !o->keep);
+	else if (o->one)
+		printf("sim: seed %llu holds: %lld hooks, trace %016llx\n", (unsigned long long)seed, (long long)r.hooks, (unsigned long long)r.trace);
+	free(v);
+	return code;
+}
+
+static int run_many(const struct options *o, int job)
+{
+	int64_t begin = clock_mono(&clock_system), until = o->seconds ? begin + SECONDS_US(o->seconds) : INT64_MAX;
+	uint64_t done = 0;
+	int code = 0;
+	for (uint64_t i = (uint64_t)job; i < o->seeds && clock_mono(&clock_system) < until && (!code || o->go_on); i += (uint64_t)o->jobs, done++)
+		code |= run_seed(o->first + i, o);
+	double seconds = (double)(clock_mono(&clock_system) - begin) / 1e6;
+	printf("sim: %llu schedules in %.1f s, %.0f/s, from %llu\n", (unsigned long long)done, seconds, (double)done / seconds,
+	       (unsigned long long)o->first);
+	return code;
+}
+
+static int run_jobs(const struct options *o)
+{
+	int code = 0, status;
+	fflush(stdout);
+	for (int j = 0; j < o->jobs; j++) {
+		pid_t pid = fork();
+		must(pid >= 0);
+		if (pid == 0)
+			_exit((run_many(o, j) ? 1 : 0) | (fflush(stdout) ? 1 : 0));
+	}
+	for (int j = 0; j < o->jobs; j++) {
+		wait(&status);
+		code |= status != 0;
+	}
+	return code;
+}
+
+/* Lines "SEED LIST": schedules that failed once. */
+static int run_replays(struct options *o)
+{
+	char line[4096];
+	int code = 0, n = 0;
+	FILE *f = fopen(o->replays, "r");
+	if (!f) {
+		perror(o->replays);
+		return 2;
+	}
+	while (fgets(line, sizeof(line), f)) {
+		char *rest;
+		uint64_t seed = strtoull(line, &rest, 10);
+		if (rest == line)
+			continue; /* a remark */
+		rest += strspn(rest, " ");
+		rest[strcspn(rest, " \n")] = 0;
+		o->keep = *rest ? rest : NULL;
+		code |= run_seed(seed, o);
+		n++;
+	}
+	fclose(f);
+	printf("sim: %d schedules that failed once\n", n);
+	return code;
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *a = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
+		if (!strcmp(a, "--verbose"))
+			o->verbose = true;
+		else if (!strcmp(a, "--no-shrink"))
+			o->no_shrink = true;
+		else if (!strcmp(a, "--go-on"))
+			o->go_on = true;
+		else if (i + 1 == argc)
+			return false;
+		else if (++i && !strcmp(a, "--seed"))
+			o->one = true, o->first = strtoull(value, NULL, 10);
+		else if (!strcmp(a, "--first"))
+			o->first = strtoull(value, NULL, 10);
+		else if (!strcmp(a, "--seeds"))
+			o->seeds = strtoull(value, NULL, 10);
+		else if (!strcmp(a, "--seconds"))
+			o->seconds = atoll(value), o->seeds = UINT64_MAX;
+		else if (!strcmp(a, "--jobs"))
+			o->jobs = atoi(value);
+		else if (!strcmp(a, "--keep"))
+			o->keep = value;
+		else if (!strcmp(a, "--replays"))
+			o->replays = value;
+		else
+			return false;
+	}
+	return o->jobs > 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.first = 1, .seeds = 2000, .jobs = 1};
+	if (!parse(argc, argv, &o)) {
+		fprintf(stderr, "usage: sim [--first N] [--seeds N] [--seconds S] [--jobs J] [--go-on] [--no-shrink]\n"
+		                "       sim --seed N [--keep LIST] [--verbose]\n       sim --replays FILE\n");
+		return 2;
+	}
+	signal(SIGABRT, on_death);
+	signal(SIGSEGV, on_death);
+	server_make_template();
+	if (o.replays)
+		return run_replays(&o);
+	if (o.one)
+		return run_seed(o.first, &o);
+	return o.jobs > 1 ? run_jobs(&o) : run_many(&o, 0);
+}

@@ -1,0 +1,247 @@
+/* What must hold. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "sim.h"
+
+enum { PASSES_MAX = 60 };
+
+/* ---- at restarts ---- */
+
+void oracle_acked(struct sim *s)
+{
+	int64_t head = server_i64(&s->server, "select seq from tenants where id = $1", s->server.tenant_id);
+	if (head < s->server.acked_seq)
+		sim_violation(s, "the log ends at %lld, but %lld was acknowledged", (long long)head, (long long)s->server.acked_seq);
+}
+
+static bool on_a_disk(struct sim *s, int content)
+{
+	for (int i = 0; i < s->n_devices; i++) {
+		const struct fs *f = &s->devices[i].fs;
+		for (size_t k = 0; k < f->live.n; k++)
+			if (f->live.v[k].node->content == content && !fs_is_below(f, f->live.v[k].node, f->own))
+				return true;
+	}
+	return false;
+}
+
+void oracle_lost(struct sim *s)
+{
+	for (size_t i = 0; i < s->n_contents; i++) {
+		struct content_row *c = &s->contents[i];
+		if (c->tracked && !c->released && !on_a_disk(s, (int)i) && !server_has(&s->server, &c->hash))
+			content_release(s, (int)i, "it is nowhere any more");
+	}
+}
+
+/* ---- becoming quiet ---- */
+
+static void heal(struct sim *s)
+{
+	struct server *v = &s->server;
+	s->calm = true;
+	s->n_ghosts = 0;
+	sim_note(s, "---- the faults are over");
+	if (v->open)
+		server_stop(v);
+	disk_fault_at(v->db_disk, 1, 0, 0);
+	disk_fault_at(v->pack_disk, 1, 0, 0);
+	server_start(v);
+	if (sim_failed(s))
+		return;
+	api_quota(s, -1);
+	api_member(s, 1, "contributor");
+	for (int i = 0; i < s->n_devices; i++) {
+		struct device *d = &s->devices[i];
+		d->net = NET_OK;
+		d->die_in = d->root_fault_in = 0;
+		d->fs.space = -1;
+		disk_fault_at(d->disk, 1, 0, 0);
+		disk_fault_capacity(d->disk, -1);
+		disk_fault_die(d->disk, -1);
+	}
+}
+
+static bool pass_is_quiet(struct sim *s)
+{
+	bool quiet = true;
+	int64_t head = server_i64(&s->server, "select seq from tenants where id = $1", s->server.tenant_id);
+	s->now_us += SECONDS_US(61);
+	for (int i = 0; i < s->n_devices && !sim_failed(s); i++) {
+		struct device *d = &s->devices[i];
+		device_round(d, true);
+		quiet = quiet && d->open && d->in_step && d->done == 0;
+	}
+	return quiet && head == server_i64(&s->server, "select seq from tenants where id = $1", s->server.tenant_id);
+}
+
+static void settle(struct sim *s)
+{
+	for (int i = 0; i < PASSES_MAX && !sim_failed(s); i++)
+		if (pass_is_quiet(s))
+			return;
+	for (int i = 0; i < s->n_devices; i++) {
+		struct device *d = &s->devices[i];
+		if (!d->open || !d->in_step || d->done)
+			sim_violation(s, "d%d does not come to rest: %s, %s", d->number, d->open ? "runs" : "does not start",
+			              d->open && d->agent.n_problems ? d->agent.problems[0].what : "no problem told");
+	}
+	sim_violation(s, "the devices do not come to rest");
+}
+
+/* ---- comparing ---- */
+
+static const struct server_node *node_by_id(const struct server_node *v, size_t n, int64_t id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].id == id && v[i].live)
+			return &v[i];
+	return NULL;
+}
+
+static int64_t parent_of(const struct sim *s, const struct server_node *n)
+{
+	return n->parent_id == s->server.root_id ? TREE_ROOT : n->parent_id;
+}
+
+static const struct node *local_node(const struct device *d, struct str path)
+{
+	const struct tree *t = &d->replica.trees[REPLICA_LOCAL];
+	const struct node *n = t->root;
+	while (n && path.n)
+		n = tree_child_exact(t, n->f.id, str_cut(&path, '/'));
+	return n;
+}
+
+static void compare_entry(struct sim *s, struct device *d, const struct seen *e, const struct server_node *v, size_t n)
+{
+	const struct node *local = local_node(d, e->path);
+	const struct server_node *r = local ? node_by_id(v, n, local->f.id) : NULL;
+	if (!r || r->is_folder != e->node->is_folder || parent_of(s, r) != local->f.parent) {
+		sim_violation(s, "d%d: \"%.*s\" is not on the server", d->number, STR_ARG(e->path));
+		return;
+	}
+	const struct node *agreed = tree_get(&d->replica.trees[REPLICA_SYNCED], r->id);
+	bool named = str_eq(r->name, e->dent->name) || (agreed && agreed->f.local_name.p && str_eq(agreed->f.local_name, e->dent->name));
+	if (!named)
+		sim_violation(s, "d%d: \"%.*s\" is called \"%.*s\" on the server", d->number, STR_ARG(e->path), STR_ARG(r->name));
+	if (!r->is_folder && !sha256_eq(&s->contents[e->node->content].hash, &r->hash))
+		sim_violation(s, "d%d: \"%.*s\" holds content %d, on the server %d", d->number, STR_ARG(e->path), e->node->content,
+		              content_find(s, &r->hash));
+	if (!r->is_folder && r->executable != e->node->executable)
+		sim_violation(s, "d%d: \"%.*s\" differs in its executable bit", d->number, STR_ARG(e->path));
+}
+
+static void compare_device(struct sim *s, struct device *d, const struct server_node *v, size_t n)
+{
+	struct seen *seen;
+	size_t n_seen = fs_list(&d->fs, &seen), n_live = 0;
+	for (size_t i = 0; i < n; i++)
+		n_live += v[i].live;
+	for (size_t i = 0; i < n_seen; i++)
+		compare_entry(s, d, &seen[i], v, n);
+	for (size_t i = 0; n_seen != n_live && i < n; i++) {
+		bool here = !v[i].live;
+		for (size_t k = 0; k < n_seen && !here; k++) {
+			const struct node *local = local_node(d, seen[k].path);
+			here = local && local->f.id == v[i].id;
+		}
+		if (!here)
+			sim_violation(s, "d%d: \"%.*s\" of the server is not here", d->number, STR_ARG(v[i].name));
+	}
+}
+
+static void check_contents(struct sim *s, const struct server_node *v, size_t n)
+{
+	for (size_t i = 0; i < s->n_contents; i++) {
+		struct content_row *c = &s->contents[i];
+		bool live = !c->tracked || c->released;
+		for (size_t k = 0; k < n && !live; k++)
+			live = v[k].live && !v[k].is_folder && sha256_eq(&v[k].hash, &c->hash);
+		if (!live)
+			sim_violation(s, "content %zu of %s%d is lost: nobody gave it up, and %s", i, c->device < 0 ? "api" : "d", c->device,
+			              server_has(&s->server, &c->hash) ? "it is only in a history or in the trash" : "the server never had it");
+	}
+}
+
+/* ---- the server's own books ---- */
+
+struct read_back {
+	struct sim *s;
+	struct ctx *ctx;
+};
+
+static int open_op(struct tx *tx, void *arg)
+{
+	struct read_back *b = arg;
+	struct server *v = &b->s->server;
+	AUTO_ROWS *r = NULL;
+	int err = tx_query(tx, "select id, size_bytes, sha256, recipe, node_id from versions where tenant_id = $1", DB_ARGS(V_I(v->tenant_id)), &r);
+	if (err)
+		return err;
+	char *p = malloc(1 << 20);
+	must(p != NULL);
+	while (rows_next(r)) {
+		struct content_reader *reader;
+		size_t size = (size_t)rows_i64(r, 1), got = 0;
+		struct sha256 want;
+		memcpy(want.b, rows_blob(r, 2).p, 32);
+		int c = content_find(b->s, &want);
+		if (c < 0)
+			sim_violation(b->s, "the server holds a content that nobody wrote (version %lld)", (long long)rows_i64(r, 0));
+		else if (content_open(tx, v->store, v->tenant_id, rows_blob(r, 3), (int64_t)size, &reader))
+			sim_violation(b->s, "the recipe of content %d cannot be resolved", c);
+		else {
+			err = content_read(reader, 0, p, size, &got);
+			content_close(reader);
+			if (err || got != b->s->contents[c].n || (got && memcmp(p, b->s->contents[c].p, got)))
+				sim_violation(b->s, "content %d cannot be read back: %s", c, err_info(err)->symbol);
+		}
+	}
+	free(p);
+	return rows_close(&r);
+}
+
+static void check_books(struct sim *s)
+{
+	struct server *v = &s->server;
+	struct read_back b = {s, NULL};
+	int64_t used = server_i64(v, "select used_bytes from shares where id = $1", v->share_id);
+	int64_t sum = server_i64(v, "select coalesce(sum(size_bytes), 0) from versions where tenant_id = $1", v->tenant_id);
+	if (used != sum)
+		sim_violation(s, "the share counts %lld bytes, its versions have %lld", (long long)used, (long long)sum);
+	if (!s->restored) {
+		int64_t head = server_i64(v, "select seq from tenants where id = $1", v->tenant_id);
+		int64_t rows = server_i64(v, "select count(*) from changes where tenant_id = $1", v->tenant_id);
+		if (head != rows)
+			sim_violation(s, "the log has %lld entries and ends at %lld", (long long)rows, (long long)head);
+	}
+	if (server_i64(v, "select count(*) from changes c, tenants t where c.tenant_id = $1 and t.id = c.tenant_id and c.seq > t.seq", v->tenant_id))
+		sim_violation(s, "the log goes on behind its head");
+	if (server_i64(v, "select count(*) from nodes n left join nodes p on p.id = n.parent_id where n.share_id = $1"
+	                  " and n.parent_id <> 0 and (p.id is null or p.kind <> 1)", v->share_id))
+		sim_violation(s, "a node has no folder");
+	if (server_i64(v, "select count(*) from nodes n left join versions v on v.id = n.version_id and v.node_id = n.id where"
+	                  " n.share_id = $1 and n.kind = 2 and (v.id is null or v.sha256 <> n.sha256)", v->share_id))
+		sim_violation(s, "a file's head is not its version");
+	if (db_read(v->db, open_op, &b))
+		sim_violation(s, "the versions cannot be read");
+}
+
+void oracle_quiet(struct sim *s)
+{
+	struct server_node *v;
+	size_t n;
+	heal(s);
+	if (!sim_failed(s))
+		settle(s);
+	if (sim_failed(s))
+		return;
+	must(server_nodes(&s->server, &v, &n));
+	for (int i = 0; i < s->n_devices; i++)
+		compare_device(s, &s->devices[i], v, n);
+	check_contents(s, v, n);
+	check_books(s);
+}

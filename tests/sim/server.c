@@ -1,0 +1,426 @@
+/* One server: its database and packs on two disks of ours, its handlers behind http_dispatch's exchange. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/must.h"
+#include "drive/change.h"
+#include "drive/schema.h"
+#include "drive/tenant.h"
+#include "sim.h"
+
+#define DB_NAME "server.db"
+
+/* What a first start leaves. */
+static struct {
+	char *db;
+	size_t n;
+	int64_t tenant_id, share_id, root_id, user_ids[USERS];
+	int64_t made_us;
+} template;
+
+/* ---- whole files ---- */
+
+struct str disk_read_all(struct arena *a, struct disk *d, const char *name)
+{
+	struct disk_file *f;
+	int64_t n = 0;
+	size_t got = 0;
+	if (d->ops->open(d, name, DISK_READ, &f))
+		return STR_NULL;
+	f->disk = d;
+	must(d->ops->size(f, &n) == 0);
+	char *p = arena_alloc(a, (size_t)n + 1);
+	must(n == 0 || d->ops->pread(f, p, (size_t)n, 0, &got) == 0);
+	d->ops->close(f);
+	return str_n(p, got);
+}
+
+/* Durable. */
+void disk_write_all(struct disk *d, const char *name, struct str bytes)
+{
+	struct disk_file *f;
+	d->ops->unlink(d, name);
+	must(d->ops->open(d, name, DISK_WRITE | DISK_CREATE, &f) == 0);
+	f->disk = d;
+	must(bytes.n == 0 || d->ops->pwrite(f, bytes.p, bytes.n, 0) == 0);
+	must(d->ops->sync(f) == 0 && d->ops->sync_dir(d, "") == 0);
+	d->ops->close(f);
+}
+
+/* ---- who asks: a token is "uN" ---- */
+
+static int verify(struct authenticator *self, struct ctx *ctx, struct str token)
+{
+	struct server *v = (struct server *)((char *)self - offsetof(struct server, auth));
+	int user = token.n == 2 && token.p[0] == 'u' ? token.p[1] - '0' : -1;
+	if (user < 0 || user >= USERS)
+		return E_UNAUTHENTICATED;
+	struct principal *who = arena_new(ctx->arena, struct principal);
+	who->scopes = SCOPE_FILES_READ | SCOPE_FILES_WRITE | SCOPE_TENANT_ADMIN;
+	int err = principal_load(ctx, v->tenant_id, v->user_ids[user], who);
+	if (err)
+		return err;
+	ctx->who = who;
+	ctx->tenant_id = who->tenant_id;
+	return 0;
+}
+
+/* ---- one life of the server ---- */
+
+static struct ctx server_ctx(struct server *v, struct arena *a)
+{
+	struct ctx ctx;
+	ctx_init(&ctx, a, &v->clock.clock, &v->rng.base);
+	ctx.drive = &v->drive;
+	ctx.tenant_id = v->tenant_id;
+	return ctx;
+}
+
+/* A disk that fails just then may keep it from starting. */
+static int open_parts(struct server *v)
+{
+	char *why = NULL;
+	struct db_config config = {.url = "sqlite:" DB_NAME "?vfs=sim0", .inline_writes = true, .clock = &v->clock.clock};
+	int err = db_open(&config, &v->db, &why);
+	if (!err)
+		err = db_migrate(v->db, schema_migrations, schema_n_migrations, &why);
+	idgen_init(&v->ids, &v->clock.clock, 0);
+	if (!err)
+		err = store_open(&(struct store_config){v->pack_disk, v->db, &v->ids, &v->clock.clock}, &v->store);
+	if (err && (v->sim->calm || !v->sim->faulty))
+		sim_violation(v->sim, "the server does not start: %s %s", err_info(err)->symbol, why ? why : "");
+	free(why);
+	v->drive = (struct drive){.db = v->db, .store = v->store, .ids = &v->ids, .clock = &v->clock.clock, .rng = &v->rng.base,
+	                          .file_max_bytes = INT64_C(1) << 30};
+	return err;
+}
+
+static void close_parts(struct server *v)
+{
+	if (v->store)
+		store_close(v->store);
+	if (v->db)
+		db_close(v->db);
+	v->store = NULL;
+	v->db = NULL;
+}
+
+void server_start(struct server *v)
+{
+	must(!v->open);
+	if (open_parts(v)) {
+		close_parts(v);
+		server_stop(v);
+		return;
+	}
+	struct http_config h = {.routes = api_routes, .n_routes = api_n_routes, .clock = &v->clock.clock, .rng = &v->rng.base,
+	                        .drive = &v->drive, .auth = &v->auth};
+	v->http = http_new(&h);
+	v->open = true;
+	v->unreachable = 0;
+	sim_note(v->sim, "server starts");
+	oracle_acked(v->sim);
+}
+
+bool server_is_dead(struct server *v)
+{
+	return disk_fault_is_dead(v->db_disk) || disk_fault_is_dead(v->pack_disk);
+}
+
+void server_stop(struct server *v)
+{
+	if (v->open) {
+		disk_fault_die(v->db_disk, 0);
+		disk_fault_die(v->pack_disk, 0);
+		http_free(v->http);
+		close_parts(v);
+	}
+	v->open = false;
+	sim_note(v->sim, "server ends%s", v->power ? ", and the power fails" : "");
+	struct disk *disks[] = {v->db_disk, v->pack_disk};
+	for (int i = 0; i < 2; i++) {
+		if (v->power)
+			disk_fault_crash(disks[i]);
+		else
+			disk_fault_restart(disks[i]);
+		disk_fault_capacity(disks[i], -1);
+	}
+	v->power = false;
+}
+
+static int list_one(void *arg, const char *name, bool is_folder)
+{
+	struct server *v = arg;
+	struct str *s = &v->backup_packs[v->n_backup_packs];
+	if (is_folder || v->n_backup_packs + 2 > 128)
+		return 0;
+	s[0] = arena_str(&v->sim->arena, str_c(name));
+	v->n_backup_packs += 2;
+	return 0;
+}
+
+/* Files of both disks as they are between two requests, the log first folded into the database. */
+void server_backup(struct server *v)
+{
+	struct sim *s = v->sim;
+	v->backup_db = disk_read_all(&s->arena, v->db_disk, DB_NAME);
+	v->backup_packs = arena_many(&s->arena, 130, struct str);
+	v->n_backup_packs = 0;
+	struct str wal = disk_read_all(&s->arena, v->db_disk, DB_NAME "-wal");
+	v->backup_packs[v->n_backup_packs++] = wal;
+	v->n_backup_packs++;
+	v->pack_disk->ops->list(v->pack_disk, "", list_one, v);
+	for (size_t i = 2; i < v->n_backup_packs; i += 2)
+		v->backup_packs[i + 1] = disk_read_all(&s->arena, v->pack_disk, v->backup_packs[i].p);
+	sim_note(s, "backup");
+}
+
+static int epoch_op(struct dtx *t, void *arg)
+{
+	(void)arg;
+	return change_epoch_begin(t);
+}
+
+/* Newer packs stay beside the old ones: they are not in the way. */
+void server_restore(struct server *v)
+{
+	struct sim *s = v->sim;
+	struct arena arena;
+	if (!v->backup_db.p)
+		return;
+	v->power = false;
+	server_stop(v);
+	disk_write_all(v->db_disk, DB_NAME, v->backup_db);
+	v->db_disk->ops->unlink(v->db_disk, DB_NAME "-wal");
+	if (v->backup_packs[0].p)
+		disk_write_all(v->db_disk, DB_NAME "-wal", v->backup_packs[0]);
+	for (size_t i = 2; i < v->n_backup_packs; i += 2)
+		disk_write_all(v->pack_disk, v->backup_packs[i].p, v->backup_packs[i + 1]);
+	sim_note(s, "the backup is restored");
+	s->restored = true;
+	v->acked_seq = 0;
+	server_start(v);
+	if (!v->open)
+		return;
+	arena_init(&arena);
+	struct ctx ctx = server_ctx(v, &arena);
+	must(drive_write(&ctx, epoch_op, NULL) == 0);
+	arena_fini(&arena);
+	oracle_lost(s);
+}
+
+/* ---- requests ---- */
+
+static void feed(struct exchange *x, struct str body)
+{
+	int err = exchange_open(x);
+	for (size_t at = 0; !err && at < body.n; at += 7000)
+		err = exchange_feed(x, body.p + at, body.n - at < 7000 ? body.n - at : 7000);
+	if (!err)
+		exchange_end(x);
+}
+
+struct exchange *server_request(struct server *v, struct str method, struct str target, struct str token,
+                                struct str content_type, const struct str *headers, size_t n_headers, struct str body)
+{
+	char length[24], bearer[32];
+	if (!v->open)
+		return NULL;
+	struct exchange *x = exchange_new(v->http);
+	snprintf(length, sizeof(length), "%zu", body.n);
+	snprintf(bearer, sizeof(bearer), "Bearer %.*s", STR_ARG(token));
+	exchange_header(x, STR("Authorization"), arena_str(&x->arena, str_c(bearer)));
+	if (body.n)
+		exchange_header(x, STR("Content-Length"), arena_str(&x->arena, str_c(length)));
+	if (content_type.n)
+		exchange_header(x, STR("Content-Type"), content_type);
+	for (size_t i = 0; i < n_headers; i++) {
+		struct str value = headers[i], name = str_cut(&value, ':');
+		exchange_header(x, name, str_trim(value));
+	}
+	switch (exchange_begin(x, method, target, STR("10.0.0.1"))) {
+	case STEP_RUN:
+		exchange_run(x, body);
+		break;
+	case STEP_STREAM:
+		feed(x, body);
+		break;
+	case STEP_SOCKET:
+		exchange_fail(x, E_BAD_REQUEST);
+		break;
+	case STEP_REPLY:
+		break;
+	}
+	exchange_done(x, 0, false);
+	return x;
+}
+
+struct asked {
+	const char *sql;
+	int64_t a, out;
+};
+
+static int ask_op(struct tx *tx, void *arg)
+{
+	struct asked *q = arg;
+	return tx_i64(tx, q->sql, DB_ARGS(V_I(q->a)), 0, &q->out);
+}
+
+int64_t server_i64(struct server *v, const char *sql, int64_t a)
+{
+	struct asked q = {sql, a, 0};
+	if (!v->open || db_read(v->db, ask_op, &q))
+		return -1;
+	return q.out;
+}
+
+struct reading {
+	struct sim *s;
+	struct server_node *v;
+	size_t n;
+};
+
+static int nodes_op(struct tx *tx, void *arg)
+{
+	struct reading *r = arg;
+	struct arena *a = &r->s->arena;
+	int64_t total;
+	AUTO_ROWS *rows = NULL;
+	int err = tx_i64(tx, "select count(*) from nodes", DB_NO_ARGS, 0, &total);
+	if (!err)
+		err = tx_query(tx, "select id, parent_id, version_id, kind, deleted_at, executable, name, sha256 from nodes where"
+		                   " share_id = $1 and parent_id <> 0 order by id", DB_ARGS(V_I(r->s->server.share_id)), &rows);
+	if (err)
+		return err;
+	r->v = arena_many(a, (size_t)total + 1, struct server_node);
+	for (r->n = 0; r->n < (size_t)total && rows_next(rows); r->n++) {
+		struct server_node *n = &r->v[r->n];
+		*n = (struct server_node){.id = rows_i64(rows, 0), .parent_id = rows_i64(rows, 1), .version_id = rows_i64(rows, 2),
+		                          .is_folder = rows_i64(rows, 3) == 1, .live = rows_i64(rows, 4) == 0,
+		                          .executable = rows_i64(rows, 5) != 0, .name = arena_str(a, rows_text(rows, 6))};
+		struct str hash = rows_blob(rows, 7);
+		if (hash.n == 32)
+			memcpy(n->hash.b, hash.p, 32);
+	}
+	return rows_close(&rows);
+}
+
+bool server_nodes(struct server *v, struct server_node **out, size_t *n)
+{
+	struct reading r = {.s = v->sim};
+	if (!v->open || db_read(v->db, nodes_op, &r))
+		return false;
+	for (size_t i = 0; i < r.n; i++)
+		for (size_t k = 0; k < r.n; k++)
+			if (r.v[k].id == r.v[i].parent_id)
+				r.v[i].up = &r.v[k];
+	for (size_t i = 0; i < r.n; i++) {
+		const struct server_node *up = r.v[i].up;
+		for (size_t steps = 0; up && up->live && steps < r.n; steps++)
+			up = up->up;
+		r.v[i].live = r.v[i].live && !up;
+	}
+	*out = r.v;
+	*n = r.n;
+	return true;
+}
+
+struct having {
+	const struct sha256 *hash;
+	int64_t out;
+};
+
+static int has_op(struct tx *tx, void *arg)
+{
+	struct having *h = arg;
+	return tx_i64(tx, "select count(*) from versions where sha256 = $1", DB_ARGS(V_B(str_n(h->hash->b, 32))), 0, &h->out);
+}
+
+bool server_has(struct server *v, const struct sha256 *hash)
+{
+	struct having h = {hash, 0};
+	return !v->open || db_read(v->db, has_op, &h) || h.out > 0;
+}
+
+/* ---- the template ---- */
+
+static int64_t clock_real(const struct clock *c)
+{
+	const struct sim_clock *s = (const struct sim_clock *)c;
+	return s->sim->now_us + s->offset_us;
+}
+
+static int64_t clock_monotonic(const struct clock *c)
+{
+	return ((const struct sim_clock *)c)->sim->now_us;
+}
+
+void sim_clock_init(struct sim_clock *c, struct sim *s)
+{
+	*c = (struct sim_clock){.clock = {clock_real, clock_monotonic}, .sim = s};
+}
+
+static void make_rows(struct server *v, struct arena *a)
+{
+	struct ctx ctx = server_ctx(v, a);
+	struct tenant tenant;
+	struct user users[USERS];
+	struct tenant_new in = {.name = STR("main"), .admin = {.email = STR("ada@example.org"), .name = STR("Ada")}};
+	must(tenant_add(&ctx, &in, &tenant, &users[0]) == 0);
+	v->tenant_id = ctx.tenant_id = tenant.id;
+	for (int i = 1; i < USERS; i++) {
+		struct user_new u = {.tenant_id = tenant.id, .email = arena_fmt(a, "u%d@example.org", i), .name = arena_fmt(a, "User %d", i)};
+		must(user_add(&ctx, &u, &users[i]) == 0);
+	}
+	must(tenant_share_add(&ctx, &users[0], STR("Files"), &v->share_id) == 0);
+	for (int i = 0; i < USERS; i++)
+		template.user_ids[i] = v->user_ids[i] = users[i].id;
+	template.tenant_id = tenant.id;
+	template.share_id = v->share_id;
+	template.root_id = server_i64(v, "select root_id from shares where id = $1", v->share_id);
+}
+
+void server_make_template(void)
+{
+	static struct sim s = {.seed = 1, .now_us = INT64_C(1800000000000000)};
+	struct server *v = &s.server;
+	arena_init(&s.arena);
+	sim_vfs_register(&s);
+	v->sim = &s;
+	sim_clock_init(&v->clock, &s);
+	rng_seeded_init(&v->rng, 1);
+	v->db_disk = sim_vfs(0, disk_fault_new(1));
+	v->pack_disk = disk_fault_new(2);
+	must(open_parts(v) == 0);
+	v->open = true;
+	make_rows(v, &s.arena);
+	close_parts(v);
+	struct str bytes = disk_read_all(&s.arena, v->db_disk, DB_NAME);
+	template.db = malloc(bytes.n);
+	must(template.db != NULL);
+	memcpy(template.db, bytes.p, bytes.n);
+	template.n = bytes.n;
+	disk_free(v->db_disk);
+	disk_free(v->pack_disk);
+	arena_fini(&s.arena);
+}
+
+void server_init(struct server *v, struct sim *s)
+{
+	*v = (struct server){.sim = s, .auth = {.verify = verify}, .tenant_id = template.tenant_id, .share_id = template.share_id,
+	                     .root_id = template.root_id};
+	memcpy(v->user_ids, template.user_ids, sizeof(v->user_ids));
+	sim_clock_init(&v->clock, s);
+	rng_seeded_init(&v->rng, s->seed * 3 + 1);
+	v->db_disk = sim_vfs(0, disk_fault_new(s->seed * 5 + 1));
+	v->pack_disk = disk_fault_new(s->seed * 5 + 2);
+	disk_write_all(v->db_disk, DB_NAME, str_n(template.db, template.n));
+}
+
+void server_fini(struct server *v)
+{
+	if (v->open)
+		server_stop(v);
+	disk_free(v->db_disk);
+	disk_free(v->pack_disk);
+}
