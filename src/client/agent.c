@@ -121,17 +121,59 @@ void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, in
 
 /* ---- observe ---- */
 
-/* Results become durable behind what they tell of (I8). */
+/* Results become durable behind what they tell of (I8): also what a user wrote and we sent. Were it agreed and then lost
+ * with the power, the next scan would take it for deleted, or an older state of it for an edit. */
 static int flush(struct ctx *ctx, struct agent *a)
 {
-	int err = a->unsynced ? a->root->ops->settle(a->root, ctx) : 0;
+	bool agreed = a->replica->dirty[REPLICA_SYNCED].count > 0;
+	int err = a->unsynced || agreed ? a->root->ops->settle(a->root, ctx) : 0;
 	if (err)
 		return err;
 	a->unsynced = false;
 	return replica_flush(ctx, a->replica);
 }
 
-static int snapshot(struct ctx *ctx, struct agent *a)
+/* The server does not know our cursor: it was restored from an older backup, or we were away for longer than its log
+ * reaches back. What it lacks was therefore not deleted (I11), it is new to it. Where it has another version than the one
+ * we agreed on, and an older one, ours goes on top of it; where it has one that we never saw, both were edited. */
+static void doubt_agreements(struct agent *a)
+{
+	struct replica *r = a->replica;
+	struct tree *synced = &r->trees[REPLICA_SYNCED];
+	int64_t *ids = malloc((synced->count + 1) * sizeof(*ids));
+	size_t n = 0;
+	uint64_t key;
+	void *value;
+	must(ids != NULL);
+	for (size_t i = 0; map_next(&synced->by_id, &i, &key, &value);)
+		ids[n++] = (int64_t)key;
+	for (size_t i = 0; i < n; i++) {
+		const struct node *there = tree_get(&r->trees[REPLICA_REMOTE], ids[i]), *s = tree_get(synced, ids[i]);
+		if (ids[i] == TREE_ROOT || (there && there->f.version_id == s->f.version_id))
+			continue;
+		if (!there) {
+			replica_del(r, REPLICA_SYNCED, ids[i]);
+			if (tree_get(&r->trees[REPLICA_LOCAL], ids[i]))
+				must(replica_rename_id(r, ids[i], --r->next_local_id));
+			continue;
+		}
+		struct node_facts f = s->f;
+		bool older = there->f.version_id < f.version_id; /* ids are in the order of their making */
+		f.checksum = older ? there->f.checksum : (struct sha256){0};
+		f.size_bytes = there->f.size_bytes;
+		f.version_id = there->f.version_id;
+		f.version = there->f.version;
+		char *name = dup_str(f.name), *local_name = f.local_name.p ? dup_str(f.local_name) : NULL;
+		f.name = str_c(name);
+		f.local_name = str_c(local_name);
+		replica_put(r, REPLICA_SYNCED, &f);
+		free(name);
+		free(local_name);
+	}
+	free(ids);
+}
+
+static int snapshot(struct ctx *ctx, struct agent *a, bool refused)
 {
 	struct node_facts *nodes;
 	size_t n;
@@ -145,6 +187,8 @@ static int snapshot(struct ctx *ctx, struct agent *a)
 	size_t unplaced = tree_put_all(&t, nodes, n);
 	log_info("snapshot read", LOG_I("nodes", (int64_t)n), LOG_I("unplaced", (int64_t)unplaced), LOG_I("cursor", cursor));
 	replica_replace(a->replica, REPLICA_REMOTE, &t);
+	if (refused)
+		doubt_agreements(a);
 	a->replica->cursor = cursor;
 	a->replica->meta_dirty = true;
 	return 0;
@@ -200,13 +244,15 @@ static int read_log(struct ctx *ctx, struct agent *a, bool *lost)
 
 static int pull(struct ctx *ctx, struct agent *a)
 {
+	bool refused = true;
 	for (int attempt = 0; attempt < RESYNC_MAX; attempt++) {
 		bool lost = false;
 		int64_t before = a->replica->cursor;
-		int err = before < 0 ? snapshot(ctx, a) : 0;
+		int err = before < 0 ? snapshot(ctx, a, refused) : 0;
 		if (!err)
 			err = read_log(ctx, a, &lost);
-		if (err == E_CURSOR_INVALID) {
+		refused = err == E_CURSOR_INVALID;
+		if (refused) {
 			ctx_clear(ctx);
 			lost = true;
 		} else if (err) {

@@ -28,11 +28,12 @@ struct str disk_read_all(struct arena *a, struct disk *d, const char *name)
 	if (d->ops->open(d, name, DISK_READ, &f))
 		return STR_NULL;
 	f->disk = d;
-	must(d->ops->size(f, &n) == 0);
+	if (d->ops->size(f, &n))
+		n = 0;
 	char *p = arena_alloc(a, (size_t)n + 1);
-	must(n == 0 || d->ops->pread(f, p, (size_t)n, 0, &got) == 0);
+	int err = n ? d->ops->pread(f, p, (size_t)n, 0, &got) : 0;
 	d->ops->close(f);
-	return str_n(p, got);
+	return err ? STR_NULL : str_n(p, got);
 }
 
 /* Durable. */
