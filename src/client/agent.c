@@ -244,7 +244,7 @@ static int read_log(struct ctx *ctx, struct agent *a, bool *lost)
 
 static int pull(struct ctx *ctx, struct agent *a)
 {
-	bool refused = true;
+	bool refused = true; /* a state that has no cursor may have had one that was */
 	for (int attempt = 0; attempt < RESYNC_MAX; attempt++) {
 		bool lost = false;
 		int64_t before = a->replica->cursor;
@@ -255,6 +255,9 @@ static int pull(struct ctx *ctx, struct agent *a)
 		if (refused) {
 			ctx_clear(ctx);
 			lost = true;
+			err = remote_register(ctx, a->remote, a->device_name); /* a restored server may not know us either */
+			if (err)
+				return err;
 		} else if (err) {
 			/* Half a page may be in the tree, but the cursor is still before it, and replaying is harmless. */
 			return err;

@@ -244,8 +244,8 @@ int change_epoch_begin(struct dtx *t)
 		return err;
 	t->seq = base;
 	t->n_changes++; /* readers are to come and find out */
-	return tx_exec(t->tx, "update tenants set seq = $2 where id = $1", DB_ARGS(V_I(t->ctx->tenant_id), V_I(base)),
-	               NULL);
+	return tx_exec(t->tx, "update tenants set seq = $2, floor_seq = $2 where id = $1",
+	               DB_ARGS(V_I(t->ctx->tenant_id), V_I(base)), NULL);
 }
 
 bool change_gap_next(struct str *gaps, int64_t *from, int64_t *to)
@@ -256,15 +256,6 @@ bool change_gap_next(struct str *gaps, int64_t *from, int64_t *to)
 		if (str_to_i64(old, from) && str_to_i64(base, to))
 			return true;
 	}
-	return false;
-}
-
-static bool in_gap(struct str gaps, int64_t position)
-{
-	int64_t from, to;
-	while (change_gap_next(&gaps, &from, &to))
-		if (position > from && position < to)
-			return true;
 	return false;
 }
 
@@ -286,13 +277,8 @@ static int cursor_check_head(struct dtx *t, struct str text, int64_t *position, 
 		*position = *head;
 		return 0;
 	}
-	if (!str_to_i64(text, position) || *position < floor_seq || *position < 0 || *position > *head)
-		return E_CURSOR_INVALID;
-	if (*position == *head || *head < EPOCH_STEP)
-		return 0;
-	struct str gaps;
-	err = gaps_read(t, &gaps);
-	return err ? err : in_gap(gaps, *position) ? E_CURSOR_INVALID : 0;
+	bool known = str_to_i64(text, position) && *position >= floor_seq && *position >= 0 && *position <= *head;
+	return known ? 0 : E_CURSOR_INVALID;
 }
 
 int cursor_check(struct dtx *t, struct str text, int64_t *position)

@@ -55,13 +55,14 @@ struct change_page {
 /* E_CURSOR_INVALID, E_NOT_FOUND (share). */
 int change_page_read(struct ctx *ctx, const struct change_page_in *in, struct change_page *out);
 /* In a write, after the database was restored from a backup: numbers that readers may have seen are skipped. The head
- * jumps to the next multiple of 2^32, and a cursor strictly between is refused from now on (D1). */
+ * jumps to the next multiple of 2^32, and every cursor from before is refused from now on (D1), also one that the backup
+ * knew: its reader may have been told of results that are gone. */
 int change_epoch_begin(struct dtx *t);
 /* The row of facts that tells the gaps so made, and reading its value: numbers above *from and up to *to were skipped. */
 struct str change_gaps_key(struct arena *a, int64_t tenant_id);
 bool change_gap_next(struct str *gaps, int64_t *from, int64_t *to);
-/* Parses and checks a cursor against the log in this snapshot: not older than the log, not from the future, not in an
- * epoch gap. */
+/* Parses and checks a cursor against the log in this snapshot: not older than the log, not from before a restore, not
+ * from the future. */
 int cursor_check(struct dtx *t, struct str text, int64_t *position);
 
 #endif

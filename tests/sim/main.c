@@ -62,8 +62,22 @@ static void print_kept(const struct action *v, size_t n, FILE *to)
 	}
 }
 
-/* In a process of its own: what aborts, fails. */
-static bool fails(uint64_t seed, struct action *v, size_t n)
+/* 1..199: violations of one kind, whatever their names and numbers. */
+static int kind_of(const char *why)
+{
+	char text[600];
+	size_t n = 0;
+	bool quoted = false;
+	for (; *why; why++) {
+		quoted ^= *why == '"';
+		if (!quoted && !(*why >= '0' && *why <= '9'))
+			text[n++] = *why;
+	}
+	return 1 + (int)(xxh3_64(text, n < 24 ? n : 24) % 199);
+}
+
+/* Whether it still fails in this way; 0: in any. In a process of its own: what aborts, fails. */
+static bool fails(uint64_t seed, struct action *v, size_t n, int kind)
 {
 	fflush(stdout);
 	pid_t pid = fork();
@@ -74,15 +88,15 @@ static bool fails(uint64_t seed, struct action *v, size_t n)
 			_exit(3);
 		alarm(20);
 		sim_run(seed, v, n, false, &r);
-		_exit(r.why[0] ? 1 : 0);
+		_exit(r.why[0] ? kind_of(r.why) : 0);
 	}
 	int status = 0;
 	waitpid(pid, &status, 0);
-	return status != 0;
+	return kind ? WIFEXITED(status) && WEXITSTATUS(status) == kind : status != 0;
 }
 
 /* Leaves out ever smaller parts while it still fails (delta debugging, Zeller and Hildebrandt 2002). */
-static void shrink(uint64_t seed, struct action *v, size_t n)
+static void shrink(uint64_t seed, struct action *v, size_t n, int kind)
 {
 	bool *before = malloc(n * sizeof(*before));
 	must(before != NULL);
@@ -95,16 +109,12 @@ static void shrink(uint64_t seed, struct action *v, size_t n)
 				any |= v[i].kept;
 				v[i].kept = false;
 			}
-			if (any && fails(seed, v, n)) {
+			if (any && fails(seed, v, n, kind)) {
 				less = true;
 				continue;
 			}
 			for (size_t i = at; i < n && i < at + part; i++)
 				v[i].kept = before[i];
-		}
-		for (size_t i = 0; i < n; i++) { /* what need not interrupt, shall not */
-			int wait = v[i].wait;
-			v[i].wait = v[i].kept ? wait : 0;
 		}
 		part = less && part == 1 ? 1 : part / 2;
 	}
@@ -114,8 +124,8 @@ static void shrink(uint64_t seed, struct action *v, size_t n)
 static int report(uint64_t seed, struct action *v, size_t n, const char *why, bool shrinking)
 {
 	printf("sim: seed %llu: %s\n", (unsigned long long)seed, why);
-	if (shrinking && fails(seed, v, n))
-		shrink(seed, v, n);
+	if (shrinking && fails(seed, v, n, kind_of(why)))
+		shrink(seed, v, n, kind_of(why));
 	printf("replay: sim --seed %llu --keep ", (unsigned long long)seed);
 	print_kept(v, n, stdout);
 	printf(" --verbose\n");

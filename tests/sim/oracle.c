@@ -29,6 +29,9 @@ static bool on_a_disk(struct sim *s, int content)
 
 void oracle_lost(struct sim *s)
 {
+	s->look_for_lost = !s->server.open;
+	if (s->look_for_lost)
+		return;
 	for (size_t i = 0; i < s->n_contents; i++) {
 		struct content_row *c = &s->contents[i];
 		if (c->tracked && !c->released && !on_a_disk(s, (int)i) && !server_has(&s->server, &c->hash))

@@ -121,6 +121,8 @@ void server_start(struct server *v)
 	v->unreachable = 0;
 	sim_note(v->sim, "server starts");
 	oracle_acked(v->sim);
+	if (v->sim->look_for_lost)
+		oracle_lost(v->sim);
 }
 
 bool server_is_dead(struct server *v)
@@ -165,6 +167,8 @@ void server_backup(struct server *v)
 {
 	struct sim *s = v->sim;
 	v->backup_db = disk_read_all(&s->arena, v->db_disk, DB_NAME);
+	if (v->backup_db.n < template.n || disk_fault_is_dead(v->db_disk))
+		v->backup_db = STR_NULL;
 	v->backup_packs = arena_many(&s->arena, 130, struct str);
 	v->n_backup_packs = 0;
 	struct str wal = disk_read_all(&s->arena, v->db_disk, DB_NAME "-wal");

@@ -263,6 +263,7 @@ struct sim {
 	bool verbose;
 	uint64_t trace;
 	int64_t hooks;
+	bool look_for_lost; /* when the server is there again */
 	bool restored; /* from a backup, at least once */
 	char why[600]; /* the first violation; empty: none */
 };
