@@ -10,7 +10,7 @@
 enum {
 	SCAN_FACTOR = 4, /* a page over all shares looks at this many times its limit before it returns what it has */
 };
-#define EPOCH_STEP (INT64_C(1) << 32)
+#define EPOCH_ZERO_US (INT64_C(1704067200) * 1000000) /* 2024-01-01 */
 
 const char *change_type_name(enum change_type type)
 {
@@ -236,7 +236,9 @@ int change_epoch_begin(struct dtx *t)
 		err = gaps_read(t, &gaps);
 	if (err)
 		return err;
-	int64_t base = (head / EPOCH_STEP + 1) * EPOCH_STEP;
+	int64_t ms = (clock_now(t->ctx->clock) - EPOCH_ZERO_US) / 1000;
+	int64_t base = (ms > 0 ? ms << 12 : 0) + (int64_t)rng_below(t->ctx->rng, 1 << 12);
+	base = base > head ? base : head + 1;
 	gaps = arena_fmt(a, "%.*s%lld %lld;", STR_ARG(gaps), (long long)head, (long long)base);
 	err = tx_exec(t->tx, "insert into facts (key, value) values ($1, $2) on conflict (key) do update set value = $2",
 	              DB_ARGS(V_T(change_gaps_key(a, t->ctx->tenant_id)), V_T(gaps)), NULL);

@@ -55,7 +55,8 @@ struct change_page {
 /* E_CURSOR_INVALID, E_NOT_FOUND (share). */
 int change_page_read(struct ctx *ctx, const struct change_page_in *in, struct change_page *out);
 /* In a write, after the database was restored from a backup: numbers that readers may have seen are skipped. The head
- * jumps to the next multiple of 2^32, and every cursor from before is refused from now on (D1), also one that the backup
+ * jumps to the present millisecond since 2024 times 4,096, so that a second restore of the same backup does not give the
+ * numbers that followed the first again (below 2^53 for 69 years), and every cursor from before is refused from now on (D1), also one that the backup
  * knew: its reader may have been told of results that are gone. */
 int change_epoch_begin(struct dtx *t);
 /* The row of facts that tells the gaps so made, and reading its value: numbers above *from and up to *to were skipped. */

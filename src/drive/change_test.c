@@ -129,9 +129,10 @@ static void test_epochs(void **state)
 	(void)state;
 	struct change_page p;
 	folder(0, "a");
-	int64_t old = head(), base = INT64_C(1) << 32;
+	int64_t old = head(), base;
 	assert_int_equal(drive_write(&bob, epoch_op, NULL), 0);
-	assert_int_equal(head(), base);
+	base = head();
+	assert_true(base > old + 1000 && base < INT64_C(1) << 53);
 	folder(0, "b");
 	assert_int_equal(head(), base + 1);
 	assert_int_equal(read_page(&bob, share, arena_fmt(&arena, "%lld", (long long)old).p, 10, &p), E_CURSOR_INVALID);
@@ -142,8 +143,8 @@ static void test_epochs(void **state)
 	assert_int_equal(p.items[0].seq, base + 1);
 	/* A second restore. */
 	assert_int_equal(drive_write(&bob, epoch_op, NULL), 0);
-	assert_int_equal(head(), 2 * base);
-	assert_int_equal(read_page(&bob, share, arena_fmt(&arena, "%lld", (long long)base + 2).p, 10, &p), E_CURSOR_INVALID);
+	assert_true(head() > base + 1);
+	assert_int_equal(read_page(&bob, share, arena_fmt(&arena, "%lld", (long long)base + 1).p, 10, &p), E_CURSOR_INVALID);
 	assert_int_equal(drive_write(&bob, floor_op, &base), 0);
 	assert_int_equal(read_page(&bob, share, "0", 10, &p), E_CURSOR_INVALID); /* older than the log */
 }

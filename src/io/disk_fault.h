@@ -18,7 +18,7 @@ void disk_fault_at(struct disk *d, int64_t nth, int64_t count, int err);
 /* Loses what is not durable. Files that are open are dead: their calls return E_IO; close them. The disk is as after a
  * restart: writable, no faults. */
 void disk_fault_crash(struct disk *d);
-/* The process ends at call number nth from now (0: at once): that call and all later ones return E_IO and, but for a part
+/* The process ends at call number nth from now (0: at once; -1: it does not): that call and all later ones return E_IO and, but for a part
  * of a write that was under way, change nothing; until one of: a crash (the power went), a restart (it did not: what was
  * written is there). */
 void disk_fault_die(struct disk *d, int64_t nth);

@@ -49,8 +49,11 @@ static void heal(struct sim *s)
 	sim_note(s, "---- the faults are over");
 	if (v->open)
 		server_stop(v);
-	disk_fault_at(v->db_disk, 1, 0, 0);
-	disk_fault_at(v->pack_disk, 1, 0, 0);
+	struct disk *disks[] = {v->db_disk, v->pack_disk};
+	for (int i = 0; i < 2; i++) {
+		disk_fault_at(disks[i], 1, 0, 0);
+		disk_fault_die(disks[i], -1);
+	}
 	server_start(v);
 	if (sim_failed(s))
 		return;

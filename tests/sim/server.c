@@ -109,6 +109,7 @@ static void close_parts(struct server *v)
 void server_start(struct server *v)
 {
 	must(!v->open);
+	v->sim->now_us += MILLIS_US(20);
 	if (open_parts(v)) {
 		close_parts(v);
 		server_stop(v);
@@ -195,6 +196,7 @@ void server_restore(struct server *v)
 		return;
 	v->power = false;
 	server_stop(v);
+	s->now_us += SECONDS_US(30);
 	disk_write_all(v->db_disk, DB_NAME, v->backup_db);
 	v->db_disk->ops->unlink(v->db_disk, DB_NAME "-wal");
 	if (v->backup_packs[0].p)

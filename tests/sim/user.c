@@ -59,23 +59,27 @@ static void release(struct user *u, struct inode *n, const char *why)
 		content_release(u->s, n->content, why);
 }
 
+static void overwrite(struct user *u, struct inode *n, int content)
+{
+	release(u, n, "overwritten");
+	fs_write(u->fs, n, content);
+}
+
 /* A program writes a file: at once, or truncating it and in two pieces. */
 static void write_file(struct user *u, struct inode *n)
 {
 	int c = content_make(u->s, &u->rng.base, u->d->number);
-	const struct content_row *row = &u->s->contents[c];
-	release(u, n, "overwritten");
+	struct content_row row = u->s->contents[c];
 	sim_note(u->s, "d%d: a program writes content %d", u->d->number, c);
 	if (below(u, 2)) {
-		fs_write(u->fs, n, 0);
+		overwrite(u, n, 0);
 		if (!pass(u))
 			return;
-		fs_write(u->fs, n, content_add(u->s, row->p, row->n / 2));
+		overwrite(u, n, content_add(u->s, row.p, row.n / 2));
 		if (!pass(u))
 			return;
 	}
-	release(u, n, "overwritten");
-	fs_write(u->fs, n, c);
+	overwrite(u, n, c);
 	u->s->contents[c].tracked = in_tree(u, n);
 	if (!below(u, 4))
 		fs_sync_file(u->fs, n);
