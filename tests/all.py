@@ -21,7 +21,7 @@ SANITIZERS = {
     'UBSAN_OPTIONS': 'print_stacktrace=1:halt_on_error=1',
     'LSAN_OPTIONS': 'print_suppressions=0',
 }
-STEPS = ['checks', 'clang', 'unit', 'sqlite', 'postgresql', 'interop', 'crash']
+STEPS = ['checks', 'clang', 'unit', 'sim', 'sqlite', 'postgresql', 'interop', 'crash']
 
 
 class Tally:
@@ -195,6 +195,25 @@ class Steps:
                     out.add('test-' + os.path.relpath(path, os.path.join(ROOT, 'src'))[:-len('_test.c')].replace('/', '-'))
         return out
 
+    def sim(self):
+        """The whole-system simulator: optimised, where it runs ten times as many schedules, and a few with the sanitizers."""
+        build = self.build + '-sim'
+        args = ['--reconfigure', build] if os.path.exists(os.path.join(build, 'build.ninja')) else [build, '--buildtype=debugoptimized']
+        code, out, seconds = self.sh(['meson', 'setup', *args], 120)
+        if not code:
+            code, out, more = self.sh(['ninja', '-C', build, 'sim'], 420)
+            seconds += more
+        if not code:
+            code, out, more = self.sh(['ninja', '-C', self.build, 'sim'], 420)
+            seconds += more
+        if code:
+            self.tally.add('simulator build', 0, 1, 0, seconds, out)
+            return
+        fast, slow = os.path.join(build, 'sim'), os.path.join(self.build, 'sim')
+        self.whole('sim, failed once', [fast, '--replays', 'tests/sim/regressions.txt'], 120)
+        self.whole('sim', [fast, '--seeds', '2000', '--jobs', '2'], 300)
+        self.whole('sim with sanitizers', [slow, '--first', '1000001', '--seeds', '100', '--jobs', '2'], 200)
+
     def api(self, engine):
         self.pytest('api on ' + engine, 'tests/api', timeout=900, env={'SCAIDRIVE_TEST_DB': engine})
 
@@ -229,6 +248,8 @@ def main():
             steps.clang()
         if 'unit' in wanted:
             steps.unit()
+        if 'sim' in wanted:
+            steps.guarded('sim', steps.sim)
         # Two chains side by side: they mostly wait for disks and password hashes.
         chains = [[('sqlite', steps.api, 'sqlite'), ('crash', steps.crash, 'two_clients.py', '--seconds', '30'),
                    ('crash', steps.crash, 'full_disk.py', '--rounds', '2')],

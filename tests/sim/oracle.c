@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/must.h"
+#include "drive/check.h"
 #include "sim.h"
 
 enum { PASSES_MAX = 60 };
@@ -174,66 +175,45 @@ static void check_contents(struct sim *s, const struct server_node *v, size_t n)
 
 /* ---- the server's own books ---- */
 
-struct read_back {
-	struct sim *s;
-	struct ctx *ctx;
-};
-
-static int open_op(struct tx *tx, void *arg)
+static void on_finding(void *arg, const struct check_finding *f)
 {
-	struct read_back *b = arg;
-	struct server *v = &b->s->server;
-	AUTO_ROWS *r = NULL;
-	int err = tx_query(tx, "select id, size_bytes, sha256, recipe, node_id from versions where tenant_id = $1", DB_ARGS(V_I(v->tenant_id)), &r);
-	if (err)
-		return err;
-	char *p = malloc(1 << 20);
-	must(p != NULL);
-	while (rows_next(r)) {
-		struct content_reader *reader;
-		size_t size = (size_t)rows_i64(r, 1), got = 0;
-		struct sha256 want;
-		memcpy(want.b, rows_blob(r, 2).p, 32);
-		int c = content_find(b->s, &want);
-		if (c < 0)
-			sim_violation(b->s, "the server holds a content that nobody wrote (version %lld)", (long long)rows_i64(r, 0));
-		else if (content_open(tx, v->store, v->tenant_id, rows_blob(r, 3), (int64_t)size, &reader))
-			sim_violation(b->s, "the recipe of content %d cannot be resolved", c);
-		else {
-			err = content_read(reader, 0, p, size, &got);
-			content_close(reader);
-			if (err || got != b->s->contents[c].n || (got && memcmp(p, b->s->contents[c].p, got)))
-				sim_violation(b->s, "content %d cannot be read back: %s", c, err_info(err)->symbol);
-		}
-	}
-	free(p);
-	return rows_close(&r);
+	sim_violation(arg, "fsck: %s: %.*s", f->code, STR_ARG(f->sentence));
 }
 
+static void on_garbage(void *arg, struct str file, int64_t bytes)
+{
+	(void)arg, (void)file, (void)bytes;
+}
+
+static void on_check(void *arg, const char *what, int64_t done, int64_t all)
+{
+	(void)arg, (void)what, (void)done, (void)all;
+}
+
+static int hashes_op(struct tx *tx, void *arg)
+{
+	struct sim *s = arg;
+	AUTO_ROWS *r = NULL;
+	int err = tx_query(tx, "select id, sha256 from versions where tenant_id = $1", DB_ARGS(V_I(s->server.tenant_id)), &r);
+	while (!err && rows_next(r)) {
+		struct sha256 hash;
+		memcpy(hash.b, rows_blob(r, 1).p, sizeof(hash.b));
+		if (content_find(s, &hash) < 0)
+			sim_violation(s, "the server holds a content that nobody wrote (version %lld)", (long long)rows_i64(r, 0));
+	}
+	return err ? err : rows_close(&r);
+}
+
+/* What `scaidrived fsck --deep` checks, and that no torn file came in. */
 static void check_books(struct sim *s)
 {
 	struct server *v = &s->server;
-	struct read_back b = {s, NULL};
-	int64_t used = server_i64(v, "select used_bytes from shares where id = $1", v->share_id);
-	int64_t sum = server_i64(v, "select coalesce(sum(size_bytes), 0) from versions where tenant_id = $1", v->tenant_id);
-	if (used != sum)
-		sim_violation(s, "the share counts %lld bytes, its versions have %lld", (long long)used, (long long)sum);
-	if (!s->restored) {
-		int64_t head = server_i64(v, "select seq from tenants where id = $1", v->tenant_id);
-		int64_t rows = server_i64(v, "select count(*) from changes where tenant_id = $1", v->tenant_id);
-		if (head != rows)
-			sim_violation(s, "the log has %lld entries and ends at %lld", (long long)rows, (long long)head);
-	}
-	if (server_i64(v, "select count(*) from changes c, tenants t where c.tenant_id = $1 and t.id = c.tenant_id and c.seq > t.seq", v->tenant_id))
-		sim_violation(s, "the log goes on behind its head");
-	if (server_i64(v, "select count(*) from nodes n left join nodes p on p.id = n.parent_id where n.share_id = $1"
-	                  " and n.parent_id <> 0 and (p.id is null or p.kind <> 1)", v->share_id))
-		sim_violation(s, "a node has no folder");
-	if (server_i64(v, "select count(*) from nodes n left join versions v on v.id = n.version_id and v.node_id = n.id where"
-	                  " n.share_id = $1 and n.kind = 2 and (v.id is null or v.sha256 <> n.sha256)", v->share_id))
-		sim_violation(s, "a file's head is not its version");
-	if (db_read(v->db, open_op, &b))
-		sim_violation(s, "the versions cannot be read");
+	struct check_totals totals;
+	struct check_config config = {.db = v->db, .store = v->store, .packs = v->pack_disk, .clock = &v->clock.clock,
+	                              .depth = CHECK_DEEP, .finding = on_finding, .garbage = on_garbage, .progress = on_check,
+	                              .arg = s};
+	if (drive_check(&config, &totals) || db_read(v->db, hashes_op, s))
+		sim_violation(s, "the server's books cannot be read");
 }
 
 void oracle_quiet(struct sim *s)
