@@ -231,9 +231,9 @@ static bool parse(int argc, char **argv, struct options *o)
 		else if (!strcmp(a, "--seeds"))
 			o->seeds = strtoull(value, NULL, 10);
 		else if (!strcmp(a, "--seconds"))
-			o->seconds = atoll(value), o->seeds = UINT64_MAX;
+			o->seconds = strtoll(value, NULL, 10), o->seeds = UINT64_MAX;
 		else if (!strcmp(a, "--jobs"))
-			o->jobs = atoi(value);
+			o->jobs = (int)strtol(value, NULL, 10);
 		else if (!strcmp(a, "--keep"))
 			o->keep = value;
 		else if (!strcmp(a, "--replays"))
