@@ -77,6 +77,8 @@ void content_free(struct content *c)
 {
 	if (!c)
 		return;
+	if (c->shared)
+		shared_release(c->store, c->shared);
 	free(c->chunks);
 	free(c);
 }
@@ -328,21 +330,33 @@ int ingest_feed(struct ingest *in, const void *p, size_t n)
 	return in->err;
 }
 
-/* Every byte of the ingest on the disk. */
-static int make_durable(struct ingest *in)
+/* Every byte of the ingest's own pack on the disk. */
+static int make_own_durable(struct ingest *in)
 {
-	int err = E_OK;
-	if (in->has_own) {
-		err = pack_seal(&in->own);
-		if (err == E_OK)
-			err = disk_sync(in->own.file);
-	}
-	if (err == E_OK && in->held)
-		err = shared_flush(in->store, in->held, in->ticket);
-	return err;
+	int err = in->has_own ? pack_seal(&in->own) : E_OK;
+	return in->has_own && err == E_OK ? disk_sync(in->own.file) : err;
+}
+
+int content_flush(struct content *c)
+{
+	int err = c->shared ? shared_flush(c->store, c->shared, c->ticket) : E_OK;
+	/* what was found in the index may have been written before the disk failed; new commits stop */
+	return err == E_OK ? store_health(c->store) : err;
 }
 
 int ingest_finish(struct ingest *in, struct content **out)
+{
+	int err = ingest_close(in, out);
+	if (err == E_OK)
+		err = content_flush(*out);
+	if (err != E_OK) {
+		content_free(*out);
+		*out = NULL;
+	}
+	return err;
+}
+
+int ingest_close(struct ingest *in, struct content **out)
 {
 	*out = NULL;
 	int err = in->err;
@@ -351,9 +365,7 @@ int ingest_finish(struct ingest *in, struct content **out)
 	if (err == E_OK)
 		err = ingest_drain(in);
 	if (err == E_OK)
-		err = make_durable(in);
-	if (err == E_OK) /* what was found in the index may have been written before the disk failed; new commits stop */
-		err = store_health(in->store);
+		err = make_own_durable(in);
 	if (err != E_OK) {
 		ingest_abort(in);
 		return err;
@@ -363,7 +375,11 @@ int ingest_finish(struct ingest *in, struct content **out)
 	if (!in->given)
 		in->content->sha256 = sha256_final(in->whole);
 	*out = in->content;
+	(*out)->store = in->store;
+	(*out)->shared = in->held;
+	(*out)->ticket = in->ticket;
 	in->content = NULL;
+	in->held = NULL;
 	ingest_free(in);
 	return E_OK;
 }

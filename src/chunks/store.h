@@ -50,6 +50,9 @@ struct content {
 	struct str recipe;            /* not NULL: it is made already, and content_commit hands it on; borrowed */
 	struct disk_file *unsynced;   /* of a part: what content_sync has to sync; the ingest's */
 	int64_t pack_end;             /* of a part: where its bytes end in that file */
+	struct store *store;
+	struct shared_pack *shared;   /* not NULL: where small chunks lie, durable when it is flushed up to ticket */
+	uint64_t ticket;
 };
 
 /* An ingest may move between threads, one at a time. It holds a slab of 512 KiB and a record of each chunk.
@@ -62,6 +65,10 @@ int ingest_feed(struct ingest *in, const void *p, size_t n);
 /* Makes the content durable. The ingest is freed in any case; on 0 *out must be freed with content_free. */
 int ingest_finish(struct ingest *in, struct content **out);
 void ingest_abort(struct ingest *in);
+/* As ingest_finish, but what lies in the pack that small writes share becomes durable by content_flush, which one caller
+ * does for all who have appended. Repeatable, on any thread. */
+int ingest_close(struct ingest *in, struct content **out);
+int content_flush(struct content *c);
 
 /* The same for chunks that the caller cut: many small ones become durable together, at ingest_finish. The content has
  * no sha256 of its own and is for content_index alone. */

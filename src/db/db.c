@@ -361,7 +361,7 @@ static int group_once(struct db *db, struct conn *c, struct db_write_req *list, 
 	if (err)
 		return err;
 	for (struct db_write_req *r = list; r; r = r->next) {
-		r->err = alone ? tx_run(&tx, r->op, r->arg) : tx_nested(&tx, r->op, r->arg);
+		r->err = r->before_err ? r->before_err : alone ? tx_run(&tx, r->op, r->arg) : tx_nested(&tx, r->op, r->arg);
 		arena_reset(&c->arena);
 		/* A lone member needs no savepoint: the transaction is its own. */
 		if (conn_broken(c) || (tx.err && !alone)) {
@@ -397,6 +397,8 @@ static struct db_write_req *group_run(struct db_writer *w, struct db_write_req *
 	struct db_write_req *rest = NULL;
 	int err;
 	uint64_t jitter;
+	for (struct db_write_req *r = list; r; r = r->next)
+		r->before_err = r->before ? r->before(r->before_arg) : 0;
 	for (int attempt = 0;; attempt++) {
 		struct conn *c;
 		err = db->failed ? E_READ_ONLY : writer_conn(w, &c);
@@ -480,12 +482,14 @@ static void *writer_main(void *arg)
 			while (*w->tail)
 				w->tail = &(*w->tail)->next;
 		}
-		for (struct db_write_req *r = list, *next; r && r != rest; r = next) {
-			next = r->next;
+		for (struct db_write_req *r = list; r && r != rest; r = r->next)
 			w->queued--;
-			r->done = true;
-			pthread_cond_signal(&r->wake);
+		pthread_mutex_unlock(&w->lock);
+		for (struct db_write_req *r = list, *next; r && r != rest; r = next) {
+			next = r->next; /* r is gone with its caller */
+			sem_post(&r->done);
 		}
+		pthread_mutex_lock(&w->lock);
 	}
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -501,27 +505,35 @@ static int write_inline(struct db *db, struct db_write_req *r)
 
 int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg)
 {
-	struct db_write_req r = {.tenant_id = tenant_id, .op = op, .arg = arg, .err = E_DB};
+	return db_write_after(db, tenant_id, NULL, NULL, op, arg);
+}
+
+int db_write_after(struct db *db, int64_t tenant_id, db_before_fn *before, void *before_arg, db_op_fn *op, void *arg)
+{
+	struct db_write_req r = {
+	    .tenant_id = tenant_id, .before = before, .before_arg = before_arg, .op = op, .arg = arg, .err = E_DB};
 	if (db->failed)
 		return E_READ_ONLY;
 	if (db->inline_writes)
 		return write_inline(db, &r);
 	uint64_t spread = (uint64_t)tenant_id * UINT64_C(0x9e3779b97f4a7c15) >> 32;
 	struct db_writer *w = &db->writers[spread % (uint64_t)db->n_writers];
-	pthread_cond_init(&r.wake, NULL);
+	/* A semaphore, since who is woken by it needs no lock that the others woken with him want too. */
+	must(sem_init(&r.done, 0, 0) == 0);
 	pthread_mutex_lock(&w->lock);
-	if (w->stop || w->queued >= DB_QUEUE_MAX) {
-		r.err = w->stop ? E_SHUTDOWN : E_BUSY;
-	} else {
+	bool taken = !w->stop && w->queued < DB_QUEUE_MAX;
+	if (taken) {
 		*w->tail = &r;
 		w->tail = &r.next;
 		w->queued++;
 		pthread_cond_signal(&w->wake);
-		while (!r.done)
-			pthread_cond_wait(&r.wake, &w->lock);
+	} else {
+		r.err = w->stop ? E_SHUTDOWN : E_BUSY;
 	}
 	pthread_mutex_unlock(&w->lock);
-	pthread_cond_destroy(&r.wake);
+	while (taken && sem_wait(&r.done) != 0)
+		must(errno == EINTR);
+	sem_destroy(&r.done);
 	return r.err;
 }
 

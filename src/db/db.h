@@ -52,6 +52,10 @@ int db_read(struct db *db, db_op_fn *op, void *arg);
 /* Runs op in the tenant's next write group and returns when it is durable. tenant_id 0: system-wide rows.
  * E_BUSY: the queue is full. E_NO_SPACE, E_DB: nothing was written. */
 int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg);
+/* The same; before(before_arg) is called first, on the writer's thread and outside its transaction: a sync that one caller's
+ * call does for all who are in the group. Not 0: op is not run, and that is returned. It takes a sync's time, no more. */
+typedef int db_before_fn(void *arg);
+int db_write_after(struct db *db, int64_t tenant_id, db_before_fn *before, void *before_arg, db_op_fn *op, void *arg);
 /* What was done since db_open. groups: write transactions tried; writes: their members; reruns: groups run again. */
 struct db_counts {
 	int64_t groups, writes, reruns, reads;

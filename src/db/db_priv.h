@@ -3,6 +3,7 @@
 #define SD_DB_DB_PRIV_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "db/db.h"
@@ -99,11 +100,13 @@ extern const struct db_driver db_driver_sqlite, db_driver_postgres;
 struct db_write_req {
 	struct db_write_req *next;
 	int64_t tenant_id;
+	db_before_fn *before; /* NULL: nothing */
+	void *before_arg;
+	int before_err;
 	db_op_fn *op;
 	void *arg;
 	int err;
-	bool done;
-	pthread_cond_t wake;
+	sem_t done;
 };
 
 struct db_writer {

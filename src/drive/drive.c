@@ -49,9 +49,14 @@ int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg)
 
 int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg)
 {
+	return drive_write_after(ctx, NULL, NULL, op, arg);
+}
+
+int drive_write_after(struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op, void *arg)
+{
 	struct run run = {.ctx = ctx, .op = op, .arg = arg};
 	struct drive *d = ctx->drive;
-	int err = db_write(d->db, ctx->tenant_id, run_write, &run);
+	int err = db_write_after(d->db, ctx->tenant_id, before, before_arg, run_write, &run);
 	if (err)
 		return err;
 	ctx_clear(ctx);

@@ -93,6 +93,8 @@ int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg);
 /* A write in ctx->tenant_id. op may run more than once; it sees a tenant that stands still (db.h). After op returns
  * 0 the changes it appended are numbered and stored; when all is durable the listeners are told. */
 int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg);
+/* The same, with something before it that the group shares (db_write_after). */
+int drive_write_after(struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op, void *arg);
 /* A part of a write that may fail alone: its rows and its queued changes are undone. ctx keeps the fault; clear it to go
  * on. */
 int drive_nested(struct dtx *t, drive_op_fn *part, void *arg);

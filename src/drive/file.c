@@ -31,6 +31,7 @@ struct put {
 	const struct version_put *in;
 	int64_t size_bytes;
 	struct version_result *out;
+	uint8_t *key; /* NULL: not asked for */
 };
 
 /* The version that the first request made; a file's first version when the key stands for a new file. */
@@ -61,10 +62,15 @@ static int put_op(struct dtx *t, void *arg)
 	return err;
 }
 
+static int flush(void *content)
+{
+	return content_flush(content);
+}
+
 int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out)
 {
-	struct put p = {in, 0, out};
-	return drive_write(ctx, put_op, &p);
+	struct put p = {in, 0, out, NULL};
+	return drive_write_after(ctx, flush, (void *)in->content, put_op, &p);
 }
 
 static int fits(struct dtx *t, int64_t share_id, int64_t size_bytes)
@@ -78,32 +84,6 @@ static int fits(struct dtx *t, int64_t share_id, int64_t size_bytes)
 	return size_bytes > rows_i64(r, 0) - rows_i64(r, 1)
 	           ? ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded")
 	           : 0;
-}
-
-static int put_check_op(struct dtx *t, void *arg)
-{
-	struct put *p = arg;
-	const struct version_put *in = p->in;
-	struct node n;
-	if (in->replace_file_id) {
-		unsigned trash = in->strategy != RESOLVE_NONE || in->staged ? NODE_WITH_TRASH : 0;
-		int err = node_load(t, in->replace_file_id, NODE_FILE, RIGHT_WRITE | trash, &n);
-		return err ? err : fits(t, n.share_id, p->size_bytes);
-	}
-	int err = node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &n);
-	if (!err && in->name.p)
-		err = node_name_check(t->ctx, in->name);
-	if (!err && in->name.p)
-		err = node_place_check(t, &n, in->name, NODE_FILE);
-	if (!err && in->name.p && !t->ctx->idempotency_key.n)
-		err = node_name_free(t, n.id, name_key(t->ctx->arena, in->name), in->name, 0);
-	return err ? err : fits(t, n.share_id, p->size_bytes);
-}
-
-int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes)
-{
-	struct put p = {in, size_bytes, NULL};
-	return drive_read(ctx, put_check_op, &p);
 }
 
 static int chunk_key_op(struct dtx *t, void *arg)
@@ -124,6 +104,35 @@ static int chunk_key_op(struct dtx *t, void *arg)
 int drive_chunk_key(struct ctx *ctx, uint8_t key[32])
 {
 	return drive_read(ctx, chunk_key_op, key);
+}
+
+static int put_check_op(struct dtx *t, void *arg)
+{
+	struct put *p = arg;
+	const struct version_put *in = p->in;
+	struct node n;
+	int err = p->key ? chunk_key_op(t, p->key) : 0;
+	if (err)
+		return err;
+	if (in->replace_file_id) {
+		unsigned trash = in->strategy != RESOLVE_NONE || in->staged ? NODE_WITH_TRASH : 0;
+		err = node_load(t, in->replace_file_id, NODE_FILE, RIGHT_WRITE | trash, &n);
+		return err ? err : fits(t, n.share_id, p->size_bytes);
+	}
+	err = node_load_folder(t, in->share_id, in->folder_id, RIGHT_CREATE, &n);
+	if (!err && in->name.p)
+		err = node_name_check(t->ctx, in->name);
+	if (!err && in->name.p)
+		err = node_place_check(t, &n, in->name, NODE_FILE);
+	if (!err && in->name.p && !t->ctx->idempotency_key.n)
+		err = node_name_free(t, n.id, name_key(t->ctx->arena, in->name), in->name, 0);
+	return err ? err : fits(t, n.share_id, p->size_bytes);
+}
+
+int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes, uint8_t key[32])
+{
+	struct put p = {in, size_bytes, NULL, key};
+	return drive_read(ctx, put_check_op, &p);
 }
 
 /* ---- by content ---- */

@@ -8,8 +8,8 @@
 /* POST /files and the end of every upload: see version.h. A repeated Idempotency-Key yields the file it made. */
 int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out);
 /* Before the bytes come: is the caller allowed, is the name free, does size_bytes (-1: unknown) fit? The same faults as
- * drive_file_put; the answer may be outdated when the bytes are there. */
-int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes);
+ * drive_file_put; the answer may be outdated when the bytes are there. key (or NULL) gets what drive_chunk_key gives. */
+int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes, uint8_t key[32]);
 /* The key that ingest_begin wants. */
 int drive_chunk_key(struct ctx *ctx, uint8_t key[32]);
 

@@ -308,7 +308,7 @@ int drive_upload_create(struct ctx *ctx, const struct upload_create *in, struct 
 	struct create c = {.in = in, .hash = create_hash(in), .out = out};
 	int err = shape_check(ctx, in);
 	if (!err)
-		err = drive_file_put_check(ctx, &in->put, in->size_bytes);
+		err = drive_file_put_check(ctx, &in->put, in->size_bytes, NULL);
 	return err ? err : drive_write(ctx, create_op, &c);
 }
 

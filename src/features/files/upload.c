@@ -9,7 +9,7 @@
 #include "http/handler.h"
 #include "http/multipart.h"
 
-enum { FIELDS_MAX = 24, FIELD_BYTES_MAX = 4096 };
+enum { FIELDS_MAX = 24, FIELD_BYTES_MAX = 4096, SHARED_SYNC_MAX = 256 << 10 };
 
 enum where { IN_NOTHING, IN_FIELD, IN_FILE };
 
@@ -93,15 +93,14 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 	int err = read_form_FileUploadForm(ctx, u->fields, u->n_fields, &form);
 	if (err)
 		return err;
+	uint8_t key[32];
 	if (form.share_id || form.folder_id || form.replace_file_id) {
 		struct version_put put;
 		put_from_form(u, &form, &put);
-		err = drive_file_put_check(ctx, &put, -1);
-		if (err)
-			return err;
+		err = drive_file_put_check(ctx, &put, -1, key);
+	} else {
+		err = drive_chunk_key(ctx, key);
 	}
-	uint8_t key[32];
-	err = drive_chunk_key(ctx, key);
 	return err ? err : ingest_begin(ctx->drive->store, ctx->tenant_id, key, u->body_bytes, &u->ingest);
 }
 
@@ -186,7 +185,8 @@ static int upload_end(struct body_sink *sink, struct ctx *ctx, struct reply *out
 		return ctx_invalid(ctx, "body", STR("share_id"), "missing", "Field required");
 	struct ingest *ingest = u->ingest;
 	u->ingest = NULL;
-	err = ingest_finish(ingest, &u->content);
+	/* a small file is synced by the writer, once for all who wait for it; they must not wait for the bytes of a large one */
+	err = (u->file_bytes <= SHARED_SYNC_MAX ? ingest_close : ingest_finish)(ingest, &u->content);
 	if (err)
 		return err;
 	if (form.has_checksum_sha256 && !sha256_eq(&form.checksum_sha256, &u->content->sha256))
