@@ -1,6 +1,7 @@
 #include "db/db_priv.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -472,6 +473,10 @@ static void *writer_main(void *arg)
 		if (!w->head)
 			break;
 		w->warm = true;
+		/* Whoever is about to ask, and needs only the processor for it, shares the commit. */
+		pthread_mutex_unlock(&w->lock);
+		sched_yield();
+		pthread_mutex_lock(&w->lock);
 		struct db_write_req *list = group_take(w);
 		pthread_mutex_unlock(&w->lock);
 		struct db_write_req *rest = group_run(w, list);
