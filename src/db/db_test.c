@@ -801,6 +801,23 @@ static void test_reconnect(void **state)
 	db_close(other);
 }
 
+/* What comes before: outside the transaction, once a caller; its fault spares the op. */
+static int before_counts(void *arg)
+{
+	return ++*(int *)arg == 2 ? E_IO : 0;
+}
+
+static void test_before(void **state)
+{
+	(void)state;
+	int calls = 0;
+	assert_int_equal(db_write_after(db, 1, before_counts, &calls, insert_op, &(struct row){.id = 1}), 0);
+	assert_int_equal(db_write_after(db, 1, before_counts, &calls, insert_op, &(struct row){.id = 2}), E_IO);
+	assert_int_equal(db_write_after(db, 1, before_counts, &calls, insert_op, &(struct row){.id = 2}), 0);
+	assert_int_equal(calls, 3);
+	assert_int_equal(db_write(db, 1, insert_op, &(struct row){.id = 2}), E_CONFLICT);
+}
+
 static int run_all(const char *name)
 {
 	const struct CMUnitTest tests[] = {
@@ -811,6 +828,7 @@ static int run_all(const char *name)
 	    CASE(test_errors),
 	    CASE(test_nested),
 	    CASE(test_groups),
+	    CASE(test_before),
 	    CASE(test_two_nodes),
 	    CASE(test_snapshot),
 	    CASE(test_failing_read),
