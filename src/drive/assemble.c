@@ -251,7 +251,7 @@ int drive_assemble(struct ctx *ctx, const struct assemble_in *in, struct version
 {
 	struct drive *d = ctx->drive;
 	must(in->n_sources <= LIMIT_CHUNK_SOURCES);
-	int err = drive_file_put_check(ctx, &in->put, in->put.size_bytes);
+	int err = drive_file_put_check(ctx, &in->put, in->put.size_bytes, NULL);
 	if (err)
 		return err;
 	if (atomic_fetch_add(&d->assembling, 1) < d->assembling_max)
