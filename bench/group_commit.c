@@ -129,7 +129,7 @@ int main(int argc, char **argv)
 	char path[4096];
 	sqlite3_stmt *insert;
 	pthread_t w, c[THREADS_MAX];
-	int n = argc == 4 ? atoi(argv[2]) : 0;
+	int n = argc == 4 ? (int)strtol(argv[2], NULL, 10) : 0;
 	if (n < 1 || n > THREADS_MAX)
 		return fprintf(stderr, "usage: group_commit FOLDER THREADS SECONDS\n"), 2;
 	snprintf(path, sizeof path, "%s/bytes", argv[1]);
