@@ -74,7 +74,7 @@ static bool name_unused(struct maker *m, const struct item *parent, struct str n
 	return !parent->r || (!by_key(m, m->remote, parent->r->f.id, name) && !claimed(m, 'R', parent->r->f.id, name));
 }
 
-/* Somebody may have taken the plain one. */
+/* Somebody may have taken the plain one, or want it from the node itself. */
 static struct str temp_name(struct maker *m, const struct item *parent, int64_t id)
 {
 	struct str s = arena_fmt(m->a, TEMP_PREFIX "%lld", (long long)id);
@@ -122,7 +122,7 @@ static void step_aside(struct maker *m, struct item *it)
 
 static void evict_local(struct maker *m, struct item *it)
 {
-	if (it->busy || plan_is_temp(it->l->f.name, it->id) || mutant(M_PLAN_NO_TEMP_NAME))
+	if (it->busy || mutant(M_PLAN_NO_TEMP_NAME))
 		return;
 	struct plan_op *op = plan_emit(m, PLAN_MOVE_LOCAL, 12, "its name is wanted, its own is not free yet", it);
 	op->parent = it->l->f.parent;
@@ -131,7 +131,7 @@ static void evict_local(struct maker *m, struct item *it)
 
 static void evict_remote(struct maker *m, struct item *it)
 {
-	if (it->busy || plan_is_temp(it->r->f.name, it->id) || mutant(M_PLAN_NO_TEMP_NAME))
+	if (it->busy || mutant(M_PLAN_NO_TEMP_NAME))
 		return;
 	struct plan_op *op = plan_emit(m, PLAN_MOVE_REMOTE, 12, "its name is wanted, its own is not free yet", it);
 	op->parent = it->r->f.parent;

@@ -244,7 +244,7 @@ static void do_fetch(struct world *w, const struct plan_op *op)
 		agree(w, f, op->synced.local_name);
 		return;
 	}
-	if (l || !local_room(w, op, -1))
+	if (l || !local_room(w, op, TREE_ROOT))
 		return;
 	f.parent = op->parent;
 	f.name = op->name;
