@@ -16,7 +16,7 @@ from conftest import populate
 from support import Server
 
 RANDOM = random.Random(7)
-PIECE = 64 << 10
+PIECE = 256 << 10  # two of them hold a cut for certain
 
 
 def bulk_chunk(data):
