@@ -144,8 +144,8 @@ int act_detach(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 	int64_t own = --a->replica->next_local_id;
 	a->replica->meta_dirty = true;
 	must(replica_rename_id(a->replica, op->local.id, own));
-	if (!op->has_remote)
-		replica_del(a->replica, REPLICA_SYNCED, op->id);
+	/* Else, should the server's bytes become the agreed ones again, the old node would look deleted here. */
+	replica_del(a->replica, REPLICA_SYNCED, op->id);
 	/* Durable before the rename: after a crash in between, the edited file must not be found again as the old node. */
 	int err = replica_flush(ctx, a->replica);
 	if (!err && op->name.p) {

@@ -5,7 +5,7 @@
  *   02  new or edited         same                      FETCH / MAKE_LOCAL
  *   03  same                  new or edited             SEND / SEND_VERSION with base = synced / MAKE_REMOTE
  *   04  edited                edited, equal bytes       RECORD: write synced only; also adopts what both sides made alike
- *   05  edited                edited, other bytes       as the strategy says; KEEP_BOTH: DETACH to a copy's name, then 08
+ *   05  edited                edited, other bytes       as the strategy says; KEEP_BOTH: DETACH to a copy's name, then 02
  *   06  deleted               same                      TRASH_LOCAL
  *   07  deleted               edited                    SEND_VERSION that restores, or DETACH and then 03
  *   08  edited                deleted                   FETCH: an edit beats a delete
@@ -45,7 +45,7 @@ enum plan_verb {
 	PLAN_FETCH,        /* download into (parent, name); has_local: replace those bytes */
 	PLAN_MOVE_LOCAL,   /* rename to (parent, name) */
 	PLAN_TRASH_LOCAL,  /* into the client's trash; a folder only when it is empty */
-	PLAN_DETACH,       /* the local node becomes a new one with an own id; renamed in place when name is set */
+	PLAN_DETACH,       /* the local node becomes a new one with an own id; renamed in place when name is set. The synced row goes */
 	PLAN_MAKE_REMOTE,  /* create the folder at (parent, name) */
 	PLAN_SEND,         /* upload a new file to (parent, name) */
 	PLAN_SEND_VERSION, /* upload a version of remote.id on top of base_version_id */

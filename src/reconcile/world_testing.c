@@ -281,8 +281,7 @@ static void do_detach(struct world *w, const struct plan_op *op)
 		f.name = op->name;
 	disk_put(w, f);
 	must(tree_rename_id(&w->disk, f.id, --w->next_local));
-	if (!op->has_remote)
-		tree_remove(&w->synced, op->id);
+	tree_remove(&w->synced, op->id);
 }
 
 static void do_trash_local(struct world *w, const struct plan_op *op)
