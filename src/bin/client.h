@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "client/replica.h"
 #include "client/session.h"
 #include "client/settings.h"
 #include "client/state.h"
@@ -29,7 +30,7 @@ struct client {
 	struct remote remote;
 	struct session session; /* with http, when somebody is logged in */
 	/* options */
-	bool json, once, allow_mass_delete, all, password_stdin, version, help;
+	bool json, once, dry_run, allow_mass_delete, all, names, password_stdin, version, help;
 	const char *config, *state_dir, *server, *email, *token, *device_name;
 	const char *words[4]; /* what is not an option */
 	int n_words;
@@ -41,7 +42,30 @@ struct client_command {
 	int (*run)(struct client *c); /* an exit code */
 };
 
-extern const struct client_command client_login, client_shares, client_sync, client_status, client_conflicts;
+extern const struct client_command client_login, client_shares, client_sync, client_status, client_conflicts, client_why,
+    client_trash, client_confirm, client_trace;
+
+/* ---- folders and shares (cmd_folders.c) ---- */
+
+/* The absolute path of something whose last names, at most missing_max of them, need not exist. E_USAGE otherwise. */
+int client_real_path(struct client *c, const char *word, int missing_max, struct str *out);
+/* The memory of each folder that was ever synced; fn returns whether it wants more. */
+typedef bool client_folder_fn(void *arg, struct replica *r, const char *file);
+int client_each_folder(struct client *c, client_folder_fn *fn, void *arg);
+/* The synced folder that a path, which need not exist, lies in. E_USAGE: none. */
+struct client_folder {
+	const char *file; /* of its memory */
+	struct str path;  /* its root, absolute */
+	struct str below; /* the path below it; "": the root itself */
+};
+int client_folder_of(struct client *c, const char *word, struct client_folder *out);
+const char *client_journal_file(struct client *c, const char *replica_file);
+/* The share of this id or name; asks the server. */
+int client_find_share(struct client *c, const char *word, struct str *id, struct str *name);
+/* The word that `confirm` left, which is used up by this: deletions on the server and here. False: there is none. */
+bool client_take_word(struct client *c, const char *replica_file, int64_t *remote, int64_t *local);
+/* sync --dry-run */
+int client_look(struct client *c);
 
 /* Makes the HTTP client for the server of the state (or --server). E_UNAUTHENTICATED when nobody is logged in. */
 int client_connect(struct client *c, bool need_login);

@@ -1,9 +1,6 @@
 /* scaidrive status: who this device is and how its folders stand, from its own memory; the server is not asked. */
-#include <dirent.h>
-
 #include "base/json.h"
 #include "bin/client.h"
-#include "client/replica.h"
 
 static void put_field(struct buf *b, const char *key, struct str value)
 {
@@ -45,6 +42,7 @@ static void put_root(struct client *c, struct buf *b, bool first, const struct r
 	} else {
 		buf_lit(b, "null");
 	}
+	buf_fmt(b, ",\"held\":{\"deletes_on_server\":%lld,\"deletes_here\":%lld}", (long long)r->held_remote, (long long)r->held_local);
 	if (r->problem.p) {
 		buf_char(b, ',');
 		put_field(b, "problem", r->problem);
@@ -56,27 +54,19 @@ static void put_root(struct client *c, struct buf *b, bool first, const struct r
 	}
 }
 
-static int put_roots(struct client *c, struct buf *b)
+struct listing {
+	struct client *c;
+	struct buf *b;
+	bool begun;
+};
+
+static bool list_root(void *arg, struct replica *r, const char *file)
 {
-	char *dir = arena_cstr(&c->arena, arena_fmt(&c->arena, "%s/roots", c->state.dir));
-	DIR *d = opendir(dir);
-	if (!d)
-		return 0; /* nothing was synced yet */
-	bool first = true;
-	int err = 0;
-	for (struct dirent *e; !err && (e = readdir(d));) {
-		if (!str_ends(str_c(e->d_name), STR(".db")))
-			continue;
-		struct replica r;
-		err = replica_open(&c->ctx, arena_cstr(&c->arena, arena_fmt(&c->arena, "%s/%s", dir, e->d_name)), &r);
-		if (err)
-			break;
-		put_root(c, b, first, &r);
-		first = false;
-		replica_close(&r);
-	}
-	closedir(d);
-	return err;
+	struct listing *l = arg;
+	(void)file;
+	put_root(l->c, l->b, !l->begun, r);
+	l->begun = true;
+	return true;
 }
 
 static int status(struct client *c)
@@ -98,7 +88,7 @@ static int status(struct client *c)
 		buf_fmt(&b, "device     %.*s (%.*s)\nserver     %.*s\n", STR_ARG(c->state.device_name), STR_ARG(c->state.device_id),
 		        STR_ARG(c->state.server.p ? c->state.server : STR("not logged in")));
 	}
-	int err = put_roots(c, &b);
+	int err = client_each_folder(c, list_root, &(struct listing){c, &b, false});
 	if (c->json)
 		buf_lit(&b, "]}\n");
 	if (!err)

@@ -1,9 +1,5 @@
 /* scaidrive sync: keeps a share and a folder in step; once, or until it is stopped. */
-#include <dirent.h>
-#include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,6 +7,8 @@
 #include "base/json.h"
 #include "bin/client.h"
 #include "client/daemon.h"
+#include "client/journal.h"
+#include "client/trash.h"
 
 enum { TRANSFERS = 4, PROBLEMS_SHOWN = 10 };
 
@@ -23,8 +21,12 @@ struct sync {
 	struct root *root;
 	struct agent agent;
 	struct lane *lane;
+	struct journal journal;
+	const char *file;            /* of the replica */
+	int64_t may_remote, may_local; /* deletions that a person agreed to, until the folder is in step */
+	int64_t purged_us;           /* when the trash was gone through last, monotonic; 0: never */
 	bool terminal, line_is_open; /* a progress line is being rewritten */
-	bool told_fault;
+	bool told_fault, told_held;
 	uint64_t told_problems;      /* hash of those printed last; 0: none */
 	int64_t told_at_us; /* when progress was shown last, monotonic */
 };
@@ -70,6 +72,9 @@ static void on_event(void *arg, const struct agent_event *e)
 {
 	struct sync *s = arg;
 	struct buf b = {0};
+	journal_add(&s->journal, e, clock_now(s->ctx.clock));
+	if (strcmp(e->verb, "record") == 0 || strcmp(e->verb, "forget") == 0)
+		return; /* only a memory changed */
 	end_line(s);
 	if (s->c->json) {
 		buf_char(&b, '{');
@@ -176,55 +181,24 @@ static void tell_away(struct sync *s, int err, struct str why)
 	s->told_fault = true;
 }
 
+/* A plan waits for a person's word. */
+static void tell_held(struct sync *s, struct str why, const struct agent_round *round)
+{
+	struct buf b = {0};
+	if (s->told_held)
+		return;
+	s->told_held = true;
+	if (!s->c->json) {
+		fprintf(stderr, "scaidrive: %.*s\n", STR_ARG(why));
+		return;
+	}
+	buf_fmt(&b, "{\"event\":\"held\",\"deletes_on_server\":%zu,\"deletes_here\":%zu", round->guard.remote, round->guard.local);
+	put_pair(&b, "detail", why);
+	buf_lit(&b, "}\n");
+	emit(&b);
+}
+
 /* ---- starting ---- */
-
-static int find_share(struct sync *s, const char *word)
-{
-	struct ctx *ctx = &s->c->ctx;
-	struct remote_share *list;
-	size_t n, found = 0;
-	int err = remote_shares(ctx, &s->c->remote, &list, &n);
-	if (err)
-		return err;
-	for (size_t i = 0; i < n; i++) {
-		bool by_id = str_eq(list[i].id, str_c(word));
-		if (!by_id && !str_eq(list[i].name, str_c(word)))
-			continue;
-		s->share = list[i].id;
-		s->share_name = list[i].name;
-		if (by_id)
-			return 0;
-		found++;
-	}
-	if (found == 0)
-		return ctx_fail(ctx, E_NOT_FOUND, "there is no share \"%s\" for you; `scaidrive shares` lists those there are", word);
-	if (found > 1)
-		return ctx_fail(ctx, E_USAGE, "%zu shares are called \"%s\"; name one by its id (see `scaidrive shares`)", found, word);
-	return 0;
-}
-
-/* The absolute path of a folder that need not exist yet, though its parent must. */
-static int find_path(struct sync *s, const char *dir)
-{
-	struct ctx *ctx = &s->c->ctx;
-	char real[PATH_MAX], *parent = arena_cstr(ctx->arena, str_c(dir));
-	if (realpath(dir, real)) {
-		s->path = arena_str(ctx->arena, str_c(real));
-		return 0;
-	}
-	size_t n = strlen(parent);
-	while (n > 1 && parent[n - 1] == '/')
-		parent[--n] = 0;
-	char *slash = strrchr(parent, '/'), *name = slash ? slash + 1 : parent;
-	const char *up = slash == parent ? "/" : slash ? parent : ".";
-	struct str last = arena_str(ctx->arena, str_c(name));
-	if (slash)
-		*slash = 0;
-	if (errno != ENOENT || !realpath(*up ? up : "/", real))
-		return ctx_fail(ctx, E_USAGE, "the folder %s cannot be used: %s", dir, strerror(errno));
-	s->path = arena_fmt(ctx->arena, "%s/%.*s", strcmp(real, "/") ? real : "", STR_ARG(last));
-	return 0;
-}
 
 static struct str bare_url(struct str url)
 {
@@ -240,39 +214,37 @@ static bool is_away(int err)
 	       err == E_RATE_LIMITED || err == E_READ_ONLY;
 }
 
+struct knowing {
+	struct sync *s;
+	struct str word;
+	bool found;
+};
+
+static bool know(void *arg, struct replica *r, const char *file)
+{
+	struct knowing *k = arg;
+	(void)file;
+	if (!r->marked || !str_eq(r->path, k->s->path) || (!str_eq(r->share, k->word) && !str_eq(r->share_name, k->word)))
+		return true;
+	k->s->share = arena_str(&k->s->c->arena, r->share);
+	k->s->share_name = arena_str(&k->s->c->arena, r->share_name);
+	k->found = true;
+	return false;
+}
+
 /* A share that this folder was synced with before, by its id or name. */
 static bool find_known(struct sync *s, struct str word)
 {
-	struct ctx *ctx = &s->c->ctx;
-	char *dir = arena_cstr(ctx->arena, arena_fmt(ctx->arena, "%s/roots", s->c->state.dir));
-	struct str end = state_root_file(ctx->arena, &s->c->state, STR(""), s->path);
-	DIR *d = opendir(dir);
-	bool found = false;
-	end = str_c(strrchr(end.p, '/') + 1);
-	for (struct dirent *e; d && !found && (e = readdir(d));) {
-		struct replica r;
-		if (!str_ends(str_c(e->d_name), end))
-			continue;
-		if (replica_open(ctx, arena_cstr(ctx->arena, arena_fmt(ctx->arena, "%s/%s", dir, e->d_name)), &r)) {
-			ctx_clear(ctx);
-			continue;
-		}
-		found = r.marked && str_eq(r.path, s->path) && (str_eq(r.share, word) || str_eq(r.share_name, word));
-		if (found) {
-			s->share = arena_str(ctx->arena, r.share);
-			s->share_name = arena_str(ctx->arena, r.share_name);
-		}
-		replica_close(&r);
-	}
-	if (d)
-		closedir(d);
-	return found;
+	struct knowing k = {.s = s, .word = word};
+	if (client_each_folder(s->c, know, &k))
+		ctx_clear(&s->c->ctx);
+	return k.found;
 }
 
 static int meet_server(struct sync *s, const char *share)
 {
 	struct client *c = s->c;
-	int err = find_share(s, share);
+	int err = client_find_share(c, share, &s->share, &s->share_name);
 	if (!err)
 		err = remote_register(&c->ctx, &c->remote, c->state.device_name);
 	if (!is_away(err) || c->once)
@@ -290,13 +262,16 @@ static int open_all(struct sync *s, const char *share, const char *dir)
 	struct client *c = s->c;
 	int err = client_connect(c, true);
 	if (!err)
-		err = find_path(s, dir);
+		err = client_real_path(c, dir, 1, &s->path);
 	if (!err)
 		err = meet_server(s, share);
 	if (!err)
-		err = replica_open(&c->ctx, state_root_file(c->ctx.arena, &c->state, s->share, s->path).p, &s->replica);
+		s->file = state_root_file(&c->arena, &c->state, s->share, s->path).p;
+	if (!err)
+		err = replica_open(&c->ctx, s->file, &s->replica);
 	if (err)
 		return err;
+	journal_open(&s->journal, client_journal_file(c, s->file));
 	bool fresh = !s->replica.marked;
 	replica_set_str(&s->replica, &s->replica.share, s->share);
 	replica_set_str(&s->replica, &s->replica.share_name, s->share_name);
@@ -315,6 +290,7 @@ static int open_all(struct sync *s, const char *share, const char *dir)
 static void close_all(struct sync *s)
 {
 	agent_fini(&s->agent);
+	journal_close(&s->journal);
 	if (s->lane)
 		lane_free(s->lane);
 	root_free(s->root);
@@ -325,9 +301,35 @@ static void close_all(struct sync *s)
 
 /* ---- running ---- */
 
-/* What `scaidrive status` shows. */
-static void keep_problem(struct sync *s, struct ctx *ctx, int err)
+static bool confirmed(void *arg, const struct guard_verdict *v)
 {
+	struct sync *s = arg;
+	int64_t remote, local;
+	if (client_take_word(s->c, s->file, &remote, &local)) {
+		s->may_remote = remote;
+		s->may_local = local;
+	}
+	return v->remote <= (size_t)s->may_remote && v->local <= (size_t)s->may_local;
+}
+
+static void keep_house(struct sync *s)
+{
+	struct trash_purged gone;
+	int64_t now = clock_mono(s->ctx.clock);
+	if (s->purged_us && now - s->purged_us < SECONDS_US(3600))
+		return;
+	s->purged_us = now;
+	trash_purge(&s->ctx, s->root, s->c->settings.keep_days, s->c->settings.keep_bytes, &gone);
+	ctx_clear(&s->ctx); /* what cannot be deleted now is met again in an hour */
+}
+
+/* What `scaidrive status` shows. */
+static void keep_problem(struct sync *s, struct ctx *ctx, int err, const struct agent_round *round)
+{
+	s->replica.held_remote = err == E_PRECONDITION ? (int64_t)round->guard.remote : 0;
+	s->replica.held_local = err == E_PRECONDITION ? (int64_t)round->guard.local : 0;
+	s->replica.meta_dirty = true;
+
 	struct str text = err ? arena_str(ctx->arena, ctx_detail(ctx, err)) : STR_NULL;
 	struct ctx own;
 	const struct agent *a = &s->agent;
@@ -346,11 +348,15 @@ static void on_settled(void *arg, struct ctx *ctx, int err, const struct agent_r
 	struct sync *s = arg;
 	static const struct agent_stats none;
 	end_line(s);
+	journal_flush(&s->journal);
 	if (err == E_CANCELLED)
 		return;
-	keep_problem(s, ctx, err);
-	if (err == E_PRECONDITION)
-		return; /* the end of the loop tells */
+	keep_problem(s, ctx, err, round);
+	if (err == E_PRECONDITION) {
+		tell_held(s, ctx_detail(ctx, err), round);
+		return;
+	}
+	s->told_held = false;
 	if (err) {
 		tell_away(s, err, ctx_detail(ctx, err));
 		return;
@@ -358,6 +364,9 @@ static void on_settled(void *arg, struct ctx *ctx, int err, const struct agent_r
 	if (s->told_fault && !s->c->json)
 		fputs("scaidrive: It works again.\n", stderr);
 	s->told_fault = false;
+	if (round->in_step)
+		s->may_remote = s->may_local = 0;
+	keep_house(s);
 	struct agent_stats *t = &s->agent.stats;
 	t->rounds = 0;
 	if (memcmp(t, &none, sizeof none) != 0 || s->agent.n_problems)
@@ -389,6 +398,8 @@ static int run_daemon(struct sync *s)
 
 static int sync_run(struct client *c)
 {
+	if (c->dry_run)
+		return client_look(c);
 	struct sync s = {.c = c, .terminal = isatty(STDERR_FILENO)};
 	struct agent_round round = {0};
 	arena_init(&s.arena);
@@ -399,13 +410,16 @@ static int sync_run(struct client *c)
 		s.lane = s.agent.lane = lane_new("transfer", TRANSFERS, 1024);
 		s.agent.device_name = c->state.device_name;
 		s.agent.allow_mass_delete = c->allow_mass_delete;
+		s.agent.confirmed = confirmed;
 		s.agent.on_event = on_event;
 		s.agent.on_progress = on_progress;
 		s.agent.pause = pause_ms;
 		s.agent.arg = &s;
 		err = c->once ? agent_settle(&c->ctx, &s.agent, &round) : run_daemon(&s);
 		if (c->once && err != E_CANCELLED)
-			keep_problem(&s, &c->ctx, err);
+			keep_problem(&s, &c->ctx, err, &round);
+		if (c->once && !err)
+			keep_house(&s);
 	}
 	if (!err && c->once)
 		print_summary(&s, &round);

@@ -9,7 +9,8 @@
 #include "bin/client.h"
 
 static const struct client_command *const commands[] = {&client_login, &client_shares, &client_sync, &client_status,
-                                                        &client_conflicts};
+                                                        &client_conflicts, &client_why, &client_confirm, &client_trash,
+                                                        &client_trace};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static volatile sig_atomic_t stopping;
@@ -45,13 +46,15 @@ static void usage(FILE *out)
 	        "  --token T                    log in with a token instead\n"
 	        "  --device-name NAME           how others see this device (default: the host's name)\n"
 	        "  --once                       sync: one round, then end\n"
+	        "  --dry-run                    sync: tell what would be done and why, and do nothing\n"
 	        "  --allow-mass-delete          sync: carry out a deletion of more than half, or of 1,000 items\n"
 	        "  --all                        conflicts: resolved ones too\n"
+	        "  --names                      export-trace: names as they are, not hashed\n"
 	        "  --state DIR                  this device's identity and memory (default: ~/.local/state/scaidrive)\n"
-	        "  --config FILE                settings: server, ca_file, proxy, device_name, state (INI); each also as SCAIDRIVE_*\n"
+	        "  --config FILE                settings: server, ca_file, proxy, device_name, state, trash_days, trash_mb (INI); each also as SCAIDRIVE_*\n"
 	        "  --json                       answers for programs, one JSON document or one a line\n"
-	        "\nExit status: 0 done, 1 fault, 2 wrong usage, 3 no connection, 4 not logged in, 5 many deletions need\n"
-	        "--allow-mass-delete, 6 some items could not be synced.\n");
+	        "\nExit status: 0 done, 1 fault, 2 wrong usage, 3 no connection, 4 not logged in, 5 many deletions need to be\n"
+	        "confirmed, 6 some items could not be synced.\n");
 }
 
 int client_fault(struct client *c, int err)
@@ -112,7 +115,7 @@ int client_connect(struct client *c, bool need_login)
 	return 0;
 }
 
-enum { OPT_SERVER = 256, OPT_EMAIL, OPT_PASSWORD_STDIN, OPT_TOKEN, OPT_DEVICE_NAME, OPT_ONCE, OPT_MASS, OPT_ALL, OPT_STATE,
+enum { OPT_SERVER = 256, OPT_EMAIL, OPT_PASSWORD_STDIN, OPT_TOKEN, OPT_DEVICE_NAME, OPT_ONCE, OPT_MASS, OPT_ALL, OPT_DRY_RUN, OPT_NAMES, OPT_STATE,
        OPT_CONFIG, OPT_JSON, OPT_HELP, OPT_VERSION };
 
 static int parse(struct client *c, int argc, char **argv)
@@ -123,6 +126,7 @@ static int parse(struct client *c, int argc, char **argv)
 	    {"device-name", required_argument, NULL, OPT_DEVICE_NAME}, {"once", no_argument, NULL, OPT_ONCE},
 	    {"allow-mass-delete", no_argument, NULL, OPT_MASS}, {"all", no_argument, NULL, OPT_ALL},
 	    {"state", required_argument, NULL, OPT_STATE}, {"config", required_argument, NULL, OPT_CONFIG},
+	    {"dry-run", no_argument, NULL, OPT_DRY_RUN}, {"names", no_argument, NULL, OPT_NAMES},
 	    {"json", no_argument, NULL, OPT_JSON}, {"help", no_argument, NULL, OPT_HELP},
 	    {"version", no_argument, NULL, OPT_VERSION}, {0},
 	};
@@ -136,6 +140,8 @@ static int parse(struct client *c, int argc, char **argv)
 		case OPT_ONCE: c->once = true; break;
 		case OPT_MASS: c->allow_mass_delete = true; break;
 		case OPT_ALL: c->all = true; break;
+		case OPT_DRY_RUN: c->dry_run = true; break;
+		case OPT_NAMES: c->names = true; break;
 		case OPT_STATE: c->state_dir = optarg; break;
 		case OPT_CONFIG: c->config = optarg; break;
 		case OPT_JSON: c->json = true; break;

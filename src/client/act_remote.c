@@ -43,7 +43,7 @@ static int fold_made(struct ctx *ctx, struct agent *a, const struct plan_op *op,
 	if (!replica_rename_id(a->replica, op->local.id, e->new_id))
 		return E_CHANGED;
 	agent_agree(a, f, arena_str(ctx->arena, op->local.name));
-	agent_own_entry(a, e->entry);
+	agent_own_entry(a, e->entry, e->new_id);
 	a->stats.made++;
 	return 0;
 }
@@ -60,7 +60,7 @@ static int fold_moved(struct ctx *ctx, struct agent *a, const struct plan_op *op
 	if (!replica_put(a->replica, REPLICA_REMOTE, &f))
 		return E_CHANGED;
 	a->stats.moved++;
-	agent_own_entry(a, e->entry);
+	agent_own_entry(a, e->entry, op->id);
 	if (!s)
 		return 0;
 	struct node_facts sf = s->f;
@@ -78,7 +78,7 @@ static void fold_trashed(struct agent *a, const struct plan_op *op, const struct
 		return;
 	replica_del(a->replica, REPLICA_REMOTE, op->id);
 	replica_del(a->replica, REPLICA_SYNCED, op->id);
-	agent_own_entry(a, e->entry);
+	agent_own_entry(a, e->entry, op->id);
 	a->stats.trashed++;
 }
 
@@ -271,7 +271,7 @@ static int fold_sent_new(struct agent *a, const struct job *j)
 	    !replica_rename_id(a->replica, op->local.id, j->up.stored.id))
 		return E_CHANGED;
 	agent_agree(a, j->up.stored, op->local.name);
-	agent_own_entry(a, j->up.entry);
+	agent_own_entry(a, j->up.entry, j->up.stored.id);
 	return 0;
 }
 
@@ -283,7 +283,7 @@ static int fold_sent_version(struct agent *a, const struct job *j)
 		return E_CHANGED;
 	if (!j->up.conflict && tree_get(&a->replica->trees[REPLICA_REMOTE], op->id) &&
 	    replica_put(a->replica, REPLICA_REMOTE, &j->up.stored))
-		agent_own_entry(a, j->up.entry);
+		agent_own_entry(a, j->up.entry, j->up.stored.id);
 	/* The server keeps these bytes as a version, so they are agreed; which version is the head, the log tells. */
 	struct node_facts f = s ? s->f : j->up.stored;
 	f.checksum = op->local.checksum;

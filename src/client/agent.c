@@ -102,19 +102,37 @@ void agent_agree(struct agent *a, struct node_facts facts, struct str local_name
 		log_warn("agreement not recorded", LOG_I("id", facts.id));
 }
 
-void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err)
+/* Where it is, was, or would be; on this disk if it can be told. */
+struct str agent_op_path(struct ctx *ctx, const struct agent *a, const struct plan_op *op)
 {
-	int64_t local = op->has_local ? op->local.id : op->id;
-	struct str path = agent_path(ctx, a, local);
+	struct str path = agent_path(ctx, a, op->has_local ? op->local.id : op->id);
 	if (!path.p && op->has_local) /* gone from here, or known by its new id now */
 		path = agent_child_path(ctx, a, op->local.parent, op->local.name);
+	if (!path.p && (op->verb == PLAN_FETCH || op->verb == PLAN_MAKE_LOCAL))
+		path = agent_child_path(ctx, a, op->parent, op->name);
+	const struct node *up = op->has_remote ? tree_get(&a->replica->trees[REPLICA_REMOTE], op->remote.parent) : NULL;
+	if (!path.p && up)
+		path = arena_fmt(ctx->arena, "%.*s%s%.*s", STR_ARG(str_skip(tree_path(ctx->arena, up), 1)), up->up ? "/" : "",
+		                 STR_ARG(op->remote.name));
+	if (!path.p && op->has_synced)
+		path = agent_child_path(ctx, a, op->synced.parent, op->synced.name);
 	if (!path.p)
 		path = op->has_local ? op->local.name : op->has_remote ? op->remote.name : op->synced.name;
-	struct str detail = err ? ctx_detail(ctx, err) : STR_NULL;
-	struct agent_event e = {.verb = plan_verb_name(op->verb), .case_no = op->case_no, .path = path,
-	                        .reason = op->reason, .err = err, .detail = detail};
-	if (a->on_event)
+	return path;
+}
+
+void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err)
+{
+	struct str path = agent_op_path(ctx, a, op), detail = err ? ctx_detail(ctx, err) : STR_NULL;
+	const struct node *made = op->id < 0 && !err ? tree_child_exact(&a->replica->trees[REPLICA_LOCAL], op->local.parent, op->local.name) : NULL;
+	const struct node_facts *f = op->has_local && op->verb != PLAN_FETCH ? &op->local : op->has_remote ? &op->remote : &op->synced;
+	struct agent_event e = {.verb = plan_verb_name(op->verb), .case_no = op->case_no, .path = path, .id = made ? made->f.id : op->id,
+	                        .kind = op->kind, .size_bytes = f->size_bytes, .reason = op->reason, .err = err,
+	                        .detail = detail};
+	if (a->on_event) {
+		e.why = plan_explain(ctx->arena, op);
 		a->on_event(a->arg, &e);
+	}
 	if (err && err != E_CHANGED)
 		agent_problem(a, path, detail);
 }
@@ -125,6 +143,8 @@ void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, in
  * with the power, the next scan would take it for deleted, or an older state of it for an edit. */
 static int flush(struct ctx *ctx, struct agent *a)
 {
+	if (a->looking)
+		return 0;
 	bool agreed = a->replica->dirty[REPLICA_SYNCED].count > 0;
 	int err = a->unsynced || agreed ? a->root->ops->settle(a->root, ctx) : 0;
 	if (err)
@@ -133,47 +153,7 @@ static int flush(struct ctx *ctx, struct agent *a)
 	return replica_flush(ctx, a->replica);
 }
 
-/* The server does not know our cursor: it was restored from an older backup, or we were away for longer than its log
- * reaches back. What it lacks was therefore not deleted (I11), it is new to it. Where it has another version than the one
- * we agreed on, and an older one, ours goes on top of it; where it has one that we never saw, both were edited. */
-static void doubt_agreements(struct agent *a)
-{
-	struct replica *r = a->replica;
-	struct tree *synced = &r->trees[REPLICA_SYNCED];
-	int64_t *ids = malloc((synced->count + 1) * sizeof(*ids));
-	size_t n = 0;
-	uint64_t key;
-	void *value;
-	must(ids != NULL);
-	for (size_t i = 0; map_next(&synced->by_id, &i, &key, &value);)
-		ids[n++] = (int64_t)key;
-	for (size_t i = 0; i < n; i++) {
-		const struct node *there = tree_get(&r->trees[REPLICA_REMOTE], ids[i]), *s = tree_get(synced, ids[i]);
-		if (ids[i] == TREE_ROOT || (there && there->f.version_id == s->f.version_id))
-			continue;
-		if (!there) {
-			replica_del(r, REPLICA_SYNCED, ids[i]);
-			if (tree_get(&r->trees[REPLICA_LOCAL], ids[i]))
-				must(replica_rename_id(r, ids[i], --r->next_local_id));
-			continue;
-		}
-		struct node_facts f = s->f;
-		bool older = there->f.version_id < f.version_id; /* ids are in the order of their making */
-		f.checksum = older ? there->f.checksum : (struct sha256){0};
-		f.size_bytes = there->f.size_bytes;
-		f.version_id = there->f.version_id;
-		f.version = there->f.version;
-		char *name = dup_str(f.name), *local_name = f.local_name.p ? dup_str(f.local_name) : NULL;
-		f.name = str_c(name);
-		f.local_name = str_c(local_name);
-		replica_put(r, REPLICA_SYNCED, &f);
-		free(name);
-		free(local_name);
-	}
-	free(ids);
-}
-
-static int snapshot(struct ctx *ctx, struct agent *a, bool refused)
+static int snapshot(struct ctx *ctx, struct agent *a)
 {
 	struct node_facts *nodes;
 	size_t n;
@@ -186,9 +166,7 @@ static int snapshot(struct ctx *ctx, struct agent *a, bool refused)
 	/* A node whose folder went away between two pages has no place; the log from the cursor on says what became of it. */
 	size_t unplaced = tree_put_all(&t, nodes, n);
 	log_info("snapshot read", LOG_I("nodes", (int64_t)n), LOG_I("unplaced", (int64_t)unplaced), LOG_I("cursor", cursor));
-	replica_replace(a->replica, REPLICA_REMOTE, &t);
-	if (refused)
-		doubt_agreements(a);
+	replica_replace(a->replica, REPLICA_REMOTE, &t, 0);
 	a->replica->cursor = cursor;
 	a->replica->meta_dirty = true;
 	return 0;
@@ -212,6 +190,7 @@ static int take_subtree(struct ctx *ctx, struct agent *a, int64_t folder)
 static int take_change(struct ctx *ctx, struct agent *a, const struct remote_change *c, bool *lost)
 {
 	struct tree *t = &a->replica->trees[REPLICA_REMOTE];
+	tree_set_cause(t, c->facts.id, &c->cause);
 	if (c->kind == CHANGE_DELETE) {
 		if (tree_get(t, c->facts.id))
 			replica_del(a->replica, REPLICA_REMOTE, c->facts.id);
@@ -224,21 +203,95 @@ static int take_change(struct ctx *ctx, struct agent *a, const struct remote_cha
 	return c->subtree && c->facts.kind == NODE_FOLDER ? take_subtree(ctx, a, c->facts.id) : 0;
 }
 
+/* The page behind what is known. The last entry that was read is asked for once more: if another one has its number, the server
+ * was put back to an older state and has gone on from there. *known: how many of the page are known already. */
+static int first_page(struct ctx *ctx, struct agent *a, struct remote_page *page, size_t *known)
+{
+	struct replica *r = a->replica;
+	*known = 0;
+	if (r->last.seq <= 0 || r->last.seq > r->cursor)
+		return remote_changes(ctx, a->remote, a->share, r->cursor, page);
+	int err = remote_changes(ctx, a->remote, a->share, r->last.seq - 1, page);
+	if (err)
+		return err;
+	const struct remote_change *c = page->n ? &page->changes[0] : NULL;
+	if (c && c->cause.seq == r->last.seq) {
+		*known = 1;
+		if (c->facts.id != r->last.id || (r->last.at_us && c->cause.at_us != r->last.at_us) || page->cursor < r->cursor)
+			return ctx_fail(ctx, E_CURSOR_INVALID, "The server's change log is not the one that was read.");
+		return 0;
+	}
+	return remote_changes(ctx, a->remote, a->share, r->cursor, page); /* it is hidden now, or the log was cut: ask plainly */
+}
+
 static int read_log(struct ctx *ctx, struct agent *a, bool *lost)
 {
-	for (bool more = true; more && !*lost;) {
+	struct replica *r = a->replica;
+	bool first = true;
+	for (bool more = true; more && !*lost; first = false) {
 		struct remote_page page;
-		int err = remote_changes(ctx, a->remote, a->share, a->replica->cursor, &page);
-		for (size_t i = 0; !err && i < page.n && !*lost; i++)
+		size_t known = 0;
+		int err = first ? first_page(ctx, a, &page, &known) : remote_changes(ctx, a->remote, a->share, r->cursor, &page);
+		for (size_t i = known; !err && i < page.n && !*lost; i++)
 			err = take_change(ctx, a, &page.changes[i], lost);
 		if (err)
 			return err;
-		if (a->replica->cursor != page.cursor) {
-			a->replica->cursor = page.cursor;
-			a->replica->meta_dirty = true;
+		if (page.n > known && !*lost) {
+			const struct remote_change *c = &page.changes[page.n - 1];
+			r->last = (struct replica_entry){c->cause.seq, c->facts.id, c->cause.at_us};
+		}
+		if (r->cursor != page.cursor && !*lost) {
+			r->cursor = page.cursor;
+			r->meta_dirty = true;
 		}
 		more = page.has_more;
 	}
+	return 0;
+}
+
+/* The server knows less than what was agreed: it was restored from a backup, or its log does not reach back to us. What it
+ * lacks was not deleted (I11): without an agreement, what is here is new. Where it has an older version or an older place, what is
+ * here is a change to that; where it has one that we never saw, both were edited. */
+static void agree_anew(struct ctx *ctx, struct agent *a)
+{
+	struct replica *r = a->replica;
+	uint64_t id;
+	void *value;
+	size_t n = 0;
+	int64_t *ids = arena_many(ctx->arena, r->trees[REPLICA_SYNCED].count + 1, int64_t);
+	for (size_t at = 0; map_next(&r->trees[REPLICA_SYNCED].by_id, &at, &id, &value);)
+		if ((int64_t)id != TREE_ROOT)
+			ids[n++] = (int64_t)id;
+	for (size_t i = 0; i < n; i++) {
+		const struct node *there = tree_get(&r->trees[REPLICA_REMOTE], ids[i]);
+		struct node_facts s = tree_get(&r->trees[REPLICA_SYNCED], ids[i])->f;
+		bool same = there && node_same_content(&there->f, &s);
+		if (!there || (!same && there->f.version_id > s.version_id)) { /* ids are in the order of their making */
+			replica_del(r, REPLICA_SYNCED, ids[i]);
+			if (!there && tree_get(&r->trees[REPLICA_LOCAL], ids[i]))
+				replica_rename_id(r, ids[i], --r->next_local_id);
+			continue;
+		}
+		bool in_place = there->f.parent == s.parent && str_eq(there->f.name, s.name);
+		struct node_facts f = there->f;
+		f.executable = s.executable;
+		agent_agree(a, f, in_place ? arena_str(ctx->arena, s.local_name) : STR_NULL);
+	}
+	r->meta_dirty = true;
+}
+
+/* Everything anew. The position is lost only when the snapshot is there: until then a crash, or a server that goes away, leaves
+ * what tells that it has to be read. */
+static int reread(struct ctx *ctx, struct agent *a)
+{
+	bool restored = a->restored || (a->replica->cursor < 0 && a->replica->trees[REPLICA_SYNCED].count);
+	int err = snapshot(ctx, a);
+	if (err)
+		return err;
+	if (restored)
+		agree_anew(ctx, a);
+	a->replica->last = (struct replica_entry){0};
+	a->restored = a->reread = false;
 	return 0;
 }
 
@@ -246,26 +299,28 @@ static int pull(struct ctx *ctx, struct agent *a)
 {
 	bool refused = true; /* a state that has no cursor may have had one that was */
 	for (int attempt = 0; attempt < RESYNC_MAX; attempt++) {
-		bool lost = false;
-		int64_t before = a->replica->cursor;
-		int err = before < 0 ? snapshot(ctx, a, refused) : 0;
+		bool lost = false, all = a->replica->cursor < 0 || a->restored;
+		int err = all ? reread(ctx, a) : 0;
 		if (!err)
 			err = read_log(ctx, a, &lost);
 		refused = err == E_CURSOR_INVALID;
 		if (refused) {
 			ctx_clear(ctx);
-			lost = true;
-			err = remote_register(ctx, a->remote, a->device_name); /* a restored server may not know us either */
+			a->restored = true;
+			err = a->looking ? 0 : remote_register(ctx, a->remote, a->device_name); /* a restored server may not know us either */
 			if (err)
 				return err;
 		} else if (err) {
 			/* Half a page may be in the tree, but the cursor is still before it, and replaying is harmless. */
 			return err;
-		}
-		if (!lost)
+		} else if (!lost && !a->reread) {
 			return flush(ctx, a);
-		log_warn("the change log cannot be continued; reading the snapshot", LOG_I("cursor", before));
-		a->replica->cursor = -1;
+		} else {
+			err = reread(ctx, a);
+			if (err)
+				return err;
+		}
+		log_warn("the change log cannot be continued; reading the snapshot", LOG_I("cursor", a->replica->cursor));
 	}
 	return ctx_fail(ctx, E_UPSTREAM, "The server's change log does not fit its snapshot. Try again later; nothing was changed here.");
 }
@@ -283,25 +338,25 @@ static int scan(struct ctx *ctx, struct agent *a)
 	for (size_t i = 0; i < found.n_problems; i++)
 		agent_problem(a, found.problems[i].path, str_c(found.problems[i].what));
 	a->n_scan_problems = a->n_problems;
-	replica_replace(a->replica, REPLICA_LOCAL, &found.tree);
+	replica_replace(a->replica, REPLICA_LOCAL, &found.tree, clock_now(ctx->clock));
 	a->replica->meta_dirty = true;
 	return flush(ctx, a);
 }
 
 /* ---- act ---- */
 
-void agent_own_entry(struct agent *a, int64_t entry)
+void agent_own_entry(struct agent *a, int64_t entry, int64_t id)
 {
 	if (entry > 0)
-		map_put(&a->own, (uint64_t)entry, a);
+		map_put(&a->own, (uint64_t)entry, (void *)(uintptr_t)id);
 }
 
 /* Entries that follow the cursor without a gap and are all our own need not be read: nobody else's lies between them. */
 static void pass_own(struct agent *a)
 {
 	struct replica *r = a->replica;
-	while (r->cursor >= 0 && map_get(&a->own, (uint64_t)r->cursor + 1)) {
-		r->cursor++;
+	for (void *id; r->cursor >= 0 && (id = map_get(&a->own, (uint64_t)r->cursor + 1));) {
+		r->last = (struct replica_entry){.seq = ++r->cursor, .id = (int64_t)(uintptr_t)id};
 		r->meta_dirty = true;
 	}
 	map_fini(&a->own);
@@ -334,10 +389,7 @@ static void note(struct ctx *ctx, struct agent *a, const struct plan_op *op, int
 	} else {
 		out->done++;
 	}
-	if (op->verb != PLAN_RECORD && op->verb != PLAN_FORGET)
-		agent_report(ctx, a, op, err);
-	else if (err)
-		agent_problem(a, op->has_local ? op->local.name : STR("?"), ctx_detail(ctx, err));
+	agent_report(ctx, a, op, err);
 	ctx_clear(ctx);
 	if (a->on_progress)
 		a->on_progress(a->arg, out->done + out->failed, out->planned, a->bytes);
@@ -404,31 +456,41 @@ static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct ag
 static int guarded(struct ctx *ctx, struct agent *a, const struct plan *p, struct agent_round *out)
 {
 	out->guard = guard_check(p, &a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_SYNCED]);
-	if (!out->guard.stop || a->allow_mass_delete)
+	if (!out->guard.stop || a->allow_mass_delete || (a->confirmed && a->confirmed(a->arg, &out->guard)))
 		return 0;
 	struct str what = guard_explain(ctx->arena, &out->guard);
 	return ctx_fail(ctx, E_PRECONDITION,
-	                "Stopped: %.*s. Nothing was done. If that is what you want, run the command again with "
-	                "--allow-mass-delete; else put the files back.", STR_ARG(what));
+	                "Stopped: %.*s. Nothing was done. If that is what you want, run `scaidrive confirm` with the folder; else put the "
+	                "files back. (`scaidrive sync --dry-run` tells what would go.)", STR_ARG(what));
+}
+
+int agent_observe(struct ctx *ctx, struct agent *a)
+{
+	bool scanning = a->scan_wanted || a->unsettled;
+	clear_problems(a, scanning ? 0 : a->n_scan_problems);
+	int err = pull(ctx, a);
+	return !err && scanning && a->root ? scan(ctx, a) : err;
+}
+
+void agent_plan(struct ctx *ctx, struct agent *a, struct plan *out)
+{
+	char date[11];
+	time_date(clock_now(ctx->clock), date);
+	struct plan_options options = {.strategy = a->strategy, .device = a->device_name, .date = str_n(date, 10),
+	                               .reserved = STR(ROOT_OWN_NAME), .fold = a->root && a->root->fold,
+	                               .modeless = a->root && a->root->modeless};
+	plan_make(&a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_LOCAL],
+	          &a->replica->trees[REPLICA_SYNCED], &options, out);
 }
 
 static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 {
+	struct plan p;
 	*out = (struct agent_round){0};
-	bool scanning = a->scan_wanted || a->unsettled;
-	clear_problems(a, scanning ? 0 : a->n_scan_problems);
-	int err = pull(ctx, a);
-	if (!err && scanning)
-		err = scan(ctx, a);
+	int err = agent_observe(ctx, a);
 	if (err)
 		return err;
-	char date[11];
-	time_date(clock_now(ctx->clock), date);
-	struct plan_options options = {.strategy = a->strategy, .device = a->device_name, .date = str_n(date, 10),
-	                               .reserved = STR(ROOT_OWN_NAME), .fold = a->root->fold, .modeless = a->root->modeless};
-	struct plan p;
-	plan_make(&a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_LOCAL],
-	          &a->replica->trees[REPLICA_SYNCED], &options, &p);
+	agent_plan(ctx, a, &p);
 	out->planned = a->planned = p.n;
 	out->waiting = p.waiting;
 	out->in_step = p.n == 0 && p.waiting == 0 && !a->unsettled;

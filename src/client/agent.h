@@ -22,11 +22,15 @@ struct agent_problem {
 	char *what; /* heap */
 };
 
-/* What happened, for people and --json. */
+/* What happened, for people, --json and the journal. */
 struct agent_event {
 	const char *verb;   /* plan_verb_name() */
 	int case_no;
 	struct str path;
+	int64_t id;         /* of the node; negative: known here alone */
+	enum node_kind kind;
+	int64_t size_bytes; /* of the content that was moved or agreed; 0 for folders */
+	struct str why;     /* plan_explain() */
 	const char *reason;
 	int err;            /* 0: done */
 	struct str detail;
@@ -45,6 +49,7 @@ struct agent {
 	struct str share, device_name;
 	enum resolve_strategy strategy;
 	bool allow_mass_delete;
+	bool (*confirmed)(void *arg, const struct guard_verdict *v); /* a person agreed to these deletions; NULL: nobody did */
 	void (*on_event)(void *arg, const struct agent_event *e); /* may be NULL */
 	/* total: operations of this round; called now and then. May be NULL. */
 	void (*on_progress)(void *arg, size_t done, size_t total, int64_t bytes);
@@ -54,12 +59,15 @@ struct agent {
 	/* Kept by the agent. */
 	bool scan_wanted;       /* set by whoever sees the disk change */
 	bool unsettled;         /* scan again soon */
+	bool reread;            /* set by whoever is told that rights changed: read the snapshot, after the log */
+	bool restored;          /* the server does not know our position: it may know less than was agreed */
 	struct agent_stats stats;
 	struct agent_problem *problems; /* of the last round */
 	size_t n_problems, cap_problems, n_scan_problems;
 	_Atomic int64_t bytes;          /* sent and received in this round */
 	size_t acted, planned;          /* of this round, for on_progress */
 	bool unsynced;          /* folders were made that may not be on the disk yet */
+	bool looking;           /* nothing is written */
 	bool one_by_one;        /* a bulk call was refused as a whole */
 	struct map own;         /* log entries that this device caused, and whose effect stands in the remote tree */
 	bool has_gear;          /* how the server cuts, once it was asked */
@@ -77,6 +85,11 @@ void agent_fini(struct agent *a);
 /* One round. An error is the server's or the disk's as a whole (try again later); single operations that failed are
  * counted and listed as problems. E_PRECONDITION: the guard stopped the plan, nothing was done. */
 int agent_round(struct ctx *ctx, struct agent *a, struct agent_round *out);
+/* Observes and plans without doing anything, not even in memory that lasts: nothing is written, and the agent is good for nothing
+ * else afterwards. Folders that would be made count as made, so that what would follow into them is told as well. root may be
+ * NULL: an empty disk. */
+typedef void agent_item_fn(void *arg, const struct plan_op *op, struct str path, struct str why);
+int agent_look(struct ctx *ctx, struct agent *a, agent_item_fn *on_item, void *arg, struct agent_round *out);
 /* Rounds until both sides are in step, or nothing moves any more. */
 int agent_settle(struct ctx *ctx, struct agent *a, struct agent_round *out);
 

@@ -5,6 +5,11 @@
 #include "client/agent.h"
 #include "client/tasks.h"
 
+/* Pull and, when it is wanted, scan. */
+int agent_observe(struct ctx *ctx, struct agent *a);
+/* The plan for the trees as they are; free it with plan_fini. */
+void agent_plan(struct ctx *ctx, struct agent *a, struct plan *out);
+struct str agent_op_path(struct ctx *ctx, const struct agent *a, const struct plan_op *op);
 /* An error that is about the whole server, not about one operation: stop the round. */
 bool agent_is_down(int err);
 /* The path on this disk of a local node; "" for the root, STR_NULL when it is unknown. */
@@ -16,7 +21,7 @@ const struct node *agent_as_planned(const struct agent *a, const struct plan_op 
 /* Both sides agree about the node: facts as the server spells them; local_name as this disk does. */
 void agent_agree(struct agent *a, struct node_facts facts, struct str local_name);
 /* The entry of the log (0: none) tells of what the remote tree says already. */
-void agent_own_entry(struct agent *a, int64_t entry);
+void agent_own_entry(struct agent *a, int64_t entry, int64_t id);
 void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err);
 void agent_problem(struct agent *a, struct str path, struct str what);
 

@@ -11,6 +11,7 @@
 #define BACKOFF_MOST_US SECONDS_US(300)
 #define GATHER_US MILLIS_US(40)      /* after the last event ... */
 #define GATHER_MOST_US MILLIS_US(500) /* ... but not for longer than this */
+#define HELD_US SECONDS_US(3)        /* how soon an answer is noticed */
 #define TICK_US MILLIS_US(500)       /* how soon a stop is noticed */
 
 struct waiting {
@@ -82,8 +83,12 @@ static int settle(struct loop *l)
 		update_watches(l);
 		return 0;
 	}
-	if (err == E_PRECONDITION || err == E_CANCELLED)
+	if (err == E_CANCELLED)
 		return err;
+	if (err == E_PRECONDITION) { /* until a person agrees, or puts things back */
+		l->pull_at = now(l) + HELD_US;
+		return 0;
+	}
 	a->scan_wanted = true;
 	back_off(l, &l->server);
 	l->pull_at = l->server.next_us;
@@ -128,10 +133,8 @@ static void hear_socket(struct loop *l)
 		back_off(l, &l->socket);
 		ctx_clear(l->ctx);
 	}
-	if (news == NUDGE_FORCE) {
-		l->d->agent->replica->cursor = -1;
-		l->d->agent->replica->meta_dirty = true;
-	}
+	if (news == NUDGE_FORCE)
+		l->d->agent->reread = true;
 	if (news != NUDGE_NONE && !l->server.pause_us)
 		l->pull_at = now(l);
 }

@@ -20,7 +20,7 @@ struct daemon {
 	void *arg;
 };
 
-/* Until stopping, then 0; or E_PRECONDITION when the guard stopped a plan and a person has to decide. */
+/* Until stopping, then 0. When the guard stops a plan it goes on observing, until a person decides. */
 int daemon_run(struct ctx *ctx, struct daemon *d);
 
 #endif

@@ -337,6 +337,17 @@ int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t
 	return 0;
 }
 
+/* For people: what is not there is left out. */
+static void read_cause(struct ctx *ctx, struct json_object *o, struct node_cause *out)
+{
+	struct str at = json_str(o, "changed_at"), by = json_str(o, "changed_by");
+	if (!id_parse_kind(json_str(o, "id"), ID_CHANGE, &out->seq))
+		out->seq = 0;
+	if (!at.p || !time_parse(at, &out->at_us))
+		out->at_us = 0;
+	out->by = arena_str(ctx->arena, by);
+}
+
 static int read_change(struct ctx *ctx, struct json_object *o, struct remote_change *out)
 {
 	struct str type = json_str(o, "change_type");
@@ -347,6 +358,7 @@ static int read_change(struct ctx *ctx, struct json_object *o, struct remote_cha
 	*out = (struct remote_change){.kind = CHANGE_DELETE};
 	out->facts.id = id.n;
 	out->facts.kind = id.kind == ID_FILE ? NODE_FILE : NODE_FOLDER;
+	read_cause(ctx, o, &out->cause);
 	if (str_eq(type, STR("deleted")))
 		return 0;
 	out->kind = CHANGE_PUT;

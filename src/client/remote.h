@@ -42,6 +42,7 @@ struct remote_change {
 	enum remote_change_kind kind;
 	struct node_facts facts; /* DELETE: id and kind alone */
 	bool subtree;            /* descendants came along without entries of their own */
+	struct node_cause cause; /* which entry, when, by whom (the user's id) */
 };
 
 struct remote_page {

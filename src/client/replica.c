@@ -43,6 +43,16 @@ static int load_meta(struct tx *tx, struct replica *r)
 			r->problem = arena_str(&r->arena, value);
 		else if (str_eq(key, STR("problem_us")) && number)
 			r->problem_us = n;
+		else if (str_eq(key, STR("last_seq")) && number)
+			r->last.seq = n;
+		else if (str_eq(key, STR("last_id")) && number)
+			r->last.id = n;
+		else if (str_eq(key, STR("last_at_us")) && number)
+			r->last.at_us = n;
+		else if (str_eq(key, STR("held_remote")) && number)
+			r->held_remote = n;
+		else if (str_eq(key, STR("held_local")) && number)
+			r->held_local = n;
 		else if (str_eq(key, STR("path")))
 			r->path = arena_str(&r->arena, value);
 	}
@@ -109,16 +119,21 @@ static int load(struct tx *tx, void *arg)
 	return err;
 }
 
-int replica_open(struct ctx *ctx, const char *file, struct replica *out)
+void replica_open_blank(struct replica *out)
 {
-	char *why = NULL;
-	struct str url = arena_fmt(ctx->arena, "sqlite:%s", file);
-	struct db_config config = {.url = url.p, .readers = 1, .inline_writes = true, .clock = ctx->clock};
 	*out = (struct replica){.cursor = -1};
 	arena_init(&out->arena);
 	tree_init(&out->trees[REPLICA_REMOTE]);
 	tree_init(&out->trees[REPLICA_LOCAL]);
 	tree_init_flat(&out->trees[REPLICA_SYNCED]);
+}
+
+int replica_open(struct ctx *ctx, const char *file, struct replica *out)
+{
+	char *why = NULL;
+	struct str url = arena_fmt(ctx->arena, "sqlite:%s", file);
+	struct db_config config = {.url = url.p, .readers = 1, .inline_writes = true, .clock = ctx->clock};
+	replica_open_blank(out);
 	int err = db_open(&config, &out->db, &why);
 	if (!err)
 		err = db_migrate(out->db, migrations, sizeof(migrations) / sizeof(migrations[0]), &why);
@@ -203,23 +218,25 @@ static bool same_row(const struct node_facts *a, const struct node_facts *b)
 	       sha256_eq(&a->checksum, &b->checksum) && a->mtime_us == b->mtime_us && stamp_same_row(&a->stamp, &b->stamp);
 }
 
-static void differs(struct replica *r, enum replica_tree which, struct tree *now, int64_t id)
+static void differs(struct replica *r, enum replica_tree which, struct tree *now, int64_t id, int64_t noticed_us)
 {
 	touch(r, which, id);
 	tree_touch(now, id);
+	if (noticed_us)
+		tree_set_cause(now, id, &(struct node_cause){.at_us = noticed_us});
 }
 
-void replica_replace(struct replica *r, enum replica_tree which, struct tree *t)
+void replica_replace(struct replica *r, enum replica_tree which, struct tree *t, int64_t noticed_us)
 {
 	struct tree *old = &r->trees[which];
 	tree_succeed(t, old);
 	for (struct node *n = old->root; n; n = tree_walk(old->root, n))
 		if (n->up && !tree_get(t, n->f.id))
-			differs(r, which, t, n->f.id);
+			differs(r, which, t, n->f.id, noticed_us);
 	for (struct node *n = t->root; n; n = tree_walk(t->root, n)) {
 		struct node *before = tree_get(old, n->f.id);
 		if (n->up && (!before || !same_row(&before->f, &n->f)))
-			differs(r, which, t, n->f.id);
+			differs(r, which, t, n->f.id, noticed_us);
 	}
 	tree_fini(old);
 	*old = *t;
@@ -271,6 +288,28 @@ static int put_row(struct tx *tx, int which, const struct node_facts *f)
 	               NULL);
 }
 
+static int flush_meta(struct tx *tx, const struct replica *r)
+{
+	const struct {
+		const char *key;
+		int64_t value;
+	} numbers[] = {{"cursor", r->cursor},           {"last_seq", r->last.seq},     {"last_id", r->last.id},
+	               {"last_at_us", r->last.at_us},   {"next_local_id", r->next_local_id}, {"last_sync_us", r->last_sync_us},
+	               {"marked", r->marked},           {"problem_us", r->problem_us}, {"held_remote", r->held_remote},
+	               {"held_local", r->held_local}};
+	const struct {
+		const char *key;
+		struct str value;
+	} texts[] = {{"marker", r->marker}, {"problem", r->problem.p ? r->problem : STR("")}, {"share", r->share},
+	             {"share_name", r->share_name}, {"path", r->path}};
+	int err = 0;
+	for (size_t i = 0; !err && i < sizeof numbers / sizeof *numbers; i++)
+		err = put_meta(tx, numbers[i].key, arena_fmt(tx_arena(tx), "%lld", (long long)numbers[i].value));
+	for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++)
+		err = put_meta(tx, texts[i].key, texts[i].value);
+	return err;
+}
+
 static int flush(struct tx *tx, void *arg)
 {
 	struct replica *r = arg;
@@ -284,26 +323,7 @@ static int flush(struct tx *tx, void *arg)
 			        : tx_exec(tx, "delete from nodes where tree = $1 and id = $2", DB_ARGS(V_I(i), V_I((int64_t)id)), NULL);
 		}
 	}
-	struct arena *a = tx_arena(tx);
-	if (!err)
-		err = put_meta(tx, "cursor", arena_fmt(a, "%lld", (long long)r->cursor));
-	if (!err)
-		err = put_meta(tx, "next_local_id", arena_fmt(a, "%lld", (long long)r->next_local_id));
-	if (!err)
-		err = put_meta(tx, "last_sync_us", arena_fmt(a, "%lld", (long long)r->last_sync_us));
-	if (!err)
-		err = put_meta(tx, "marked", r->marked ? STR("1") : STR("0"));
-	if (!err)
-		err = put_meta(tx, "marker", r->marker);
-	if (!err)
-		err = put_meta(tx, "problem", r->problem.p ? r->problem : STR(""));
-	if (!err)
-		err = put_meta(tx, "problem_us", arena_fmt(a, "%lld", (long long)r->problem_us));
-	if (!err)
-		err = put_meta(tx, "share", r->share);
-	if (!err)
-		err = put_meta(tx, "share_name", r->share_name);
-	return err ? err : put_meta(tx, "path", r->path);
+	return err ? err : flush_meta(tx, r);
 }
 
 int replica_flush(struct ctx *ctx, struct replica *r)

@@ -12,6 +12,12 @@
 
 enum replica_tree { REPLICA_REMOTE, REPLICA_LOCAL, REPLICA_SYNCED, REPLICA_TREES };
 
+/* An entry of the server's log. */
+struct replica_entry {
+	int64_t seq, id; /* its number; the node. 0: none */
+	int64_t at_us;   /* when it was recorded; 0: unknown */
+};
+
 struct replica {
 	struct db *db;
 	struct arena arena; /* of the strings */
@@ -19,16 +25,20 @@ struct replica {
 	struct map dirty[REPLICA_TREES];
 	bool meta_dirty;
 	int64_t cursor;        /* -1: none yet, start from the snapshot */
+	struct replica_entry last; /* the last that was read, or was our own */
 	int64_t next_local_id; /* the last own id given out */
 	int64_t last_sync_us;  /* when both sides were last found in step; 0: never */
 	bool marked;           /* the root was given its marker */
 	struct str marker, share, share_name, path;
 	struct str problem;    /* of the last round, for status; STR_NULL: none */
 	int64_t problem_us;    /* when it was first met */
+	int64_t held_remote, held_local; /* deletions that wait for a person's word; 0: none */
 };
 
 /* Opens or makes the database. file is sqlite's; a new one gets a marker, and share and path are remembered. */
 int replica_open(struct ctx *ctx, const char *file, struct replica *out);
+/* Of a folder that was never synced, in memory alone: nothing can be flushed. */
+void replica_open_blank(struct replica *out);
 void replica_close(struct replica *r);
 
 /* Facts into a tree. False: the tree refused them. */
@@ -37,8 +47,9 @@ bool replica_put(struct replica *r, enum replica_tree which, const struct node_f
 size_t replica_put_all(struct replica *r, enum replica_tree which, const struct node_facts *f, size_t n);
 void replica_del(struct replica *r, enum replica_tree which, int64_t id);
 bool replica_rename_id(struct replica *r, int64_t local_id, int64_t new_id);
-/* Puts a whole new tree in the place of one; only differences are written. *t is moved from. */
-void replica_replace(struct replica *r, enum replica_tree which, struct tree *t);
+/* Puts a whole new tree in the place of one; only differences are written. *t is moved from. noticed_us: when the differences
+ * were seen, remembered as their cause; 0: not. */
+void replica_replace(struct replica *r, enum replica_tree which, struct tree *t, int64_t noticed_us);
 /* Makes everything since the last flush durable, in one transaction. */
 int replica_flush(struct ctx *ctx, struct replica *r);
 void replica_set_str(struct replica *r, struct str *field, struct str value);

@@ -59,6 +59,8 @@ struct root_ops {
 	              struct root_entry *out);
 	/* Moves a file into the trash, under label. E_CHANGED: it does not bear the stamp any more. */
 	int (*trash)(struct root *r, struct ctx *ctx, struct str path, const struct disk_stamp *assumed, struct str label);
+	/* Deletes a file that was in the trash for good. */
+	int (*discard)(struct root *r, struct ctx *ctx, struct str path, const struct disk_stamp *assumed);
 	/* Sets or clears the executable bit; *out is how the file is then. E_CHANGED: it does not bear the stamp. */
 	int (*set_mode)(struct root *r, struct ctx *ctx, struct str path, const struct disk_stamp *assumed, bool executable,
 	                struct root_entry *out);
@@ -84,6 +86,9 @@ struct root_mark {
  * that this state has never synced the folder: then a missing marker is written, and a folder of a lost state that was
  * synced with the same share of the same server is taken over. Else: missing is E_NOT_FOUND, another id E_CONFLICT. */
 int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_mark *mark, struct root **out);
+/* Opens it for looking alone: makes nothing, takes no lock, and does not need the marker while id is STR_NULL. E_NOT_FOUND: there
+ * is no such folder. */
+int root_open_to_look(struct ctx *ctx, const char *path, struct str id, struct root **out);
 void root_free(struct root *r);
 
 /* Equal in everything that a change of content or a replacement would alter. */

@@ -527,6 +527,20 @@ static int posix_trash(struct root *face, struct ctx *ctx, struct str path, cons
 	return fsync(to) || fsync(at) ? fail_errno(ctx, errno, "cannot sync the folder of", path) : 0;
 }
 
+static int posix_discard(struct root *face, struct ctx *ctx, struct str path, const struct disk_stamp *assumed)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char name[NAME_MAX + 1];
+	struct root_entry e;
+	must(str_starts(path, STR(ROOT_OWN_NAME "/trash/")));
+	AUTO_FD int at = open_parent(r, path, name);
+	if (at < 0 || entry_of(r, at, name, &e))
+		return fail_errno(ctx, errno, "cannot look at", path);
+	if (e.kind != ENTRY_FILE || !stamp_same(&e.stamp, assumed))
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" was changed meanwhile", STR_ARG(path));
+	return unlinkat(at, name, 0) ? fail_errno(ctx, errno, "cannot delete", path) : 0;
+}
+
 static int posix_set_mode(struct root *face, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,
                           bool executable, struct root_entry *out)
 {
@@ -584,6 +598,8 @@ static int posix_check(struct root *face, struct ctx *ctx)
 	struct guard_root_facts f = {.is_there = stat(r->path, &now) == 0 && fstat(r->fd, &held) == 0};
 	f.same_disk = f.is_there && now.st_dev == held.st_dev;
 	f.same_folder = f.same_disk && now.st_ino == held.st_ino;
+	if (f.same_folder && !r->marker.p)
+		return 0; /* only looking, at what was never synced */
 	f.has_marker = f.same_folder && read_marker(r, marker, &n) == 0;
 	struct str text = str_n(marker, n);
 	f.marker_is_ours = f.has_marker && str_eq(str_cut(&text, '\n'), r->marker);
@@ -634,6 +650,7 @@ static const struct root_ops posix_ops = {
     .make_folder = posix_make_folder,
     .rename = posix_rename,
     .trash = posix_trash,
+    .discard = posix_discard,
     .set_mode = posix_set_mode,
     .remove_folder = posix_remove_folder,
     .check = posix_check,
@@ -715,10 +732,8 @@ static bool is_modeless(const struct posix_root *r)
 	return !(fchmod(r->lock, 0600) == 0 && fstat(r->lock, &st) == 0 && !(st.st_mode & S_IXUSR) && obeys);
 }
 
-int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_mark *mark, struct root **out)
+static struct posix_root *new_root(const char *path, struct str id)
 {
-	if (fresh && mkdir(path, 0777) && errno != EEXIST)
-		return fail_errno(ctx, errno, "cannot create", str_c(path));
 	struct posix_root *r = calloc(1, sizeof(*r));
 	must(r != NULL);
 	r->face.ops = &posix_ops;
@@ -728,8 +743,32 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 	r->path = realpath(path, NULL);
 	r->umask = umask(022);
 	umask(r->umask);
-	r->marker = str_n(strndup(mark->id.p, mark->id.n), mark->id.n);
+	r->marker = id.p ? str_n(strndup(id.p, id.n), id.n) : STR_NULL;
 	r->fd = r->path ? open(r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	return r;
+}
+
+int root_open_to_look(struct ctx *ctx, const char *path, struct str id, struct root **out)
+{
+	struct posix_root *r = new_root(path, id);
+	struct stat st;
+	if (r->fd < 0 || fstat(r->fd, &st)) {
+		int err = fail_errno(ctx, errno, "cannot use the folder", str_c(path));
+		posix_free(&r->face);
+		return err;
+	}
+	r->dev = st.st_dev;
+	r->own = openat(r->fd, ROOT_OWN_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	r->face.fold = r->own >= 0 && folds(r);
+	*out = &r->face;
+	return 0;
+}
+
+int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_mark *mark, struct root **out)
+{
+	if (fresh && mkdir(path, 0777) && errno != EEXIST)
+		return fail_errno(ctx, errno, "cannot create", str_c(path));
+	struct posix_root *r = new_root(path, mark->id);
 	struct stat st;
 	int err = 0;
 	if (r->fd < 0 || fstat(r->fd, &st) || (r->own = own_folder(r->fd, ROOT_OWN_NAME)) < 0 ||
