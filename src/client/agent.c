@@ -129,7 +129,7 @@ void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, in
 	struct agent_event e = {.verb = plan_verb_name(op->verb), .case_no = op->case_no, .path = path, .id = made ? made->f.id : op->id,
 	                        .kind = op->kind, .size_bytes = f->size_bytes, .reason = op->reason, .err = err,
 	                        .detail = detail};
-	if (a->on_event) {
+	if (a->on_event && err != E_CHANGED) { /* what is looked at again was not tried yet */
 		e.why = plan_explain(ctx->arena, op);
 		a->on_event(a->arg, &e);
 	}
