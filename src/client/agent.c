@@ -297,14 +297,12 @@ static int reread(struct ctx *ctx, struct agent *a)
 
 static int pull(struct ctx *ctx, struct agent *a)
 {
-	bool refused = true; /* a state that has no cursor may have had one that was */
 	for (int attempt = 0; attempt < RESYNC_MAX; attempt++) {
 		bool lost = false, all = a->replica->cursor < 0 || a->restored;
 		int err = all ? reread(ctx, a) : 0;
 		if (!err)
 			err = read_log(ctx, a, &lost);
-		refused = err == E_CURSOR_INVALID;
-		if (refused) {
+		if (err == E_CURSOR_INVALID) {
 			ctx_clear(ctx);
 			a->restored = true;
 			err = a->looking ? 0 : remote_register(ctx, a->remote, a->device_name); /* a restored server may not know us either */
