@@ -10,8 +10,8 @@ import shlex
 import subprocess
 import sys
 
-PARSERS = {'base/buf.c', 'base/id.c', 'base/json.c', 'base/str.c', 'base/time.c', 'chunks/codec.c', 'chunks/frame.c', 'chunks/pack.c', 'chunks/recipe.c', 'chunks/steps.c',
-           'client/remote.c', 'drive/cursor.c', 'http/encode.c', 'http/multipart.c', 'http/range.c', 'http/validate.c', 'io/jose.c'}
+PARSERS = {'base/buf.c', 'base/id.c', 'base/json.c', 'base/str.c', 'base/time.c', 'chunks/codec.c', 'chunks/frame.c', 'chunks/pack.c', 'chunks/recipe.c',
+           'chunks/steps.c', 'client/remote.c', 'drive/cursor.c', 'http/encode.c', 'http/multipart.c', 'http/range.c', 'http/validate.c', 'io/jose.c'}
 
 
 def command(entry):

@@ -62,9 +62,10 @@ static int put_op(struct dtx *t, void *arg)
 	return err;
 }
 
+/* A recipe of chunks that are there already has nothing to flush. */
 static int flush(void *content)
 {
-	return content_flush(content);
+	return content ? content_flush(content) : 0;
 }
 
 int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out)
