@@ -1,8 +1,8 @@
 /* planner: what a plan costs, in time and memory, by the size of the trees and by the number of differences.
  *   ninja -C build bench-planner && build/bench-planner
- * A tree has a hundred files in each folder. Differences are of all kinds in turn: edited there, edited here, moved here, renamed
- * there, new here, deleted here. CPU time of the thread, median of five plans; "whole" is the first plan of a tree,
- * that nobody touched, which looks at every node. Memory is what malloc holds. */
+ * A tree has a hundred files in each folder. Differences are of all kinds in turn: edited there, edited here, moved
+ * here, renamed there, new here, deleted here. CPU time of the thread, median of five plans; "whole" is the first plan
+ * of a tree, that nobody touched, which looks at every node. Memory is what malloc holds. */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,12 +71,32 @@ static void differ(struct trees *t, int64_t n, int64_t i, int64_t of)
 	f.name = str_n(name, (size_t)snprintf(name, sizeof(name), "%.*s", STR_ARG(r->f.name)));
 	f.checksum.b[31] = 1;
 	switch (i % 6) {
-	case 0: f.version_id++; must(tree_put(&t->remote, &f) != NULL); break;
-	case 1: must(tree_put(&t->local, &f) != NULL); break;
-	case 2: f = r->f; f.name = str_c(name); f.parent = TREE_ROOT; must(tree_put(&t->local, &f) != NULL); break;
-	case 3: f = r->f; f.name = STR("renamed"); must(tree_put(&t->remote, &f) != NULL); break;
-	case 4: f.id = -1 - i; f.name = STR("new"); must(tree_put(&t->local, &f) != NULL); break;
-	default: must(tree_remove(&t->local, id)); break;
+	case 0:
+		f.version_id++;
+		must(tree_put(&t->remote, &f) != NULL);
+		break;
+	case 1:
+		must(tree_put(&t->local, &f) != NULL);
+		break;
+	case 2:
+		f = r->f;
+		f.name = str_c(name);
+		f.parent = TREE_ROOT;
+		must(tree_put(&t->local, &f) != NULL);
+		break;
+	case 3:
+		f = r->f;
+		f.name = STR("renamed");
+		must(tree_put(&t->remote, &f) != NULL);
+		break;
+	case 4:
+		f.id = -1 - i;
+		f.name = STR("new");
+		must(tree_put(&t->local, &f) != NULL);
+		break;
+	default:
+		must(tree_remove(&t->local, id));
+		break;
 	}
 }
 
@@ -122,8 +142,8 @@ int main(void)
 			for (int64_t i = 0; i < differences[d]; i++)
 				differ(&t, sizes[s], i, differences[d]);
 			double ms = plan(&t, false, &n, &mb);
-			printf("%lld %lld %zu %.3f %.2f %.1f %.0f %.1f\n", (long long)sizes[s], (long long)differences[d], n, ms, mb, whole,
-			       load_ms, trees_mb);
+			printf("%lld %lld %zu %.3f %.2f %.1f %.0f %.1f\n", (long long)sizes[s],
+			       (long long)differences[d], n, ms, mb, whole, load_ms, trees_mb);
 			fflush(stdout);
 			tree_fini(&t.remote);
 			tree_fini(&t.local);

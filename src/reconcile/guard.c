@@ -27,8 +27,8 @@ struct guard_verdict guard_check(const struct plan *p, const struct tree *remote
 
 struct str guard_explain(struct arena *a, const struct guard_verdict *v)
 {
-	return arena_fmt(a, "this would delete %zu items on the server and %zu here, of %zu in sync", v->remote, v->local,
-	                 v->synced);
+	return arena_fmt(a, "this would delete %zu items on the server and %zu here, of %zu in sync", v->remote,
+			 v->local, v->synced);
 }
 
 enum guard_root guard_root(const struct guard_root_facts *f)

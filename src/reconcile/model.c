@@ -149,8 +149,9 @@ static struct model_result make(struct model *m, const struct model_op *op)
 	int err = place_problem(m, op->parent, op->name, name_key(&m->arena, op->name), -1);
 	if (err)
 		return (struct model_result){.err = err};
-	struct model_node *n = add_node(m, &(struct model_node){.id = op->id ? op->id : ++m->next_id, .kind = op->kind,
-	                                                        .executable = op->executable});
+	struct model_node *n = add_node(
+	    m,
+	    &(struct model_node){.id = op->id ? op->id : ++m->next_id, .kind = op->kind, .executable = op->executable});
 	name_it(m, n, op->parent, op->name);
 	if (op->kind == NODE_FILE)
 		n->head = add_version(m, n, op);
@@ -331,19 +332,26 @@ static struct model_result take_back(struct model *m, const struct model_op *op)
 struct model_result model_apply(struct model *m, const struct model_op *op)
 {
 	switch (op->verb) {
-	case MODEL_MAKE: return make(m, op);
-	case MODEL_PUT: return put(m, op);
-	case MODEL_SET_MODE: return set_mode(m, op);
-	case MODEL_MOVE: return move(m, op);
-	case MODEL_TRASH: return trash(m, op);
-	case MODEL_RESTORE: return take_back(m, op);
+	case MODEL_MAKE:
+		return make(m, op);
+	case MODEL_PUT:
+		return put(m, op);
+	case MODEL_SET_MODE:
+		return set_mode(m, op);
+	case MODEL_MOVE:
+		return move(m, op);
+	case MODEL_TRASH:
+		return trash(m, op);
+	case MODEL_RESTORE:
+		return take_back(m, op);
 	}
 	return (struct model_result){.err = E_INVALID};
 }
 
 struct node_facts model_facts(const struct model *m, const struct model_node *n)
 {
-	struct node_facts f = {.id = n->id, .parent = n->parent, .kind = n->kind, .name = n->name, .executable = n->executable};
+	struct node_facts f = {
+	    .id = n->id, .parent = n->parent, .kind = n->kind, .name = n->name, .executable = n->executable};
 	const struct model_version *v = n->head ? model_version(m, n->head) : NULL;
 	if (v) {
 		f.version_id = v->id;

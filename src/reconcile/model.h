@@ -13,8 +13,8 @@
  *             For a file in the trash: none E_GONE; server wins, manual as above; the others take it out of the trash.
  *             The head's own bytes change nothing but the executable bit, and that on the current base alone.
  *   move      E_MOVE_CYCLE into itself or below
- *   trash     marks one node; what is below is out of reach with it. With seen_seq (a folder): what others changed since
- *             then stays, and so do the folders on the way to it; the rest goes
+ *   trash     marks one node; what is below is out of reach with it. With seen_seq (a folder): what others changed
+ *             since then stays, and so do the folders on the way to it; the rest goes
  *   restore   to its folder, or to the root when that is in the trash; under a numbered name when its own is taken
  *
  * Nothing is ever forgotten: nodes and versions stay for good.
@@ -59,29 +59,29 @@ enum model_verb { MODEL_MAKE, MODEL_PUT, MODEL_SET_MODE, MODEL_MOVE, MODEL_TRASH
 
 struct model_op {
 	enum model_verb verb;
-	int64_t id;       /* MAKE: the new node's, or 0: the model chooses; the others: of what */
-	int64_t parent;   /* MAKE, MOVE; TREE_ROOT is the share's root */
-	struct str name;  /* the same */
+	int64_t id;      /* MAKE: the new node's, or 0: the model chooses; the others: of what */
+	int64_t parent;  /* MAKE, MOVE; TREE_ROOT is the share's root */
+	struct str name; /* the same */
 	enum node_kind kind;
 	struct sha256 checksum; /* MAKE of a file, PUT */
 	int64_t size_bytes;
-	bool executable;        /* MAKE, PUT, SET_MODE */
-	int64_t version_id;     /* MAKE of a file, PUT: of the version, or 0: the model chooses */
-	int64_t base_version_id;/* PUT, TRASH of a file; 0: not named: PUT without strategy, or with LAST_WRITER or CLIENT, takes the head */
+	bool executable;         /* MAKE, PUT, SET_MODE */
+	int64_t version_id;      /* MAKE of a file, PUT: of the version, or 0: the model chooses */
+	int64_t base_version_id; /* PUT, TRASH of a file; 0: not named, and then a PUT that may win takes the head */
 	enum resolve_strategy strategy;
-	int64_t seen_seq;       /* TRASH of a folder; -1: not named */
-	int64_t by;             /* who; changes of others are what seen_seq guards */
-	struct str copy_name;   /* PUT: what a copy beside is called (the server's choice, when it is free), or STR_NULL */
+	int64_t seen_seq; /* TRASH of a folder; -1: not named */
+	int64_t by;       /* who; changes of others are what seen_seq guards */
+	struct str copy_name; /* PUT: what a copy beside is called when that is free, or STR_NULL */
 	int64_t copy_id, copy_version_id; /* 0: the model chooses */
 };
 
 struct model_result {
-	int err;                /* 0 or E_*; then nothing else is set and nothing changed */
-	int64_t id;             /* the node */
-	int64_t version_id;     /* of the bytes that came in; 0: there was nothing to store */
-	bool changed;           /* something happened at all */
-	bool conflict;          /* the other side stands, or stands in part, or gave way to a strategy */
-	int64_t copy_id;        /* 0: none */
+	int err;            /* 0 or E_*; then nothing else is set and nothing changed */
+	int64_t id;         /* the node */
+	int64_t version_id; /* of the bytes that came in; 0: there was nothing to store */
+	bool changed;       /* something happened at all */
+	bool conflict;      /* the other side stands, or stands in part, or gave way to a strategy */
+	int64_t copy_id;    /* 0: none */
 };
 
 void model_init(struct model *m);

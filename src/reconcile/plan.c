@@ -96,7 +96,8 @@ static struct plan_reason reason_of(struct maker *m, const struct item *it)
 	const struct node *r = it->r, *l = it->l, *s = it->s;
 	struct plan_reason why = {0};
 	why.remote = differs(r, s, r ? r->f.parent : 0, s ? s->f.name : STR_NULL, r && r->f.executable);
-	why.local = differs(l, s, l ? mapped_local_parent(m, it) : 0, s ? node_local_name(&s->f) : STR_NULL, l && local_bit(m, it));
+	why.local = differs(l, s, l ? mapped_local_parent(m, it) : 0, s ? node_local_name(&s->f) : STR_NULL,
+	                    l && local_bit(m, it));
 	why.remote_cause = cause_of(m->a, m->remote, it->id);
 	why.local_cause = cause_of(m->a, m->local, l ? l->f.id : it->id);
 	return why;
@@ -456,7 +457,9 @@ static bool content(struct maker *m, struct item *it)
 static void mode(struct maker *m, struct item *it)
 {
 	const struct node_facts *r = &it->r->f;
-	if (mutant(M_PLAN_MODE_FORGOTTEN) || r->kind != NODE_FILE || !it->s || it->pair || it->busy || r->executable == local_bit(m, it))
+	if (r->kind != NODE_FILE || !it->s || it->pair || it->busy || r->executable == local_bit(m, it))
+		return;
+	if (mutant(M_PLAN_MODE_FORGOTTEN))
 		return;
 	if (wanted_bit(m, it) == r->executable)
 		plan_emit(m, PLAN_SET_MODE_LOCAL, 2, "executable bit changed remotely", it);

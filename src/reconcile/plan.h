@@ -45,7 +45,7 @@ enum plan_verb {
 	PLAN_FETCH,        /* download into (parent, name); has_local: replace those bytes */
 	PLAN_MOVE_LOCAL,   /* rename to (parent, name) */
 	PLAN_TRASH_LOCAL,  /* into the client's trash; a folder only when it is empty */
-	PLAN_DETACH,       /* the local node becomes a new one with an own id; renamed in place when name is set. The synced row goes */
+	PLAN_DETACH,       /* the local node becomes a new one with an own id, the synced row goes; name set: renamed */
 	PLAN_MAKE_REMOTE,  /* create the folder at (parent, name) */
 	PLAN_SEND,         /* upload a new file to (parent, name) */
 	PLAN_SEND_VERSION, /* upload a version of remote.id on top of base_version_id */

@@ -1,5 +1,6 @@
-/* Each seeded bug of the planner's rooms (base/mutant.h) is caught by one of the checks, each in at most 100,000 tries. Prints a
- * row per bug: which check caught it, after how many. In builds without seeded bugs there is nothing to test. */
+/* Each seeded bug of the planner's rooms (base/mutant.h) is caught by one of the checks, each in at most 100,000 tries.
+ * Prints a row per bug: which check caught it, after how many. In builds without seeded bugs there is nothing to test.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,7 +53,8 @@ static const struct check guarding = {"guard against counting", oracle_guard, 10
 /* In a process of its own, since a bug may end it. Returns after how many tries it was caught; 0: never. */
 static uint64_t caught_after(enum mutant_name bug, const struct check *c)
 {
-	volatile uint64_t *tries = mmap(NULL, sizeof(*tries), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	volatile uint64_t *tries =
+	    mmap(NULL, sizeof(*tries), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	must(tries != MAP_FAILED);
 	fflush(NULL);
 	pid_t child = fork();
@@ -78,8 +80,8 @@ static uint64_t caught_after(enum mutant_name bug, const struct check *c)
 
 static void tell(enum mutant_name bug, const struct check *c, uint64_t tries)
 {
-	print_message("| `%s` | %s | %s | %llu |\n", mutant_label(bug), mutant_bug(bug), tries ? c->name : "**nothing**",
-	              (unsigned long long)tries);
+	print_message("| `%s` | %s | %s | %llu |\n", mutant_label(bug), mutant_bug(bug),
+		      tries ? c->name : "**nothing**", (unsigned long long)tries);
 }
 
 /* With SD_MUTANT_ALL every check is asked, and the table shows the ones that do not see a bug as well. */
@@ -89,8 +91,8 @@ static void every_bug_is_caught(void **state)
 	bool missed = false;
 	for (enum mutant_name bug = M_PLAN_NO_BASE_CHECK; bug <= M_RESOLVE_ALWAYS_CURRENT; bug++) {
 		const struct check *check = bug == M_GUARD_OFF                ? &guarding
-		                            : bug == M_RESOLVE_ALWAYS_CURRENT ? &resolving
-		                                                              : &random_worlds;
+					    : bug == M_RESOLVE_ALWAYS_CURRENT ? &resolving
+									      : &random_worlds;
 		uint64_t tries = caught_after(bug, check);
 		missed |= !tries;
 		tell(bug, check, tries);

@@ -1,4 +1,5 @@
-/* All pairs of small_testing.h, and of the triples one in SD_WORLD_STEP (397; 1: all). SD_WORLD=N shows triple number N in full. */
+/* All pairs of small_testing.h, and of the triples one in SD_WORLD_STEP (397; 1: all). SD_WORLD=N shows triple number N
+ * in full. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

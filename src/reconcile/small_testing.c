@@ -49,9 +49,13 @@ static void fill_menu(const struct base *b, const int64_t *ids, int64_t own_cont
 	for (int i = 0; i < NODES; i++) {
 		add(m, (struct deed){.verb = DEED_DELETE, .id = ids[i]});
 		for (size_t k = 0; k < n_folders; k++)
-			add(m, (struct deed){.verb = DEED_MOVE, .id = ids[i], .parent = folders[k], .name = b->made[i].name});
+			add(m, (struct deed){
+				   .verb = DEED_MOVE, .id = ids[i], .parent = folders[k], .name = b->made[i].name});
 		for (size_t k = 0; k < 3; k++)
-			add(m, (struct deed){.verb = DEED_MOVE, .id = ids[i], .parent = k % 2 ? folders[1] : TREE_ROOT, .name = names[k]});
+			add(m, (struct deed){.verb = DEED_MOVE,
+					     .id = ids[i],
+					     .parent = k % 2 ? folders[1] : TREE_ROOT,
+					     .name = names[k]});
 		for (int k = i + 1; k < NODES; k++)
 			add(m, (struct deed){.verb = DEED_SWAP, .id = ids[i], .other = ids[k]});
 		if (b->made[i].verb != DEED_FILE)
@@ -62,7 +66,9 @@ static void fill_menu(const struct base *b, const int64_t *ids, int64_t own_cont
 	}
 	for (size_t k = 0; k < n_folders; k++) {
 		for (size_t i = 0; i < 3; i++)
-			add(m, (struct deed){.verb = DEED_FILE, .parent = folders[k], .name = names[i], .content = own_content + 1});
+			add(m,
+			    (struct deed){
+				.verb = DEED_FILE, .parent = folders[k], .name = names[i], .content = own_content + 1});
 		add(m, (struct deed){.verb = DEED_FILE, .parent = folders[k], .name = "y", .content = 5});
 		add(m, (struct deed){.verb = DEED_FOLDER, .parent = folders[k], .name = "g"});
 		add(m, (struct deed){.verb = DEED_FOLDER, .parent = folders[k], .name = "y"});
@@ -152,8 +158,8 @@ static void tell(int stage, const struct act *acts, int n)
 	for (int i = 0; i < n; i++) {
 		const struct deed *d = acts[i].deed;
 		fprintf(stderr, "  %s: verb %d id %lld other %lld parent %lld name %s content %lld\n",
-		        acts[i].side == WORLD_SERVER ? "server" : "disk", d->verb, (long long)d->id, (long long)d->other,
-		        (long long)d->parent, d->name ? d->name : "", (long long)d->content);
+			acts[i].side == WORLD_SERVER ? "server" : "disk", d->verb, (long long)d->id,
+			(long long)d->other, (long long)d->parent, d->name ? d->name : "", (long long)d->content);
 	}
 }
 

@@ -1,6 +1,6 @@
-/* small: all small worlds, numbered. Four nodes in step, and every pair and triple of things that users can do at the same time
- * on the two sides, on disks that fold names and such that do not. Each must end, be equal on both sides and lose nothing
- * (world_testing.h), and the outcome must not depend on the order in which a plan is carried out. */
+/* small: all small worlds, numbered. Four nodes in step, and every pair and triple of things that users can do at the
+ * same time on the two sides, on disks that fold names and such that do not. Each must end, be equal on both sides and
+ * lose nothing (world_testing.h), and the outcome must not depend on the order in which a plan is carried out. */
 #ifndef SD_RECONCILE_SMALL_TESTING_H
 #define SD_RECONCILE_SMALL_TESTING_H
 

@@ -67,7 +67,7 @@ static struct node_facts facts_of(struct world *w, const struct node *n)
 static bool disk_free(struct world *w, int64_t parent, struct str name, int64_t self)
 {
 	struct node *n = w->options.fold ? tree_child_by_key(&w->disk, parent, name_key(&w->arena, name))
-	                                 : tree_child_exact(&w->disk, parent, name);
+					 : tree_child_exact(&w->disk, parent, name);
 	while (n && n->f.id == self)
 		n = w->options.fold ? tree_twin(n) : NULL;
 	return !n;
@@ -94,8 +94,12 @@ static struct model_result serve(struct world *w, const struct model_op *op)
 static bool do_on_server(struct world *w, const struct deed *d)
 {
 	struct node *n = tree_get(&w->server, d->id), *o = tree_get(&w->server, d->other);
-	struct model_op op = {.id = d->id, .parent = d->parent, .name = str_c(d->name), .by = OTHERS, .seen_seq = -1,
-	                      .executable = n && n->f.executable};
+	struct model_op op = {.id = d->id,
+			      .parent = d->parent,
+			      .name = str_c(d->name),
+			      .by = OTHERS,
+			      .seen_seq = -1,
+			      .executable = n && n->f.executable};
 	if (d->verb == DEED_FILE || d->verb == DEED_EDIT)
 		op.checksum = bytes_of(d->content);
 	switch (d->verb) {
@@ -106,16 +110,28 @@ static bool do_on_server(struct world *w, const struct deed *d)
 		op.executable = false;
 		op.kind = d->verb == DEED_FILE ? NODE_FILE : NODE_FOLDER;
 		break;
-	case DEED_EDIT: op.verb = MODEL_PUT; break;
-	case DEED_MODE: op.verb = MODEL_SET_MODE; op.executable = !op.executable; break;
-	case DEED_MOVE: op.verb = MODEL_MOVE; break;
-	case DEED_DELETE: op.verb = MODEL_TRASH; break;
-	case DEED_RESTORE: op.verb = MODEL_RESTORE; break;
+	case DEED_EDIT:
+		op.verb = MODEL_PUT;
+		break;
+	case DEED_MODE:
+		op.verb = MODEL_SET_MODE;
+		op.executable = !op.executable;
+		break;
+	case DEED_MOVE:
+		op.verb = MODEL_MOVE;
+		break;
+	case DEED_DELETE:
+		op.verb = MODEL_TRASH;
+		break;
+	case DEED_RESTORE:
+		op.verb = MODEL_RESTORE;
+		break;
 	case DEED_SWAP:
 		if (!n || !o || n == o || tree_is_below(n, o) || tree_is_below(o, n))
 			return false;
 		struct node_facts a = facts_of(w, n), b = facts_of(w, o);
-		op = (struct model_op){.verb = MODEL_MOVE, .id = a.id, .parent = a.parent, .name = STR("swapping"), .by = OTHERS};
+		op = (struct model_op){
+		    .verb = MODEL_MOVE, .id = a.id, .parent = a.parent, .name = STR("swapping"), .by = OTHERS};
 		if (serve(w, &op).err)
 			return false;
 		op.id = b.id, op.name = a.name;
@@ -156,8 +172,8 @@ static bool do_on_disk(struct world *w, const struct deed *d)
 	struct node_facts f = n ? facts_of(w, n) : (struct node_facts){.id = w->next_local - 1};
 	if (makes || d->verb == DEED_MOVE) {
 		struct str name = str_c(d->name);
-		if (!up || up->f.kind != NODE_FOLDER || (n && tree_is_below(up, n)) || !disk_free(w, d->parent, name, f.id) ||
-		    (n && n->f.parent == d->parent && str_eq(n->f.name, name)))
+		if (!up || up->f.kind != NODE_FOLDER || (n && tree_is_below(up, n)) ||
+		    !disk_free(w, d->parent, name, f.id) || (n && n->f.parent == d->parent && str_eq(n->f.name, name)))
 			return false;
 		f.parent = d->parent;
 		f.name = name;
@@ -180,10 +196,14 @@ static bool do_on_disk(struct world *w, const struct deed *d)
 			return false;
 		f.executable = !f.executable;
 		break;
-	case DEED_MOVE: break;
-	case DEED_SWAP: return swap_on_disk(w, n, tree_get(&w->disk, d->other));
-	case DEED_DELETE: return tree_remove(&w->disk, d->id);
-	case DEED_RESTORE: return false;
+	case DEED_MOVE:
+		break;
+	case DEED_SWAP:
+		return swap_on_disk(w, n, tree_get(&w->disk, d->other));
+	case DEED_DELETE:
+		return tree_remove(&w->disk, d->id);
+	case DEED_RESTORE:
+		return false;
 	}
 	disk_put(w, f);
 	return true;
@@ -301,8 +321,14 @@ static bool reply_lost(struct world *w)
 
 static struct model_op edit_of(const struct plan_op *op, enum model_verb verb)
 {
-	return (struct model_op){.verb = verb, .id = op->id, .parent = op->parent, .name = op->name, .by = US, .seen_seq = -1,
-	                         .executable = op->executable, .checksum = op->local.checksum};
+	return (struct model_op){.verb = verb,
+				 .id = op->id,
+				 .parent = op->parent,
+				 .name = op->name,
+				 .by = US,
+				 .seen_seq = -1,
+				 .executable = op->executable,
+				 .checksum = op->local.checksum};
 }
 
 static void do_send(struct world *w, const struct plan_op *op)
@@ -403,20 +429,42 @@ static void do_set_mode(struct world *w, const struct plan_op *op)
 static void execute(struct world *w, const struct plan_op *op)
 {
 	switch (op->verb) {
-	case PLAN_RECORD: do_record(w, op); break;
-	case PLAN_FORGET: tree_remove(&w->synced, op->id); break;
+	case PLAN_RECORD:
+		do_record(w, op);
+		break;
+	case PLAN_FORGET:
+		tree_remove(&w->synced, op->id);
+		break;
 	case PLAN_MAKE_LOCAL:
-	case PLAN_FETCH: do_fetch(w, op); break;
-	case PLAN_MOVE_LOCAL: do_move_local(w, op); break;
-	case PLAN_TRASH_LOCAL: do_trash_local(w, op); break;
-	case PLAN_DETACH: do_detach(w, op); break;
+	case PLAN_FETCH:
+		do_fetch(w, op);
+		break;
+	case PLAN_MOVE_LOCAL:
+		do_move_local(w, op);
+		break;
+	case PLAN_TRASH_LOCAL:
+		do_trash_local(w, op);
+		break;
+	case PLAN_DETACH:
+		do_detach(w, op);
+		break;
 	case PLAN_MAKE_REMOTE:
-	case PLAN_SEND: do_send(w, op); break;
-	case PLAN_SEND_VERSION: do_send_version(w, op); break;
-	case PLAN_MOVE_REMOTE: do_move_remote(w, op); break;
-	case PLAN_TRASH_REMOTE: do_trash_remote(w, op); break;
+	case PLAN_SEND:
+		do_send(w, op);
+		break;
+	case PLAN_SEND_VERSION:
+		do_send_version(w, op);
+		break;
+	case PLAN_MOVE_REMOTE:
+		do_move_remote(w, op);
+		break;
+	case PLAN_TRASH_REMOTE:
+		do_trash_remote(w, op);
+		break;
 	case PLAN_SET_MODE_LOCAL:
-	case PLAN_SET_MODE_REMOTE: do_set_mode(w, op); break;
+	case PLAN_SET_MODE_REMOTE:
+		do_set_mode(w, op);
+		break;
 	}
 }
 
@@ -430,8 +478,8 @@ static void show(struct world *w, const char *title, struct tree *t)
 	for (size_t i = 0; i < n; i++) {
 		const struct node_facts *f = &all[i]->f;
 		fprintf(stderr, "  %lld in %lld %s \"%.*s\" \"%.*s\" content %lld version %lld%s\n", (long long)f->id,
-		        (long long)f->parent, f->kind ? "file" : "folder", STR_ARG(f->name), STR_ARG(f->local_name),
-		        (long long)content_of(f), (long long)f->version_id, f->executable ? " executable" : "");
+			(long long)f->parent, f->kind ? "file" : "folder", STR_ARG(f->name), STR_ARG(f->local_name),
+			(long long)content_of(f), (long long)f->version_id, f->executable ? " executable" : "");
 	}
 }
 
@@ -447,21 +495,22 @@ static void show_plan(struct world *w, const struct plan *p)
 	for (size_t i = 0; i < p->n; i++) {
 		const struct plan_op *op = &p->ops[i];
 		struct str why = plan_explain(&w->arena, op);
-		fprintf(stderr, "  %lld (local %lld) to %lld: %.*s\n", (long long)op->id, op->has_local ? (long long)op->local.id : 0,
-		        (long long)op->parent, STR_ARG(why));
+		fprintf(stderr, "  %lld (local %lld) to %lld: %.*s\n", (long long)op->id,
+			op->has_local ? (long long)op->local.id : 0, (long long)op->parent, STR_ARG(why));
 	}
 	fprintf(stderr, "  waiting %zu\n", p->waiting);
 }
 
 /* ---- observing and checking ---- */
 
-/* What a scan does: the view becomes what is true, and only what differs is put. Parents come first, so no move is refused. */
+/* What a scan does: the view becomes what is true, and only what differs is put. Parents come first, so no move is
+ * refused. */
 static void scan(struct world *w)
 {
 	for (struct node *n = w->disk.root; n; n = tree_walk(w->disk.root, n)) {
 		struct node *v = tree_get(&w->view_local, n->f.id);
-		bool same = v && v->f.parent == n->f.parent && str_eq(v->f.name, n->f.name) && node_same_content(&v->f, &n->f) &&
-		            v->f.executable == n->f.executable;
+		bool same = v && v->f.parent == n->f.parent && str_eq(v->f.name, n->f.name) &&
+			    node_same_content(&v->f, &n->f) && v->f.executable == n->f.executable;
 		if (n->up && !same)
 			must(tree_put(&w->view_local, &n->f) != NULL);
 	}
@@ -524,7 +573,8 @@ static bool same_as_anew(struct world *w, const struct plan *p)
 	tree_fini(&remote);
 	tree_fini(&local);
 	tree_fini(&synced);
-	return same || fails(w, "a plan made from what was touched, or from trees that grew in another order, is another plan");
+	return same ||
+	       fails(w, "a plan made from what was touched, or from trees that grew in another order, is another plan");
 }
 
 static bool in_step(struct world *w)
@@ -533,11 +583,13 @@ static bool in_step(struct world *w)
 		return false;
 	for (struct node *r = tree_walk(w->server.root, w->server.root); r; r = tree_walk(w->server.root, r)) {
 		struct node *l = tree_get(&w->disk, r->f.id), *s = tree_get(&w->synced, r->f.id);
-		if (!l || !s || s->f.executable != r->f.executable || (!w->options.modeless && l->f.executable != r->f.executable))
+		if (!l || !s || s->f.executable != r->f.executable ||
+		    (!w->options.modeless && l->f.executable != r->f.executable))
 			return false;
 		if (l->f.parent != r->f.parent || s->f.parent != r->f.parent || !node_same_content(&r->f, &l->f) ||
 		    !node_same_content(&r->f, &s->f) || !str_eq(s->f.name, r->f.name) ||
-		    !str_eq(node_local_name(&s->f), l->f.name) || (r->f.kind == NODE_FILE && s->f.version_id != r->f.version_id))
+		    !str_eq(node_local_name(&s->f), l->f.name) ||
+		    (r->f.kind == NODE_FILE && s->f.version_id != r->f.version_id))
 			return false;
 		bool alias = !str_eq(l->f.name, r->f.name);
 		if (alias && w->options.fold && !str_eq(l->key, r->key) && !str_starts(r->f.name, STR(".scaidrive")))
@@ -639,7 +691,7 @@ struct str world_shape(struct world *w, struct arena *a)
 	for (struct node *at = w->server.root; at; at = tree_walk(w->server.root, at)) {
 		struct str path = plain_path(a, at);
 		lines[n++] = arena_fmt(a, "%.*s %d %lld%s", STR_ARG(path), at->f.kind, (long long)content_of(&at->f),
-		                       at->f.executable ? " executable" : "");
+				       at->f.executable ? " executable" : "");
 	}
 	qsort(lines, n, sizeof(*lines), by_text);
 	struct str all = STR("");
@@ -673,8 +725,9 @@ static struct node *pick(struct world *w, struct rng_seeded *rng, struct tree *t
 
 static void disturb(struct world *w, enum world_side side)
 {
-	static const enum deed_verb verbs[] = {DEED_FOLDER, DEED_FILE, DEED_FILE, DEED_MOVE, DEED_MOVE, DEED_MOVE, DEED_EDIT,
-	                                       DEED_EDIT,   DEED_DELETE, DEED_MODE, DEED_SWAP, DEED_FOLDER, DEED_RESTORE};
+	static const enum deed_verb verbs[] = {DEED_FOLDER, DEED_FILE,   DEED_FILE,   DEED_MOVE,   DEED_MOVE,
+					       DEED_MOVE,   DEED_EDIT,   DEED_EDIT,   DEED_DELETE, DEED_MODE,
+					       DEED_SWAP,   DEED_FOLDER, DEED_RESTORE};
 	struct rng_seeded rng;
 	if (!event(w, &rng))
 		return;
@@ -695,9 +748,10 @@ static void disturb(struct world *w, enum world_side side)
 	if (tree_depth(up) > 4 && d.verb <= DEED_FILE)
 		return;
 	if (world_do(w, side, &d) && w->verbose)
-		fprintf(stderr, "event %zu on the %s: verb %d, id %lld, other %lld, parent %lld, name %s, content %lld\n", w->events - 1,
-		        side == WORLD_SERVER ? "server" : "disk", d.verb, (long long)d.id, (long long)d.other, (long long)d.parent,
-		        d.name, (long long)d.content);
+		fprintf(stderr,
+			"event %zu on the %s: verb %d, id %lld, other %lld, parent %lld, name %s, content %lld\n",
+			w->events - 1, side == WORLD_SERVER ? "server" : "disk", d.verb, (long long)d.id,
+			(long long)d.other, (long long)d.parent, d.name, (long long)d.content);
 }
 
 static void carry_out(struct world *w, struct plan *p, bool disturbed)
@@ -756,7 +810,8 @@ void world_init(struct world *w, uint64_t seed)
 	tree_init_flat(&w->synced);
 	tree_init(&w->view_remote);
 	tree_init(&w->view_local);
-	w->options = (struct plan_options){.device = STR("dev"), .date = STR("2026-01-01"), .reserved = STR(".scaidrive")};
+	w->options =
+	    (struct plan_options){.device = STR("dev"), .date = STR("2026-01-01"), .reserved = STR(".scaidrive")};
 }
 
 void world_fini(struct world *w)
@@ -777,7 +832,7 @@ bool world_run(struct world *w, uint64_t seed, const bool *left_out, bool verbos
 {
 	/* LAST_WRITER_WINS and SERVER_WINS give up a side by intent; then only its history must keep it. */
 	static const enum resolve_strategy strategies[] = {RESOLVE_NONE, RESOLVE_KEEP_BOTH, RESOLVE_KEEP_BOTH,
-	                                                   RESOLVE_LAST_WRITER_WINS, RESOLVE_SERVER_WINS};
+							   RESOLVE_LAST_WRITER_WINS, RESOLVE_SERVER_WINS};
 	world_init(w, seed);
 	w->left_out = left_out;
 	w->verbose = verbose;

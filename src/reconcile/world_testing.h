@@ -1,12 +1,12 @@
-/* world: a server (model.h) and one disk that the planner brings into step, for tests: users disturb both sides, plans are
- * carried out in any order, operations and replies get lost.
+/* world: a server (model.h) and one disk that the planner brings into step, for tests: users disturb both sides, plans
+ * are carried out in any order, operations and replies get lost.
  *
- * What must hold is checked as it goes: bytes that vanish from the disk are stored on the server; a plan made from what was
- * touched is the plan made from everything; and when all is in step, what was edited is live (or, under strategies that give
- * up a side, stored), and what was deleted stays deleted. What fails first is told in `fault`.
+ * What must hold is checked as it goes: bytes that vanish from the disk are stored on the server; a plan made from what
+ * was touched is the plan made from everything; and when all is in step, what was edited is live (or, under strategies
+ * that give up a side, stored), and what was deleted stays deleted. What fails first is told in `fault`.
  *
- * Everything comes from the seed. A disturbance is an event with a number and random numbers of its own, so that a failing
- * case can be shrunk by leaving events out.
+ * Everything comes from the seed. A disturbance is an event with a number and random numbers of its own, so that a
+ * failing case can be shrunk by leaving events out.
  */
 #ifndef SD_RECONCILE_WORLD_TESTING_H
 #define SD_RECONCILE_WORLD_TESTING_H
@@ -39,17 +39,17 @@ struct world {
 	int64_t next_local, next_content;
 	struct arena arena;
 	struct plan_options options;
-	bool keeps_all;   /* the strategy gives up no side */
-	bool wanted[WORLD_CONTENTS];         /* contents that must be live in the end */
-	struct map gone;                     /* ids of files that must not be */
-	struct map stay;                     /* ids that both sides have: whatever moves or is edited, they must be there in the end */
-	struct map restored;                 /* ids that somebody took out of the trash: they may be */
-	struct rng_seeded rng;               /* of execution: order, losses */
-	bool decomposes;  /* the disk stores names in another Unicode form than it was told */
-	bool losing;      /* a part of the operations and replies is lost */
-	bool shuffled;    /* a batch is carried out in random order */
+	bool keeps_all;              /* the strategy gives up no side */
+	bool wanted[WORLD_CONTENTS]; /* contents that must be live in the end */
+	struct map gone;             /* ids of files that must not be */
+	struct map stay;     /* ids that both sides have: whatever moves or is edited, they must be there in the end */
+	struct map restored; /* ids that somebody took out of the trash: they may be */
+	struct rng_seeded rng; /* of execution: order, losses */
+	bool decomposes;       /* the disk stores names in another Unicode form than it was told */
+	bool losing;           /* a part of the operations and replies is lost */
+	bool shuffled;         /* a batch is carried out in random order */
 	uint64_t seed;
-	int late;         /* rounds that are disturbed while the plan is carried out */
+	int late; /* rounds that are disturbed while the plan is carried out */
 	size_t events, plans;
 	const bool *left_out; /* WORLD_EVENTS flags, or NULL */
 	const char *fault;    /* what went wrong first, or NULL */

@@ -1,9 +1,10 @@
-/* model: the reference model of a share (reconcile/model.h) on standard input and output, for tests in other languages. A line
- * of JSON in, a line out:
+/* model: the reference model of a share (reconcile/model.h) on standard input and output, for tests in other languages.
+ * A line of JSON in, a line out:
  *
  *   {"op": "make" | "put" | "mode" | "move" | "trash" | "restore", ...fields of struct model_op}
  *       -> {"err": null | wire code, "id", "version_id", "changed", "conflict", "copy_id"}
- *   {"op": "tree"} -> {"nodes": [{"id", "parent", "name", "kind", "version_id", "versions", "executable", "checksum"}]}: what is live
+ *   {"op": "tree"}
+ *       -> {"nodes": [{"id", "parent", "name", "kind", "version_id", "versions", "executable", "checksum"}]}: what is live
  *   {"op": "reset"} -> {}: an empty share
  *
  * Numbers that the caller leaves out are 0 (`seen`: -1); `content` is any text, told apart by its SHA-256. */
@@ -18,7 +19,7 @@ static const struct {
 	const char *name;
 	enum model_verb verb;
 } verbs[] = {{"make", MODEL_MAKE}, {"put", MODEL_PUT},     {"mode", MODEL_SET_MODE},
-             {"move", MODEL_MOVE}, {"trash", MODEL_TRASH}, {"restore", MODEL_RESTORE}};
+	     {"move", MODEL_MOVE}, {"trash", MODEL_TRASH}, {"restore", MODEL_RESTORE}};
 
 static void put_i64(struct buf *b, bool *first, struct str key, int64_t v)
 {
@@ -29,17 +30,25 @@ static void put_i64(struct buf *b, bool *first, struct str key, int64_t v)
 static bool apply(struct model *m, struct json_object *in, struct buf *out)
 {
 	struct str content = json_str(in, "content"), verb = json_str(in, "op");
-	struct model_op op = {.id = json_i64(in, "id", 0), .parent = json_i64(in, "parent", 0), .name = json_str(in, "name"),
-	                      .kind = str_eq(json_str(in, "kind"), STR("file")) ? NODE_FILE : NODE_FOLDER,
-	                      .checksum = sha256_of(content.p, content.n), .size_bytes = (int64_t)content.n,
-	                      .executable = json_flag(in, "executable", false), .version_id = json_i64(in, "version_id", 0),
-	                      .base_version_id = json_i64(in, "base", 0), .seen_seq = json_i64(in, "seen", -1),
-	                      .by = json_i64(in, "by", 0), .copy_name = json_str(in, "copy_name"),
-	                      .copy_id = json_i64(in, "copy_id", 0), .copy_version_id = json_i64(in, "copy_version_id", 0)};
+	struct model_op op = {.id = json_i64(in, "id", 0),
+			      .parent = json_i64(in, "parent", 0),
+			      .name = json_str(in, "name"),
+			      .kind = str_eq(json_str(in, "kind"), STR("file")) ? NODE_FILE : NODE_FOLDER,
+			      .checksum = sha256_of(content.p, content.n),
+			      .size_bytes = (int64_t)content.n,
+			      .executable = json_flag(in, "executable", false),
+			      .version_id = json_i64(in, "version_id", 0),
+			      .base_version_id = json_i64(in, "base", 0),
+			      .seen_seq = json_i64(in, "seen", -1),
+			      .by = json_i64(in, "by", 0),
+			      .copy_name = json_str(in, "copy_name"),
+			      .copy_id = json_i64(in, "copy_id", 0),
+			      .copy_version_id = json_i64(in, "copy_version_id", 0)};
 	size_t i = 0;
 	while (i < sizeof(verbs) / sizeof(verbs[0]) && !str_eq(verb, str_c(verbs[i].name)))
 		i++;
-	if (i == sizeof(verbs) / sizeof(verbs[0]) || (json_get(in, "strategy") && !resolve_strategy_parse(json_str(in, "strategy"), &op.strategy)))
+	if (i == sizeof(verbs) / sizeof(verbs[0]) ||
+	    (json_get(in, "strategy") && !resolve_strategy_parse(json_str(in, "strategy"), &op.strategy)))
 		return false;
 	op.verb = verbs[i].verb;
 	struct model_result r = model_apply(m, &op);
