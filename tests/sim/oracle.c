@@ -35,7 +35,10 @@ void oracle_lost(struct sim *s)
 		return;
 	for (size_t i = 0; i < s->n_contents; i++) {
 		struct content_row *c = &s->contents[i];
-		if (c->tracked && !c->released && !on_a_disk(s, (int)i) && !server_has(&s->server, &c->hash))
+		bool there = !c->tracked || c->released || on_a_disk(s, (int)i);
+		if (!there && server_has(&s->server, &c->hash, &there))
+			s->look_for_lost = true; /* it cannot be told now */
+		else if (!there)
 			content_release(s, (int)i, "it is nowhere any more");
 	}
 }
@@ -54,6 +57,7 @@ static void heal(struct sim *s)
 	for (int i = 0; i < 2; i++) {
 		disk_fault_at(disks[i], 1, 0, 0);
 		disk_fault_die(disks[i], -1);
+		disk_fault_capacity(disks[i], -1);
 	}
 	server_start(v);
 	if (sim_failed(s))
@@ -164,12 +168,14 @@ static void check_contents(struct sim *s, const struct server_node *v, size_t n)
 {
 	for (size_t i = 0; i < s->n_contents; i++) {
 		struct content_row *c = &s->contents[i];
-		bool live = !c->tracked || c->released;
+		bool live = !c->tracked || c->released, kept = false;
 		for (size_t k = 0; k < n && !live; k++)
 			live = v[k].live && !v[k].is_folder && sha256_eq(&v[k].hash, &c->hash);
+		if (!live && server_has(&s->server, &c->hash, &kept))
+			sim_violation(s, "the versions cannot be read");
 		if (!live)
 			sim_violation(s, "content %zu of %s%d is lost: nobody gave it up, and %s", i, c->device < 0 ? "api" : "d", c->device,
-			              server_has(&s->server, &c->hash) ? "it is only in a history or in the trash" : "the server never had it");
+			              kept ? "it is only in a history or in the trash" : "the server never had it");
 	}
 }
 

@@ -343,10 +343,12 @@ static int has_op(struct tx *tx, void *arg)
 	return tx_i64(tx, "select count(*) from versions where sha256 = $1", DB_ARGS(V_B(str_n(h->hash->b, 32))), 0, &h->out);
 }
 
-bool server_has(struct server *v, const struct sha256 *hash)
+int server_has(struct server *v, const struct sha256 *hash, bool *out)
 {
 	struct having h = {hash, 0};
-	return !v->open || db_read(v->db, has_op, &h) || h.out > 0;
+	int err = v->open ? db_read(v->db, has_op, &h) : E_NETWORK;
+	*out = h.out > 0;
+	return err;
 }
 
 /* ---- the template ---- */

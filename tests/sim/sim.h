@@ -150,7 +150,8 @@ struct server_node {
 	const struct server_node *up; /* NULL: the root */
 };
 bool server_nodes(struct server *v, struct server_node **out, size_t *n);
-bool server_has(struct server *v, const struct sha256 *hash);
+/* Whether some version holds it. */
+int server_has(struct server *v, const struct sha256 *hash, bool *out);
 void sim_clock_init(struct sim_clock *c, struct sim *s);
 struct disk *sim_vfs(int slot, struct disk *disk); /* makes "simSLOT" lead to the disk; returns it */
 void sim_vfs_register(struct sim *s);
