@@ -143,6 +143,14 @@ static bool one_sided(const struct item *it)
 	return !it->r || !it->l;
 }
 
+/* Of a ring the one with the least id gives way; not one that bears its temporary name already, as a node does that was
+ * trashed under it and restored. */
+static bool gives_way(const struct item *a, const struct item *b, const struct node *at_a, const struct node *at_b)
+{
+	bool is_temp = plan_is_temp(at_a->f.name, a->id), was_temp = plan_is_temp(at_b->f.name, b->id);
+	return is_temp != was_temp ? was_temp : a->id < b->id;
+}
+
 /* Somebody waits for `o` to leave its local name. Follows who waits for whom and cuts rings and dead ends. */
 static void unblock_local(struct maker *m, struct item *o)
 {
@@ -170,7 +178,7 @@ static void unblock_local(struct maker *m, struct item *o)
 		}
 		if (one_sided(next) || next->place != PLACE_REMOTE)
 			return;
-		if (next->id < least->id)
+		if (gives_way(next, least, next->l, least->l))
 			least = next;
 		at = next;
 	}
@@ -203,7 +211,7 @@ static void unblock_remote(struct maker *m, struct item *o)
 		}
 		if (one_sided(next) || next->place != PLACE_LOCAL)
 			return;
-		if (next->id < least->id)
+		if (gives_way(next, least, next->r, least->r))
 			least = next;
 		at = next;
 	}
