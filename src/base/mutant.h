@@ -26,7 +26,33 @@
 	X(PLAN_RECORD_EARLY, "contents are recorded as agreed before they are") \
 	X(TREE_MOVE_UNTOUCHED, "a moved node is not looked at again") \
 	X(GUARD_OFF, "no number of deletions is too many") \
-	X(RESOLVE_ALWAYS_CURRENT, "a stale base is taken for the current one")
+	X(RESOLVE_ALWAYS_CURRENT, "a stale base is taken for the current one") \
+	X(AGENT_NO_SETTLE, "results are recorded before what they tell of is on the disk") \
+	X(AGENT_CURSOR_FIRST, "the cursor moves before the changes of its page are taken") \
+	X(AGENT_ABSENCE_DELETES, "what a restored server lacks was deleted") \
+	X(AGENT_FORGOTTEN, "a restored server is not told of the device") \
+	X(AGENT_INTENTIONS, "an upload is recorded as done though no answer came") \
+	X(ACT_OVERWRITE, "a file that was edited since the plan is overwritten") \
+	X(ACT_TRASH, "a file that was edited since the plan goes to the trash") \
+	X(SEND_TORN, "a file that changes while it is read is sent") \
+	X(FETCH_UNVERIFIED, "downloaded bytes are not verified") \
+	X(FETCH_NO_SYNC, "downloaded files get their names before their bytes are on the disk") \
+	X(SCAN_TRUSTS_STAMPS, "a stamp is believed though the clock has not moved on since") \
+	X(SCAN_UNKNOWN_IS_GONE, "a folder that cannot be read is empty") \
+	X(REPLICA_NO_TOMBSTONES, "what goes from a tree stays in the database") \
+	X(DRIVE_NO_CYCLE_CHECK, "a folder may be moved below itself") \
+	X(DRIVE_DELETE_ANYHOW, "a file is deleted whatever its deleter had seen") \
+	X(DRIVE_FRESH_FILES_GO, "a deleted folder goes with files that its deleter never saw") \
+	X(DRIVE_QUOTA_UNSETTLED, "used bytes are not counted") \
+	X(DRIVE_EPOCH_AGAIN, "the numbers behind a restore follow those before") \
+	X(DRIVE_LOG_FORGETS, "a rename has no entry in the log") \
+	X(DRIVE_OP_FORGOTTEN, "the result of an operation is not kept for who asks twice") \
+	X(PACK_NO_SYNC, "a version is committed before its chunks are on the disk") \
+	X(PACK_NO_NAME_SYNC, "the name of a new pack is not synced") \
+	X(DISK_SYNC_FORGIVEN, "after a failed sync all goes on") \
+	X(DB_NO_SYNC, "a commit does not wait for the disk") \
+	X(DB_COMMIT_ASSUMED, "a commit that failed is taken for done") \
+	X(DB_HALF_DONE, "what failed in part is not undone")
 
 enum mutant_name {
 	M_NONE,

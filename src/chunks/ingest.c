@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/must.h"
+#include "base/mutant.h"
 #include "chunks/recipe.h"
 #include "chunks/ingest_priv.h"
 
@@ -334,7 +335,7 @@ int ingest_feed(struct ingest *in, const void *p, size_t n)
 static int make_own_durable(struct ingest *in)
 {
 	int err = in->has_own ? pack_seal(&in->own) : E_OK;
-	return in->has_own && err == E_OK ? disk_sync(in->own.file) : err;
+	return in->has_own && err == E_OK && !mutant(M_PACK_NO_SYNC) ? disk_sync(in->own.file) : err;
 }
 
 int content_flush(struct content *c)

@@ -1,4 +1,5 @@
 #include "base/must.h"
+#include "base/mutant.h"
 #include "client/agent_priv.h"
 
 static int gone(struct ctx *ctx, const struct plan_op *op)
@@ -106,7 +107,11 @@ static int act_trash(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 	} else {
 		char date[11];
 		time_date(clock_now(ctx->clock), date);
-		err = a->root->ops->trash(a->root, ctx, path, &n->f.stamp, str_n(date, 10));
+		struct disk_stamp seen = n->f.stamp;
+		struct root_entry now;
+		if (mutant(M_ACT_TRASH) && !a->root->ops->stat(a->root, ctx, path, &now))
+			seen = now.stamp;
+		err = a->root->ops->trash(a->root, ctx, path, &seen, str_n(date, 10));
 	}
 	if (err)
 		return err;

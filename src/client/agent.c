@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "base/mutant.h"
 #include "client/agent_priv.h"
 
 enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40, TRANSFERS_MAX = 10000 };
@@ -146,7 +147,7 @@ static int flush(struct ctx *ctx, struct agent *a)
 	if (a->looking)
 		return 0;
 	bool agreed = a->replica->dirty[REPLICA_SYNCED].count > 0;
-	int err = a->unsynced || agreed ? a->root->ops->settle(a->root, ctx) : 0;
+	int err = (a->unsynced || agreed) && !mutant(M_AGENT_NO_SETTLE) ? a->root->ops->settle(a->root, ctx) : 0;
 	if (err)
 		return err;
 	a->unsynced = false;
@@ -232,6 +233,11 @@ static int read_log(struct ctx *ctx, struct agent *a, bool *lost)
 		struct remote_page page;
 		size_t known = 0;
 		int err = first ? first_page(ctx, a, &page, &known) : remote_changes(ctx, a->remote, a->share, r->cursor, &page);
+		if (!err && mutant(M_AGENT_CURSOR_FIRST)) {
+			r->cursor = page.cursor;
+			r->meta_dirty = true;
+			err = replica_flush(ctx, r);
+		}
 		for (size_t i = known; !err && i < page.n && !*lost; i++)
 			err = take_change(ctx, a, &page.changes[i], lost);
 		if (err)
@@ -259,6 +265,8 @@ static void agree_anew(struct ctx *ctx, struct agent *a)
 	void *value;
 	size_t n = 0;
 	int64_t *ids = arena_many(ctx->arena, r->trees[REPLICA_SYNCED].count + 1, int64_t);
+	if (mutant(M_AGENT_ABSENCE_DELETES))
+		return;
 	for (size_t at = 0; map_next(&r->trees[REPLICA_SYNCED].by_id, &at, &id, &value);)
 		if ((int64_t)id != TREE_ROOT)
 			ids[n++] = (int64_t)id;
@@ -305,7 +313,7 @@ static int pull(struct ctx *ctx, struct agent *a)
 		if (err == E_CURSOR_INVALID) {
 			ctx_clear(ctx);
 			a->restored = true;
-			err = a->looking ? 0 : remote_register(ctx, a->remote, a->device_name); /* a restored server may not know us either */
+			err = a->looking || mutant(M_AGENT_FORGOTTEN) ? 0 : remote_register(ctx, a->remote, a->device_name); /* a restored server may not know us either */
 			if (err)
 				return err;
 		} else if (err) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/must.h"
+#include "base/mutant.h"
 #include "client/state.h"
 
 static const struct migration migrations[] = {
@@ -166,6 +167,8 @@ void replica_close(struct replica *r)
 
 static void touch(struct replica *r, enum replica_tree which, int64_t id)
 {
+	if (mutant(M_REPLICA_NO_TOMBSTONES) && !tree_get(&r->trees[which], id))
+		return;
 	map_put(&r->dirty[which], (uint64_t)id, r);
 }
 

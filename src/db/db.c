@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/must.h"
+#include "base/mutant.h"
 #include "base/rng.h"
 
 /* ---- small helpers ---- */
@@ -195,7 +196,7 @@ int tx_nested(struct tx *tx, db_op_fn *part, void *arg)
 	if (!err)
 		return tx_note(tx, d->release(c));
 	/* When the whole transaction is lost, the error must reach the op's caller: tx->err stays. */
-	tx->err = conn_broken(c) || d->undo(c) ? err : 0;
+	tx->err = conn_broken(c) || (mutant(M_DB_HALF_DONE) ? d->release(c) : d->undo(c)) ? err : 0;
 	return err;
 }
 

@@ -1,5 +1,6 @@
 /* Files: acknowledged, edited, deleted. */
 #include "drive/apply_priv.h"
+#include "base/mutant.h"
 #include "drive/version.h"
 
 /* The upload made the file, its version and its entry in the log; nothing is made twice. */
@@ -107,7 +108,7 @@ int apply_file_edited(struct apply_step *s)
 static int delete_base(struct apply_step *s, const struct node *n, int64_t *version_id)
 {
 	bool foreign = false;
-	*version_id = s->c->base_version_id ? s->c->base_version_id : n->version_id;
+	*version_id = s->c->base_version_id && !mutant(M_DRIVE_DELETE_ANYHOW) ? s->c->base_version_id : n->version_id;
 	if (s->c->base_version_id || s->batch->in->base_cursor < 0 || n->change_seq <= s->batch->in->base_cursor)
 		return 0;
 	int err = apply_foreign_has(s, n->id, &foreign);

@@ -14,6 +14,7 @@
  * Changes made by the device itself do not count: it knows them.
  */
 #include "base/limits.h"
+#include "base/mutant.h"
 #include "drive/apply_priv.h"
 
 /* The siblings that one guarded deletion may trash, a row each, while the writer is held. */
@@ -44,6 +45,8 @@ static int foreign_load(struct apply_step *s)
 			f->too_many = true;
 			break;
 		}
+		if (mutant(M_DRIVE_FRESH_FILES_GO))
+			continue;
 		if (rows_i64(r, 1) == s->t->ctx->who->user_id && str_eq(rows_text(r, 2), in->device_id))
 			continue;
 		map_put(&f->ids, (uint64_t)id, s->batch);
@@ -54,7 +57,7 @@ static int foreign_load(struct apply_step *s)
 int apply_foreign_has(struct apply_step *s, int64_t node_id, bool *yes)
 {
 	int err = foreign_load(s);
-	*yes = map_get(&s->batch->foreign.ids, (uint64_t)node_id) != NULL;
+	*yes = map_get(&s->batch->foreign.ids, (uint64_t)node_id) != NULL && !mutant(M_DRIVE_FRESH_FILES_GO);
 	if (!err && s->batch->foreign.too_many)
 		err = ctx_fail(s->t->ctx, E_CURSOR_INVALID, "base_cursor lies too far back to delete by it; pull first.");
 	return err;

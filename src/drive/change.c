@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/map.h"
 #include "base/must.h"
+#include "base/mutant.h"
 #include "drive/node.h"
 #include "drive/share.h"
 
@@ -238,7 +239,7 @@ int change_epoch_begin(struct dtx *t)
 		return err;
 	int64_t ms = (clock_now(t->ctx->clock) - EPOCH_ZERO_US) / 1000;
 	int64_t base = (ms > 0 ? ms << 12 : 0) + (int64_t)rng_below(t->ctx->rng, 1 << 12);
-	base = base > head ? base : head + 1;
+	base = base > head && !mutant(M_DRIVE_EPOCH_AGAIN) ? base : head + 1;
 	gaps = arena_fmt(a, "%.*s%lld %lld;", STR_ARG(gaps), (long long)head, (long long)base);
 	err = tx_exec(t->tx, "insert into facts (key, value) values ($1, $2) on conflict (key) do update set value = $2",
 	              DB_ARGS(V_T(change_gaps_key(a, t->ctx->tenant_id)), V_T(gaps)), NULL);

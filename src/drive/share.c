@@ -1,6 +1,7 @@
 #include "drive/share.h"
 
 #include "base/limits.h"
+#include "base/mutant.h"
 #include "base/name.h"
 #include "drive/share_priv.h"
 #include "drive/node_priv.h"
@@ -99,7 +100,7 @@ int share_use(struct dtx *t, int64_t share_id, int64_t delta_bytes)
 	if (delta_bytes > 0 && delta_bytes > t->use.left_bytes)
 		return ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded");
 	t->use.left_bytes -= delta_bytes;
-	t->use.pending_bytes += delta_bytes;
+	t->use.pending_bytes += mutant(M_DRIVE_QUOTA_UNSETTLED) && delta_bytes > 0 ? 0 : delta_bytes;
 	return 0;
 }
 

@@ -7,13 +7,14 @@
 #include <unistd.h>
 
 #include "base/must.h"
+#include "base/mutant.h"
 #include "sim.h"
 
 struct options {
 	uint64_t first, seeds;
 	int64_t seconds;
 	int jobs;
-	bool one, verbose, no_shrink, go_on;
+	bool one, verbose, no_shrink, go_on, mutants;
 	const char *keep, *replays;
 };
 
@@ -186,6 +187,77 @@ static int run_jobs(const struct options *o)
 	return code;
 }
 
+/* ---- seeded bugs (base/mutant.h) ---- */
+
+#ifdef SD_MUTANTS
+/* The first seed from o->first on that sees the bug, and what it says; false: none of o->seeds did, or the time is over. */
+static bool caught(enum mutant_name bug, const struct options *o, uint64_t *tries, char why[600])
+{
+	int to[2];
+	struct {
+		uint64_t tries;
+		char why[600];
+	} said = {0};
+	must(pipe(to) == 0);
+	fflush(NULL);
+	pid_t pid = fork();
+	must(pid >= 0);
+	if (pid == 0) {
+		int64_t until = clock_mono(&clock_system) + SECONDS_US(o->seconds ? o->seconds : 600);
+		bool hit = false;
+		mutant_on = bug;
+		must(freopen("/dev/null", "w", stderr) != NULL);
+		for (uint64_t i = 0; !hit && i < o->seeds && clock_mono(&clock_system) < until; i++) {
+			struct action *v;
+			struct sim_result r;
+			size_t n = schedule_draw(o->first + i, &v);
+			said.tries = i + 1;
+			snprintf(said.why, sizeof(said.why), "the process ends");
+			must(write(to[1], &said, sizeof(said)) > 0);
+			alarm(30);
+			sim_run(o->first + i, v, n, false, &r);
+			hit = r.why[0];
+			memcpy(said.why, r.why, sizeof(said.why));
+			must(write(to[1], &said, sizeof(said)) > 0);
+			free(v);
+		}
+		_exit(hit ? 1 : 0);
+	}
+	close(to[1]);
+	while (read(to[0], &said, sizeof(said)) == (ssize_t)sizeof(said))
+		;
+	close(to[0]);
+	int status = 0;
+	waitpid(pid, &status, 0);
+	*tries = said.tries;
+	memcpy(why, said.why, sizeof(said.why));
+	return status != 0;
+}
+
+static int run_mutants(const struct options *o)
+{
+	int missed = 0;
+	for (enum mutant_name bug = M_NONE + 1; bug < M_COUNT; bug++) {
+		uint64_t tries;
+		char why[600];
+		if (o->keep && !strstr(mutant_label(bug), o->keep))
+			continue;
+		bool hit = caught(bug, o, &tries, why);
+		missed += !hit;
+		printf("| `%s` | %s | %s | %llu |\n", mutant_label(bug), mutant_bug(bug), hit ? why : "**not seen**", (unsigned long long)tries);
+		fflush(stdout);
+	}
+	return missed ? 1 : 0;
+}
+#else
+static int run_mutants(const struct options *o)
+{
+	(void)o;
+	fprintf(stderr, "sim: a release build has no seeded bugs; set one up with -Dbuildtype=debugoptimized\n");
+	return 2;
+}
+#endif
+
 /* Lines "SEED LIST": schedules that failed once. */
 static int run_replays(struct options *o)
 {
@@ -222,6 +294,8 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->no_shrink = true;
 		else if (!strcmp(a, "--go-on"))
 			o->go_on = true;
+		else if (!strcmp(a, "--mutants"))
+			o->mutants = true;
 		else if (i + 1 == argc)
 			return false;
 		else if (++i && !strcmp(a, "--seed"))
@@ -231,7 +305,7 @@ static bool parse(int argc, char **argv, struct options *o)
 		else if (!strcmp(a, "--seeds"))
 			o->seeds = strtoull(value, NULL, 10);
 		else if (!strcmp(a, "--seconds"))
-			o->seconds = strtoll(value, NULL, 10), o->seeds = UINT64_MAX;
+			o->seconds = strtoll(value, NULL, 10), o->seeds = 100000000;
 		else if (!strcmp(a, "--jobs"))
 			o->jobs = (int)strtol(value, NULL, 10);
 		else if (!strcmp(a, "--keep"))
@@ -249,12 +323,15 @@ int main(int argc, char **argv)
 	struct options o = {.first = 1, .seeds = 2000, .jobs = 1};
 	if (!parse(argc, argv, &o)) {
 		fprintf(stderr, "usage: sim [--first N] [--seeds N] [--seconds S] [--jobs J] [--go-on] [--no-shrink]\n"
-		                "       sim --seed N [--keep LIST] [--verbose]\n       sim --replays FILE\n");
+		                "       sim --seed N [--keep LIST] [--verbose]\n       sim --replays FILE\n"
+		                "       sim --mutants [--keep PART_OF_A_NAME] [--seconds S]\n");
 		return 2;
 	}
 	signal(SIGABRT, on_death);
 	signal(SIGSEGV, on_death);
 	server_make_template();
+	if (o.mutants)
+		return run_mutants(&o);
 	if (o.replays)
 		return run_replays(&o);
 	if (o.one)

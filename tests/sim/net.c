@@ -123,6 +123,8 @@ static int take_answer(struct device *d, struct http_call *call, struct exchange
 	free_exchange(v, x);
 	if (dead)
 		err = E_NETWORK;
+	if (fault == NET_FLIP && call->sink && bytes.n)
+		bytes.p[bytes.n - 1 - bytes.n / 8] ^= 32;
 	sim_note(d->sim, "  d%d %s %.*s: %d, %zu bytes%s", d->number, call->method, STR_ARG(call->path), call->status, bytes.n,
 	         fault == NET_LOST ? ", lost" : fault == NET_CUT ? ", cut" : "");
 	if (!err && fault == NET_OK && is_write(call) && call->status < 300) {

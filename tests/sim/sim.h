@@ -65,6 +65,7 @@ enum net_fault {
 	NET_PROXY_503, /* a proxy answers */
 	NET_PROXY_404,
 	NET_PORTAL,    /* 200 and a page */
+	NET_FLIP,      /* a byte of downloaded content is another */
 	NET_FAULTS
 };
 
