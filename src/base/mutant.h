@@ -34,7 +34,6 @@
 	X(AGENT_INTENTIONS, "an upload is recorded as done though no answer came") \
 	X(ACT_OVERWRITE, "a file that was edited since the plan is overwritten") \
 	X(ACT_TRASH, "a file that was edited since the plan goes to the trash") \
-	X(SEND_TORN, "a file that changes while it is read is sent") \
 	X(FETCH_UNVERIFIED, "downloaded bytes are not verified") \
 	X(FETCH_NO_SYNC, "downloaded files get their names before their bytes are on the disk") \
 	X(SCAN_TRUSTS_STAMPS, "a stamp is believed though the clock has not moved on since") \
@@ -46,7 +45,6 @@
 	X(DRIVE_QUOTA_UNSETTLED, "used bytes are not counted") \
 	X(DRIVE_EPOCH_AGAIN, "the numbers behind a restore follow those before") \
 	X(DRIVE_LOG_FORGETS, "a rename has no entry in the log") \
-	X(DRIVE_OP_FORGOTTEN, "the result of an operation is not kept for who asks twice") \
 	X(PACK_NO_SYNC, "a version is committed before its chunks are on the disk") \
 	X(PACK_NO_NAME_SYNC, "the name of a new pack is not synced") \
 	X(DISK_SYNC_FORGIVEN, "after a failed sync all goes on") \

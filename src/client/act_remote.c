@@ -252,6 +252,8 @@ static int fold_fetch(struct agent *a, const struct job *j)
 	f.parent = n ? n->f.parent : op->parent;
 	f.name = n ? op->local.name : op->name;
 	f.stamp = j->entry.stamp;
+	if (f.stamp.ctime_ns - f.stamp.mtime_ns < (int64_t)SCAN_SETTLE_MS * 1000000)
+		f.stamp.ctime_ns = 0; /* an edit right behind us might not show: the next scan reads the file */
 	f.executable = j->entry.executable;
 	if (!replica_put(a->replica, REPLICA_LOCAL, &f))
 		return E_CHANGED;

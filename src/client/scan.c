@@ -9,7 +9,7 @@
 #include "client/tasks.h"
 #include "reconcile/plan.h"
 
-enum { READ_BYTES = 256 << 10, SETTLE_MS = 30, READERS = 4 /* besides the caller */, WORTH_A_READER = 50 };
+enum { READ_BYTES = 256 << 10, READERS = 4 /* besides the caller */, WORTH_A_READER = 50 };
 
 struct found {
 	struct root_entry e;
@@ -257,7 +257,7 @@ static void read_files(struct task *self)
 		/* A change within the tick of the file system's clock would not show in the stamp. (A stamp from far in the future is
 		 * that of a clock which was set back.) */
 		int64_t age_ns = now_ns - f->e.stamp.ctime_ns;
-		f->untrusted = age_ns > -(int64_t)SECONDS_US(1) * 1000 && age_ns < (int64_t)SETTLE_MS * 1000000 && !mutant(M_SCAN_TRUSTS_STAMPS);
+		f->untrusted = age_ns > -(int64_t)SECONDS_US(1) * 1000 && age_ns < (int64_t)SCAN_SETTLE_MS * 1000000 && !mutant(M_SCAN_TRUSTS_STAMPS);
 		ctx_clear(&ctx);
 		arena_reset(&arena);
 	}

@@ -14,6 +14,10 @@
 #include "client/root.h"
 #include "io/lane.h"
 
+/* An edit within a tick of the file system's clock does not show in a stamp: one whose times are this close to each other, or to
+ * the present, is not believed. */
+enum { SCAN_SETTLE_MS = 30 };
+
 struct scan_problem {
 	struct str path;
 	const char *what; /* a sentence for people, with what to do */

@@ -1,7 +1,6 @@
 #include "drive/apply_priv.h"
 
 #include "base/limits.h"
-#include "base/mutant.h"
 #include "drive/principal.h"
 #include "drive/share.h"
 
@@ -135,8 +134,6 @@ static int stored_take(struct apply_step *s, bool *hit)
 static int stored_write(struct apply_step *s)
 {
 	const struct apply_result *r = s->r;
-	if (mutant(M_DRIVE_OP_FORGOTTEN))
-		return 0;
 	return tx_exec(s->t->tx,
 	               "insert into op_results (device, op_id, err, status, change_type, resource_kind, resource_id,"
 	               " version_id, version, parent_id, name, conflict_id, seq, detail, created_at)"

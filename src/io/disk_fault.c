@@ -35,7 +35,7 @@ struct fault_disk {
 	uint64_t seed, ops, epoch;
 	struct name *names;
 	size_t n_names, cap_names;
-	int64_t calls, fail_from, fail_count, die_at, capacity, used;
+	int64_t calls, fail_from, fail_count, fail_sync_in, die_at, capacity, used;
 	int fail_err;
 	bool dead;
 };
@@ -264,13 +264,16 @@ static int fault_sync(struct disk_file *file)
 	struct node *node;
 	int err;
 	struct fault_disk *d = enter_file(file, &node, &err);
+	if (err == E_OK && d->fail_sync_in > 0 && --d->fail_sync_in == 0)
+		err = E_IO;
 	if (err == E_OK) {
 		resize(&node->durable, node->live.n);
 		size_t to = node->to < node->live.n ? node->to : node->live.n;
 		if (node->from < to)
 			memcpy(node->durable.p + node->from, node->live.p + node->from, to - node->from);
-		node->from = node->to = 0;
 	}
+	if (!d->dead && ((struct fault_file *)file)->epoch == d->epoch)
+		node->from = node->to = 0; /* after a failure too: the kernel takes the pages for clean */
 	return leave(d, err);
 }
 
@@ -435,6 +438,13 @@ void disk_fault_at(struct disk *disk, int64_t nth, int64_t count, int err)
 	leave(d, E_OK);
 }
 
+void disk_fault_sync(struct disk *disk, int64_t nth)
+{
+	struct fault_disk *d = enter(disk);
+	d->fail_sync_in = nth;
+	leave(d, E_OK);
+}
+
 void disk_fault_capacity(struct disk *disk, int64_t bytes)
 {
 	struct fault_disk *d = enter(disk);
@@ -468,6 +478,7 @@ static void restart(struct fault_disk *d)
 {
 	d->epoch++;
 	d->fail_err = E_OK;
+	d->fail_sync_in = 0;
 	d->dead = false;
 	d->die_at = 0;
 	atomic_store(&d->base.failed, false);

@@ -15,6 +15,9 @@ int64_t disk_fault_calls(struct disk *d);
 /* Calls number nth, nth + 1 ... nth + count - 1 from now (1 is the next) return err; a write that fails leaves a random
  * part behind. err 0: no more faults. */
 void disk_fault_at(struct disk *d, int64_t nth, int64_t count, int err);
+/* Sync number nth of a file from now fails with E_IO (0: none). What it was to make durable is taken for clean from then on:
+ * a later sync does not write it. */
+void disk_fault_sync(struct disk *d, int64_t nth);
 /* Loses what is not durable. Files that are open are dead: their calls return E_IO; close them. The disk is as after a
  * restart: writable, no faults. */
 void disk_fault_crash(struct disk *d);

@@ -171,8 +171,9 @@ void net_deliver_ghost(struct sim *s, size_t i)
 static int call_with(struct device *d, struct ctx *ctx, struct http_call *call, struct str body)
 {
 	struct sim *s = d->sim;
-	enum net_fault fault = d->net;
-	d->net = NET_OK;
+	bool waits = d->net == NET_FLIP && !call->sink; /* for content */
+	enum net_fault fault = waits ? NET_OK : d->net;
+	d->net = waits ? NET_FLIP : NET_OK;
 	sim_hook(s, d);
 	if (d->dead)
 		return broken(ctx, "the process ends");

@@ -58,6 +58,7 @@ static void heal(struct sim *s)
 		disk_fault_at(disks[i], 1, 0, 0);
 		disk_fault_die(disks[i], -1);
 		disk_fault_capacity(disks[i], -1);
+		disk_fault_sync(disks[i], 0);
 	}
 	server_start(v);
 	if (sim_failed(s))
@@ -69,6 +70,7 @@ static void heal(struct sim *s)
 		d->net = NET_OK;
 		d->die_in = d->root_fault_in = 0;
 		d->fs.space = -1;
+		d->list_fault = false;
 		disk_fault_at(d->disk, 1, 0, 0);
 		disk_fault_capacity(d->disk, -1);
 		disk_fault_die(d->disk, -1);

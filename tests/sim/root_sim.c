@@ -77,6 +77,10 @@ static int sim_list(struct root *r, struct ctx *ctx, struct str path, struct roo
 	struct device *d = ((struct sim_root *)r)->d;
 	struct fs *f = &d->fs;
 	int err = enter(d, ctx, "list", path);
+	if (!err && path.n && d->list_fault) {
+		d->list_fault = false;
+		err = ctx_fail(ctx, E_IO, "cannot list \"%.*s\"", STR_ARG(path));
+	}
 	if (err)
 		return err;
 	struct inode *dir = fs_find(f, path);

@@ -67,9 +67,9 @@ int content_add(struct sim *s, const void *p, size_t n)
 	return (int)s->n_contents - 1;
 }
 
-int content_make(struct sim *s, struct rng *rng, int device)
+int content_make(struct sim *s, struct rng *rng, size_t size, int device)
 {
-	size_t n = rng_below(rng, 20) ? 8 + rng_below(rng, 200) : 20000 + rng_below(rng, 60000);
+	size_t n = size > 8 ? size : rng_below(rng, 20) ? 8 + rng_below(rng, 200) : 20000 + rng_below(rng, 60000);
 	char *p = malloc(n);
 	must(p != NULL);
 	struct rng_seeded noise;
@@ -145,8 +145,11 @@ static void clock_jumps(struct sim *s, struct rng *rng)
 static void server_disk(struct sim *s, struct rng *rng)
 {
 	struct disk *d = rng_below(rng, 2) ? s->server.db_disk : s->server.pack_disk;
-	if (rng_below(rng, 3) == 0)
+	uint64_t what = rng_below(rng, 4);
+	if (what == 0)
 		disk_fault_capacity(d, (int64_t)rng_below(rng, 1 << 20));
+	else if (what == 1)
+		disk_fault_sync(d, 1 + (int64_t)rng_below(rng, 8));
 	else
 		disk_fault_at(d, 1 + (int64_t)rng_below(rng, 60), 1 + (int64_t)rng_below(rng, 3), rng_below(rng, 2) ? E_IO : E_NO_SPACE);
 	s->faulty = true;
@@ -155,8 +158,10 @@ static void server_disk(struct sim *s, struct rng *rng)
 
 static void device_disk(struct device *d, struct rng *rng)
 {
-	uint64_t what = rng_below(rng, 4);
-	if (what == 0)
+	uint64_t what = rng_below(rng, 5);
+	if (what == 4)
+		d->list_fault = true;
+	else if (what == 0)
 		disk_fault_at(d->disk, 1 + (int64_t)rng_below(rng, 30), 1 + (int64_t)rng_below(rng, 3), rng_below(rng, 2) ? E_IO : E_NO_SPACE);
 	else if (what == 1)
 		d->fs.space = (int64_t)rng_below(rng, 3);

@@ -49,8 +49,8 @@ struct content_row {
 int content_add(struct sim *s, const void *p, size_t n);
 /* -1: nobody ever wrote that. */
 int content_find(const struct sim *s, const struct sha256 *hash);
-/* A new one that nobody has. */
-int content_make(struct sim *s, struct rng *rng, int device);
+/* A new one that nobody has; size 0: of any. */
+int content_make(struct sim *s, struct rng *rng, size_t size, int device);
 void content_release(struct sim *s, int number, const char *why);
 
 /* ---- devices ---- */
@@ -89,6 +89,7 @@ struct device {
 	int die_in;       /* hooks until the process ends; 0: it lives on */
 	bool dead, power; /* power: the machine fails with it */
 	int root_fault_in, root_fault; /* a call of the root fails */
+	bool list_fault; /* the next folder below the root cannot be listed */
 	bool allow_mass_delete, registered;
 	/* Of the last rounds. */
 	bool in_step;

@@ -68,7 +68,8 @@ static void overwrite(struct user *u, struct inode *n, int content)
 /* A program writes a file: at once, or truncating it and in two pieces. */
 static void write_file(struct user *u, struct inode *n)
 {
-	int c = content_make(u->s, &u->rng.base, u->d->number);
+	size_t same = below(u, 3) == 0 ? u->s->contents[n->content].n : 0;
+	int c = content_make(u->s, &u->rng.base, same, u->d->number);
 	struct content_row row = u->s->contents[c];
 	sim_note(u->s, "d%d: a program writes content %d", u->d->number, c);
 	if (below(u, 2)) {
@@ -345,7 +346,7 @@ static const struct server_node *pick_node(struct rng *rng, const struct server_
 static void api_write(struct sim *s, struct rng *rng, const struct server_node *file, const struct server_node *dir)
 {
 	struct buf b = {0};
-	int c = content_make(s, rng, -1);
+	int c = content_make(s, rng, 0, -1);
 	put(&b, "share_id", wire(s, ID_SHARE, s->server.share_id));
 	if (file) {
 		put(&b, "replace_file_id", wire(s, ID_FILE, file->id));
