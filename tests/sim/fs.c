@@ -6,12 +6,10 @@
 #include "base/name.h"
 #include "sim.h"
 
-enum { TICK_NS = 4000000 };
-
 static int64_t now_ns(const struct fs *f)
 {
 	int64_t ns = clock_now(&f->clock->clock) * 1000;
-	return ns - ns % TICK_NS;
+	return ns - ns % f->tick_ns;
 }
 
 static struct names copy_names(struct fs *f, struct names from)
@@ -253,6 +251,7 @@ size_t fs_list(const struct fs *f, struct seen **out)
 void fs_init(struct fs *f, struct sim *s, struct sim_clock *clock)
 {
 	*f = (struct fs){.sim = s, .clock = clock, .next_ino = 100, .space = -1};
+	f->tick_ns = (const int64_t[]){1000000, 4000000, 10000000}[rng_below(&s->rng.base, 3)];
 	f->live = (struct names){arena_many(&s->arena, 1, struct dent), 0};
 	f->root = new_inode(f, true);
 	must(fs_make(f, f->root, STR(ROOT_OWN_NAME), true, &f->own) == 0);

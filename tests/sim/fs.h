@@ -38,6 +38,7 @@ struct fs {
 	uint64_t next_ino, free_inos[16];
 	size_t n_free_inos;
 	bool fold, birthless;
+	int64_t tick_ns; /* of the clock behind the stamps */
 	int64_t space; /* files that may still be made; -1: no bound */
 	int epoch;     /* grows with every power failure */
 };
