@@ -14,7 +14,7 @@ struct options {
 	uint64_t first, seeds;
 	int64_t seconds;
 	int jobs;
-	bool one, verbose, no_shrink, go_on, mutants;
+	bool one, verbose, no_shrink, go_on, mutants, no_twice;
 	const char *keep, *replays;
 };
 
@@ -144,7 +144,7 @@ static int run_seed(uint64_t seed, const struct options *o)
 	if (o->keep)
 		keep_only(v, n, o->keep);
 	sim_run(seed, v, n, o->verbose, &r);
-	if (!r.why[0] && seed % 100 == 0) {
+	if (!r.why[0] && seed % 100 == 0 && !o->no_twice) {
 		sim_run(seed, v, n, false, &again);
 		if (again.trace != r.trace)
 			snprintf(r.why, sizeof(r.why), "the same seed ran in two ways");
@@ -234,6 +234,14 @@ static bool caught(enum mutant_name bug, const struct options *o, uint64_t *trie
 	return status != 0;
 }
 
+static bool choose_mutant(const char *label)
+{
+	for (enum mutant_name bug = M_NONE + 1; bug < M_COUNT; bug++)
+		if (strcmp(label, mutant_label(bug)) == 0)
+			mutant_on = bug;
+	return mutant_on != M_NONE;
+}
+
 static int run_mutants(const struct options *o)
 {
 	int missed = 0;
@@ -250,6 +258,11 @@ static int run_mutants(const struct options *o)
 	return missed ? 1 : 0;
 }
 #else
+static bool choose_mutant(const char *label)
+{
+	return !label;
+}
+
 static int run_mutants(const struct options *o)
 {
 	(void)o;
@@ -310,6 +323,8 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->jobs = (int)strtol(value, NULL, 10);
 		else if (!strcmp(a, "--keep"))
 			o->keep = value;
+		else if (!strcmp(a, "--mutant") && choose_mutant(value))
+			o->no_twice = true;
 		else if (!strcmp(a, "--replays"))
 			o->replays = value;
 		else
@@ -322,7 +337,7 @@ int main(int argc, char **argv)
 {
 	struct options o = {.first = 1, .seeds = 2000, .jobs = 1};
 	if (!parse(argc, argv, &o)) {
-		fprintf(stderr, "usage: sim [--first N] [--seeds N] [--seconds S] [--jobs J] [--go-on] [--no-shrink]\n"
+		fprintf(stderr, "usage: sim [--first N] [--seeds N] [--seconds S] [--jobs J] [--go-on] [--no-shrink] [--mutant NAME]\n"
 		                "       sim --seed N [--keep LIST] [--verbose]\n       sim --replays FILE\n"
 		                "       sim --mutants [--keep PART_OF_A_NAME] [--seconds S]\n");
 		return 2;
