@@ -100,6 +100,7 @@ void device_stop(struct device *d, bool power)
 	d->open = false;
 	d->dead = false;
 	d->die_in = d->root_fault_in = 0;
+	d->writer_left = power ? 0 : d->writer_left;
 	sim_note(d->sim, "d%d ends%s", d->number, power ? ", and the power fails" : "");
 	if (power) {
 		disk_fault_crash(d->disk);

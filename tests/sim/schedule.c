@@ -289,6 +289,8 @@ void sim_hook(struct sim *s, struct device *d)
 		d->dead = true;
 	if (d && disk_fault_is_dead(d->disk))
 		d->dead = true;
+	if (d && d->writer_left > 0 && !s->calm && !d->dead)
+		user_writes_on(s, d);
 	struct action *a = next_action(s);
 	if (s->calm || !a || !a->wait || s->depth >= DEPTH_MAX || ++s->waited < a->wait || sim_failed(s))
 		return;

@@ -89,6 +89,8 @@ struct device {
 	int die_in;       /* hooks until the process ends; 0: it lives on */
 	bool dead, power; /* power: the machine fails with it */
 	int root_fault_in, root_fault; /* a call of the root fails */
+	struct inode *writer; /* a program writes this file on and on ... */
+	int writer_left;      /* ... so many times */
 	bool list_fault; /* the next folder below the root cannot be listed */
 	bool allow_mass_delete, registered;
 	/* Of the last rounds. */
@@ -227,6 +229,8 @@ static inline bool sim_failed(const struct sim *s)
 }
 
 void user_edit(struct sim *s, struct device *d, uint64_t seed);
+/* At a hook of the device: the program that writes on. */
+void user_writes_on(struct sim *s, struct device *d);
 void api_edit(struct sim *s, uint64_t seed);
 void api_member(struct sim *s, int user, const char *role);
 void api_quota(struct sim *s, int64_t bytes);

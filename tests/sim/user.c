@@ -94,6 +94,23 @@ static void write_file(struct user *u, struct inode *n)
 		if (times > 1 && !pass(u))
 			return;
 	}
+	if (u->fs->epoch == u->epoch && below(u, 4) == 0) {
+		u->d->writer = n;
+		u->d->writer_left = 4 + (int)below(u, 20);
+	}
+}
+
+void user_writes_on(struct sim *s, struct device *d)
+{
+	struct inode *n = d->writer;
+	struct user u = {.s = s, .d = d, .fs = &d->fs, .epoch = d->fs.epoch};
+	d->writer_left--;
+	if (!in_tree(&u, n) || rng_below(&d->rng.base, 2))
+		return;
+	int c = content_make(s, &d->rng.base, s->contents[n->content].n, d->number);
+	sim_note(s, "d%d: a program goes on writing: content %d", d->number, c);
+	overwrite(&u, n, c);
+	s->contents[c].tracked = true;
 }
 
 static void create(struct user *u, struct inode *dir, struct str name)
