@@ -322,6 +322,18 @@ static int fold_mode(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 	return 0;
 }
 
+/* What was read was not what the scan had seen. Should the stamp not show it, the next scan reads the file all the same. */
+static void distrust(struct agent *a, const struct plan_op *op)
+{
+	const struct node *n = agent_as_planned(a, op);
+	if (!n)
+		return;
+	struct node_facts f = n->f;
+	f.name = op->local.name;
+	f.stamp.ctime_ns = 0;
+	replica_put(a->replica, REPLICA_LOCAL, &f);
+}
+
 static int fold_job(struct ctx *ctx, struct agent *a, struct job *j)
 {
 	const struct plan_op *op = j->op;
@@ -329,6 +341,8 @@ static int fold_job(struct ctx *ctx, struct agent *a, struct job *j)
 	                    j->err == E_FORBIDDEN || (!j->err && j->up.is_deleted)))
 		return act_detach(ctx, a, op); /* it cannot come back as itself: it becomes a new file */
 	bool assumed = mutant(M_AGENT_INTENTIONS) && op->verb == PLAN_SEND_VERSION && j->err == E_NETWORK;
+	if ((j->err == E_CHANGED || j->err == E_CHECKSUM) && op->verb != PLAN_FETCH)
+		distrust(a, op);
 	if (j->err && !assumed)
 		return ctx_fail(ctx, j->err, "%.*s", STR_ARG(ctx_detail(&j->ctx, j->err)));
 	if (op->verb == PLAN_FETCH)
