@@ -36,8 +36,6 @@
 	X(ACT_TRASH, "a file that was edited since the plan goes to the trash") \
 	X(FETCH_UNVERIFIED, "downloaded bytes are not verified") \
 	X(FETCH_NO_SYNC, "downloaded files get their names before their bytes are on the disk") \
-	X(SCAN_TRUSTS_STAMPS, "a stamp is believed though the clock has not moved on since") \
-	X(SCAN_UNKNOWN_IS_GONE, "a folder that cannot be read is empty") \
 	X(REPLICA_NO_TOMBSTONES, "what goes from a tree stays in the database") \
 	X(DRIVE_NO_CYCLE_CHECK, "a folder may be moved below itself") \
 	X(DRIVE_DELETE_ANYHOW, "a file is deleted whatever its deleter had seen") \
@@ -47,7 +45,6 @@
 	X(DRIVE_LOG_FORGETS, "a rename has no entry in the log") \
 	X(PACK_NO_SYNC, "a version is committed before its chunks are on the disk") \
 	X(PACK_NO_NAME_SYNC, "the name of a new pack is not synced") \
-	X(DISK_SYNC_FORGIVEN, "after a failed sync all goes on") \
 	X(DB_NO_SYNC, "a commit does not wait for the disk") \
 	X(DB_COMMIT_ASSUMED, "a commit that failed is taken for done") \
 	X(DB_HALF_DONE, "what failed in part is not undone")

@@ -4,7 +4,6 @@
 
 #include "base/limits.h"
 #include "base/must.h"
-#include "base/mutant.h"
 #include "base/name.h"
 #include "client/tasks.h"
 #include "reconcile/plan.h"
@@ -96,7 +95,7 @@ static int list_all(struct scanner *s)
 			return err;
 		if (err) {
 			ctx_clear(s->ctx);
-			f->unknown = !mutant(M_SCAN_UNKNOWN_IS_GONE);
+			f->unknown = true;
 			problem(s, path, "the folder cannot be read; check its permissions");
 			continue;
 		}
@@ -257,7 +256,7 @@ static void read_files(struct task *self)
 		/* A change within the tick of the file system's clock would not show in the stamp. (A stamp from far in the future is
 		 * that of a clock which was set back.) */
 		int64_t age_ns = now_ns - f->e.stamp.ctime_ns;
-		f->untrusted = age_ns > -(int64_t)SECONDS_US(1) * 1000 && age_ns < (int64_t)SCAN_SETTLE_MS * 1000000 && !mutant(M_SCAN_TRUSTS_STAMPS);
+		f->untrusted = age_ns > -(int64_t)SECONDS_US(1) * 1000 && age_ns < (int64_t)SCAN_SETTLE_MS * 1000000;
 		ctx_clear(&ctx);
 		arena_reset(&arena);
 	}
