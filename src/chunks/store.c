@@ -120,6 +120,20 @@ void work_give(struct store *s, struct codec_work *w)
 	codec_work_free(w);
 }
 
+bool store_tenant_key(struct store *s, int64_t tenant_id, uint8_t tenant_key[32])
+{
+	bool known = false;
+	pthread_mutex_lock(&s->mu);
+	for (size_t i = 0; !known && i < GEARS; i++) {
+		const struct gear_entry *g = &s->gears[i];
+		known = g->used && g->tenant_id == tenant_id;
+		if (known)
+			memcpy(tenant_key, g->key, sizeof g->key);
+	}
+	pthread_mutex_unlock(&s->mu);
+	return known;
+}
+
 void gear_of(struct store *s, int64_t tenant_id, const uint8_t key[32], struct gear *out)
 {
 	pthread_mutex_lock(&s->mu);

@@ -60,6 +60,8 @@ struct content {
  * ingest that began before it may have seen.
  * tenant_key: 32 bytes, keys the chunker. E_READ_ONLY. size_hint: expected bytes, -1 unknown (above 4 MiB gets a pack of its own). */
 int ingest_begin(struct store *s, int64_t tenant_id, const uint8_t tenant_key[32], int64_t size_hint, struct ingest **out);
+/* The key that an ingest of the tenant began with lately (a tenant's key is for ever); false: ask the database. */
+bool store_tenant_key(struct store *s, int64_t tenant_id, uint8_t tenant_key[32]);
 /* E_NO_SPACE, E_IO, E_READ_ONLY: the ingest is dead; abort it. */
 int ingest_feed(struct ingest *in, const void *p, size_t n);
 /* Makes the content durable. The ingest is freed in any case; on 0 *out must be freed with content_free. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -350,7 +351,7 @@ void db_trim(struct db *db)
 /* ---- writers ---- */
 
 /* Runs the members in one transaction. *rest gets those the group had no time for. Not 0: none was committed. */
-static int group_once(struct db *db, struct conn *c, struct db_write_req *list, struct db_write_req **rest)
+static int group_once(struct db *db, struct conn *c, struct db_write *list, struct db_write **rest)
 {
 	const struct db_driver *d = db->driver;
 	struct tx tx = {.db = db, .conn = c, .write = true};
@@ -362,7 +363,7 @@ static int group_once(struct db *db, struct conn *c, struct db_write_req *list, 
 	int err = d->begin_write(c, list->tenant_id);
 	if (err)
 		return err;
-	for (struct db_write_req *r = list; r; r = r->next) {
+	for (struct db_write *r = list; r; r = r->next) {
 		r->err = r->before_err ? r->before_err : alone ? tx_run(&tx, r->op, r->arg) : tx_nested(&tx, r->op, r->arg);
 		arena_reset(&c->arena);
 		/* A lone member needs no savepoint: the transaction is its own. */
@@ -382,9 +383,9 @@ static int group_once(struct db *db, struct conn *c, struct db_write_req *list, 
 	return 0;
 }
 
-static struct db_write_req *list_join(struct db_write_req *list, struct db_write_req *rest)
+static struct db_write *list_join(struct db_write *list, struct db_write *rest)
 {
-	struct db_write_req **end = &list;
+	struct db_write **end = &list;
 	while (*end)
 		end = &(*end)->next;
 	*end = rest;
@@ -393,13 +394,13 @@ static struct db_write_req *list_join(struct db_write_req *list, struct db_write
 
 /* Runs one group to its end, with the retries a lost race needs. Every member's err is set. Returns the members that
  * were not run. */
-static struct db_write_req *group_run(struct db_writer *w, struct db_write_req *list)
+static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 {
 	struct db *db = w->db;
-	struct db_write_req *rest = NULL;
+	struct db_write *rest = NULL;
 	int err;
 	uint64_t jitter;
-	for (struct db_write_req *r = list; r; r = r->next)
+	for (struct db_write *r = list; r; r = r->next)
 		r->before_err = r->before ? r->before(r->before_arg) : 0;
 	for (int attempt = 0;; attempt++) {
 		struct conn *c;
@@ -419,7 +420,7 @@ static struct db_write_req *group_run(struct db_writer *w, struct db_write_req *
 		usleep((useconds_t)(1000 + jitter % (2000u << attempt)));
 	}
 	atomic_fetch_add(&db->groups, 1);
-	for (struct db_write_req *r = list; r; r = r->next) {
+	for (struct db_write *r = list; r; r = r->next) {
 		atomic_fetch_add(&db->writes, 1);
 		if (err)
 			r->err = err;
@@ -429,13 +430,13 @@ static struct db_write_req *group_run(struct db_writer *w, struct db_write_req *
 
 /* The oldest waiting member and those of its tenant that wait behind it, in order. SQLite has one writer for all, so
  * there a group is not limited to a tenant. The caller holds the lock. */
-static struct db_write_req *group_take(struct db_writer *w)
+static struct db_write *group_take(struct db_writer *w)
 {
-	struct db_write_req *list = NULL, **end = &list, **at = &w->head;
+	struct db_write *list = NULL, **end = &list, **at = &w->head;
 	int64_t tenant_id = w->head->tenant_id;
 	bool any_tenant = w->db->driver->max_writers == 1;
 	for (size_t n = 0; *at && n < DB_GROUP_MAX;) {
-		struct db_write_req *r = *at;
+		struct db_write *r = *at;
 		if (!any_tenant && r->tenant_id != tenant_id) {
 			at = &r->next;
 			continue;
@@ -478,9 +479,9 @@ static void *writer_main(void *arg)
 		pthread_mutex_unlock(&w->lock);
 		sched_yield();
 		pthread_mutex_lock(&w->lock);
-		struct db_write_req *list = group_take(w);
+		struct db_write *list = group_take(w);
 		pthread_mutex_unlock(&w->lock);
-		struct db_write_req *rest = group_run(w, list);
+		struct db_write *rest = group_run(w, list);
 		pthread_mutex_lock(&w->lock);
 		if (rest) {
 			w->head = list_join(rest, w->head);
@@ -488,12 +489,12 @@ static void *writer_main(void *arg)
 			while (*w->tail)
 				w->tail = &(*w->tail)->next;
 		}
-		for (struct db_write_req *r = list; r && r != rest; r = r->next)
+		for (struct db_write *r = list; r && r != rest; r = r->next)
 			w->queued--;
 		pthread_mutex_unlock(&w->lock);
-		for (struct db_write_req *r = list, *next; r && r != rest; r = next) {
-			next = r->next; /* r is gone with its caller */
-			sem_post(&r->done);
+		for (struct db_write *r = list, *next; r && r != rest; r = next) {
+			next = r->next;
+			r->done(r->done_arg); /* r is gone with its caller */
 		}
 		pthread_mutex_lock(&w->lock);
 	}
@@ -501,46 +502,59 @@ static void *writer_main(void *arg)
 	return NULL;
 }
 
-static int write_inline(struct db *db, struct db_write_req *r)
+/* False: *w was not taken, and w->err says why. */
+static bool write_queue(struct db *db, struct db_write *r)
 {
-	pthread_mutex_lock(&db->inline_lock);
-	group_run(&db->writers[0], r);
-	pthread_mutex_unlock(&db->inline_lock);
-	return r->err;
+	uint64_t spread = (uint64_t)r->tenant_id * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+	struct db_writer *w = &db->writers[spread % (uint64_t)db->n_writers];
+	pthread_mutex_lock(&w->lock);
+	bool taken = !w->stop && w->queued < DB_QUEUE_MAX;
+	if (taken) {
+		bool first = !w->head;
+		*w->tail = r;
+		w->tail = &r->next;
+		w->queued++;
+		if (first)
+			pthread_cond_signal(&w->wake);
+	} else {
+		r->err = w->stop ? E_SHUTDOWN : E_BUSY;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return taken;
+}
+
+void db_write_begin(struct db *db, struct db_write *w)
+{
+	w->err = E_DB;
+	w->next = NULL;
+	if (db->failed) {
+		w->err = E_READ_ONLY;
+	} else if (db->inline_writes) {
+		pthread_mutex_lock(&db->inline_lock);
+		group_run(&db->writers[0], w);
+		pthread_mutex_unlock(&db->inline_lock);
+	} else if (write_queue(db, w)) {
+		return;
+	}
+	w->done(w->done_arg);
+}
+
+static void write_done(void *arg)
+{
+	sem_post(arg);
 }
 
 int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg)
 {
-	return db_write_after(db, tenant_id, NULL, NULL, op, arg);
-}
-
-int db_write_after(struct db *db, int64_t tenant_id, db_before_fn *before, void *before_arg, db_op_fn *op, void *arg)
-{
-	struct db_write_req r = {
-	    .tenant_id = tenant_id, .before = before, .before_arg = before_arg, .op = op, .arg = arg, .err = E_DB};
-	if (db->failed)
-		return E_READ_ONLY;
-	if (db->inline_writes)
-		return write_inline(db, &r);
-	uint64_t spread = (uint64_t)tenant_id * UINT64_C(0x9e3779b97f4a7c15) >> 32;
-	struct db_writer *w = &db->writers[spread % (uint64_t)db->n_writers];
 	/* A semaphore, since who is woken by it needs no lock that the others woken with him want too. */
-	must(sem_init(&r.done, 0, 0) == 0);
-	pthread_mutex_lock(&w->lock);
-	bool taken = !w->stop && w->queued < DB_QUEUE_MAX;
-	if (taken) {
-		*w->tail = &r;
-		w->tail = &r.next;
-		w->queued++;
-		pthread_cond_signal(&w->wake);
-	} else {
-		r.err = w->stop ? E_SHUTDOWN : E_BUSY;
-	}
-	pthread_mutex_unlock(&w->lock);
-	while (taken && sem_wait(&r.done) != 0)
+	sem_t done;
+	must(sem_init(&done, 0, 0) == 0);
+	struct db_write w = {.tenant_id = tenant_id, .op = op, .arg = arg, .done = write_done, .done_arg = &done};
+	db_write_begin(db, &w);
+	while (sem_wait(&done) != 0)
 		must(errno == EINTR);
-	sem_destroy(&r.done);
-	return r.err;
+	sem_destroy(&done);
+	return w.err;
 }
 
 /* ---- open, close ---- */

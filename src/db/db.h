@@ -52,10 +52,26 @@ int db_read(struct db *db, db_op_fn *op, void *arg);
 /* Runs op in the tenant's next write group and returns when it is durable. tenant_id 0: system-wide rows.
  * E_BUSY: the queue is full. E_NO_SPACE, E_DB: nothing was written. */
 int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg);
-/* The same; before(before_arg) is called first, on the writer's thread and outside its transaction: a sync that one caller's
- * call does for all who are in the group. Not 0: op is not run, and that is returned. It takes a sync's time, no more. */
+/* Called first, on the writer's thread and outside its transaction: a sync that one caller's call does for all who are in the
+ * group. Not 0: op is not run, and that is what the write comes to. It takes a sync's time, no more. */
 typedef int db_before_fn(void *arg);
-int db_write_after(struct db *db, int64_t tenant_id, db_before_fn *before, void *before_arg, db_op_fn *op, void *arg);
+/* A write that nobody sleeps for. The caller fills what stands above the line and keeps it until done is called. */
+struct db_write {
+	int64_t tenant_id;
+	db_before_fn *before; /* NULL: nothing */
+	void *before_arg;
+	db_op_fn *op;
+	void *arg;
+	void (*done)(void *arg);
+	void *done_arg;
+	/* ---- */
+	int err; /* what db_write would have returned; for done */
+	int before_err;
+	struct db_write *next;
+};
+/* done(done_arg) is called exactly once, when the write is durable or has failed: on the writer's thread, which must not
+ * be kept, or on the caller's before this returns. *w may be gone as soon as it is called. */
+void db_write_begin(struct db *db, struct db_write *w);
 /* What was done since db_open. groups: write transactions tried; writes: their members; reruns: groups run again. */
 struct db_counts {
 	int64_t groups, writes, reruns, reads;

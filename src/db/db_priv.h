@@ -3,7 +3,6 @@
 #define SD_DB_DB_PRIV_H
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "db/db.h"
@@ -96,25 +95,12 @@ struct db_driver {
 
 extern const struct db_driver db_driver_sqlite, db_driver_postgres;
 
-/* A write that waits; on its caller's stack. */
-struct db_write_req {
-	struct db_write_req *next;
-	int64_t tenant_id;
-	db_before_fn *before; /* NULL: nothing */
-	void *before_arg;
-	int before_err;
-	db_op_fn *op;
-	void *arg;
-	int err;
-	sem_t done;
-};
-
 struct db_writer {
 	struct db *db;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	struct db_write_req *head, **tail;
+	struct db_write *head, **tail;
 	size_t queued;
 	bool running, stop;
 	struct conn *conn; /* NULL: to be opened */

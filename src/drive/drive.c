@@ -7,13 +7,6 @@
 #include "drive/principal.h"
 #include "drive/share.h"
 
-struct run {
-	struct ctx *ctx;
-	drive_op_fn *op;
-	void *arg;
-	struct dtx t; /* as the last run left it */
-};
-
 void dtx_init(struct dtx *t, struct tx *tx, struct ctx *ctx)
 {
 	*t = (struct dtx){.tx = tx, .ctx = ctx, .drive = ctx->drive};
@@ -21,7 +14,7 @@ void dtx_init(struct dtx *t, struct tx *tx, struct ctx *ctx)
 
 static int run_read(struct tx *tx, void *arg)
 {
-	struct run *run = arg;
+	struct drive_run *run = arg;
 	ctx_clear(run->ctx);
 	dtx_init(&run->t, tx, run->ctx);
 	return run->op(&run->t, run->arg);
@@ -29,7 +22,7 @@ static int run_read(struct tx *tx, void *arg)
 
 static int run_write(struct tx *tx, void *arg)
 {
-	struct run *run = arg;
+	struct drive_run *run = arg;
 	ctx_clear(run->ctx); /* of a run before, which was rolled back */
 	dtx_init(&run->t, tx, run->ctx);
 	int err = run->op(&run->t, run->arg);
@@ -40,36 +33,58 @@ static int run_write(struct tx *tx, void *arg)
 
 int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg)
 {
-	struct run run = {.ctx = ctx, .op = op, .arg = arg};
+	struct drive_run run = {.ctx = ctx, .op = op, .arg = arg};
 	int err = db_read(ctx->drive->db, run_read, &run);
 	if (!err)
 		ctx_clear(ctx);
 	return err;
 }
 
-int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg)
+/* It is durable: tells those who listen. */
+static void written(struct drive_run *run)
 {
-	return drive_write_after(ctx, NULL, NULL, op, arg);
-}
-
-int drive_write_after(struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op, void *arg)
-{
-	struct run run = {.ctx = ctx, .op = op, .arg = arg};
+	struct ctx *ctx = run->ctx;
 	struct drive *d = ctx->drive;
-	int err = db_write_after(d->db, ctx->tenant_id, before, before_arg, run_write, &run);
-	if (err)
-		return err;
 	ctx_clear(ctx);
-	if (run.t.n_changes) {
+	if (run->t.n_changes) {
 		for (size_t i = 0; i < d->n_listeners; i++)
 			d->listeners[i].fn(d->listeners[i].arg, ctx->tenant_id);
 		db_notify(d->db, ctx->tenant_id);
 	}
-	for (size_t k = 0; k < run.t.n_access; k++)
+	for (size_t k = 0; k < run->t.n_access; k++)
 		for (size_t i = 0; i < d->n_access_listeners; i++)
 			d->access_listeners[i].fn(d->access_listeners[i].arg, ctx->tenant_id,
-			                          run.t.access[k].share_id, run.t.access[k].who);
-	return 0;
+			                          run->t.access[k].share_id, run->t.access[k].who);
+}
+
+int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg)
+{
+	struct drive_run run = {.ctx = ctx, .op = op, .arg = arg};
+	int err = db_write(ctx->drive->db, ctx->tenant_id, run_write, &run);
+	if (!err)
+		written(&run);
+	return err;
+}
+
+void drive_write_begin(struct drive_write *w, struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op,
+                       void *arg, void (*done)(void *arg), void *done_arg)
+{
+	w->run = (struct drive_run){.ctx = ctx, .op = op, .arg = arg};
+	w->w = (struct db_write){.tenant_id = ctx->tenant_id,
+	                         .before = before,
+	                         .before_arg = before_arg,
+	                         .op = run_write,
+	                         .arg = &w->run,
+	                         .done = done,
+	                         .done_arg = done_arg};
+	db_write_begin(ctx->drive->db, &w->w);
+}
+
+int drive_write_end(struct drive_write *w)
+{
+	if (!w->w.err)
+		written(&w->run);
+	return w->w.err;
 }
 
 struct nested {

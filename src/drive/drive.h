@@ -20,7 +20,7 @@ struct change; /* drive/change.h */
 struct tokens; /* drive/token.h */
 struct uploads; /* drive/upload.h */
 
-/* Called after a write group is durable, on the thread that asked for the write: a hint that the tenant's log grew
+/* Called after a write group is durable, on a thread that asked for the write: a hint that the tenant's log grew
  * (I5). It must not block. */
 typedef void drive_listener_fn(void *arg, int64_t tenant_id);
 
@@ -93,8 +93,22 @@ int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg);
 /* A write in ctx->tenant_id. op may run more than once; it sees a tenant that stands still (db.h). After op returns
  * 0 the changes it appended are numbered and stored; when all is durable the listeners are told. */
 int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg);
-/* The same, with something before it that the group shares (db_write_after). */
-int drive_write_after(struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op, void *arg);
+/* An operation and what its transaction left; drive.c's own. */
+struct drive_run {
+	struct ctx *ctx;
+	drive_op_fn *op;
+	void *arg;
+	struct dtx t;
+};
+/* A write that nobody sleeps for, as db_write_begin says: *w, ctx and arg are the caller's to keep until done is called; then
+ * drive_write_end, once, on any thread but the writer's, yields what drive_write would have. */
+struct drive_write {
+	struct drive_run run;
+	struct db_write w;
+};
+void drive_write_begin(struct drive_write *w, struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op,
+                       void *arg, void (*done)(void *arg), void *done_arg);
+int drive_write_end(struct drive_write *w);
 /* A part of a write that may fail alone: its rows and its queued changes are undone. ctx keeps the fault; clear it to go
  * on. */
 int drive_nested(struct dtx *t, drive_op_fn *part, void *arg);

@@ -27,13 +27,6 @@ static struct sha256 put_hash(const struct version_put *in)
 
 /* ---- put ---- */
 
-struct put {
-	const struct version_put *in;
-	int64_t size_bytes;
-	struct version_result *out;
-	uint8_t *key; /* NULL: not asked for */
-};
-
 /* The version that the first request made; a file's first version when the key stands for a new file. */
 static int repeat(struct dtx *t, const struct version_put *in, struct rid hit, struct version_result *out)
 {
@@ -45,7 +38,7 @@ static int repeat(struct dtx *t, const struct version_put *in, struct rid hit, s
 
 static int put_op(struct dtx *t, void *arg)
 {
-	struct put *p = arg;
+	struct file_put *p = arg;
 	struct sha256 hash = {0};
 	struct rid hit = {0};
 	int err = 0;
@@ -70,8 +63,22 @@ static int flush(void *content)
 
 int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out)
 {
-	struct put p = {in, 0, out, NULL};
-	return drive_write_after(ctx, flush, (void *)in->content, put_op, &p);
+	struct file_put p = {.in = in, .out = out};
+	int err = flush((void *)in->content);
+	return err ? err : drive_write(ctx, put_op, &p);
+}
+
+void drive_file_put_begin(struct file_put *p, struct ctx *ctx, const struct version_put *in, struct version_result *out,
+                          void (*done)(void *arg), void *done_arg)
+{
+	p->in = in;
+	p->out = out;
+	drive_write_begin(&p->write, ctx, flush, (void *)in->content, put_op, p, done, done_arg);
+}
+
+int drive_file_put_end(struct file_put *p)
+{
+	return drive_write_end(&p->write);
 }
 
 static int fits(struct dtx *t, int64_t share_id, int64_t size_bytes)
@@ -104,12 +111,18 @@ static int chunk_key_op(struct dtx *t, void *arg)
 
 int drive_chunk_key(struct ctx *ctx, uint8_t key[32])
 {
-	return drive_read(ctx, chunk_key_op, key);
+	return store_tenant_key(ctx->drive->store, ctx->tenant_id, key) ? 0 : drive_read(ctx, chunk_key_op, key);
 }
+
+struct put_check {
+	const struct version_put *in;
+	int64_t size_bytes;
+	uint8_t *key; /* NULL: not asked for */
+};
 
 static int put_check_op(struct dtx *t, void *arg)
 {
-	struct put *p = arg;
+	struct put_check *p = arg;
 	const struct version_put *in = p->in;
 	struct node n;
 	int err = p->key ? chunk_key_op(t, p->key) : 0;
@@ -132,7 +145,7 @@ static int put_check_op(struct dtx *t, void *arg)
 
 int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes, uint8_t key[32])
 {
-	struct put p = {in, size_bytes, NULL, key};
+	struct put_check p = {in, size_bytes, key};
 	return drive_read(ctx, put_check_op, &p);
 }
 

@@ -7,6 +7,16 @@
 
 /* POST /files and the end of every upload: see version.h. A repeated Idempotency-Key yields the file it made. */
 int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out);
+/* The same without a thread that sleeps meanwhile (drive_write_begin). in, its content and out are the caller's to keep. The
+ * writer syncs the content, once for all who wait for it: for small ones, since the others wait for its bytes. */
+struct file_put {
+	const struct version_put *in;
+	struct version_result *out;
+	struct drive_write write;
+};
+void drive_file_put_begin(struct file_put *p, struct ctx *ctx, const struct version_put *in, struct version_result *out,
+                          void (*done)(void *arg), void *done_arg);
+int drive_file_put_end(struct file_put *p);
 /* Before the bytes come: is the caller allowed, is the name free, does size_bytes (-1: unknown) fit? The same faults as
  * drive_file_put; the answer may be outdated when the bytes are there. key (or NULL) gets what drive_chunk_key gives. */
 int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes, uint8_t key[32]);

@@ -36,8 +36,8 @@ enum config_type { CONFIG_TEXT, CONFIG_INT, CONFIG_BOOL };
 	  "A connection without traffic is closed after this") \
 	X(CFG_LANES_META, "lanes.meta", CONFIG_INT, "4", 1, 256, "threads", false, \
 	  "Workers for metadata requests") \
-	X(CFG_LANES_BULK, "lanes.bulk", CONFIG_INT, "32", 1, 256, "threads", false, \
-	  "Workers for content, so that slow storage cannot hold up a listing; they wait for the disk, mostly") \
+	X(CFG_LANES_BULK, "lanes.bulk", CONFIG_INT, "8", 1, 256, "threads", false, \
+	  "Workers for content, so that slow storage cannot hold up a listing") \
 	X(CFG_AUTH_ISSUER, "auth.issuer", CONFIG_TEXT, "scaidrive", 0, 0, "", false, \
 	  "The iss claim of this server's own tokens") \
 	X(CFG_AUTH_TOKEN_TTL, "auth.token_ttl", CONFIG_INT, "3600", 60, 31622400, "seconds", false, \

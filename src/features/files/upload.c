@@ -1,7 +1,8 @@
 /* upload: POST /files. A multipart body is fed, as it comes, into an ingest; nothing of it is held in memory.
  *
  * Fields may come before or behind the part "file". What is known when the part begins is checked at once, so that a
- * refusal does not cost the client its bytes; all is checked again in the transaction that makes the version.
+ * refusal does not cost the client its bytes; all is checked again in the transaction that makes the version. A small body
+ * has been sent by then, and is spared the first check.
  */
 #include "base/limits.h"
 #include "features/files/gunzip.h"
@@ -9,7 +10,7 @@
 #include "http/handler.h"
 #include "http/multipart.h"
 
-enum { FIELDS_MAX = 24, FIELD_BYTES_MAX = 4096, SHARED_SYNC_MAX = 256 << 10 };
+enum { FIELDS_MAX = 24, FIELD_BYTES_MAX = 4096, SHARED_SYNC_MAX = 256 << 10, CHECKED_FROM = 64 << 10 };
 
 enum where { IN_NOTHING, IN_FIELD, IN_FILE };
 
@@ -31,6 +32,12 @@ struct upload {
 	struct gunzip *gunzip; /* the part came with Content-Encoding gzip */
 	char begin[MIME_SNIFF_BYTES];
 	size_t n_begin;
+	/* the end, in two halves where the server can wait for the commit without a thread */
+	bool writing;
+	int err; /* of the first half */
+	struct version_put in;
+	struct version_result result;
+	struct file_put put;
 };
 
 static bool is_generic(struct str mime)
@@ -94,7 +101,8 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 	if (err)
 		return err;
 	uint8_t key[32];
-	if (form.share_id || form.folder_id || form.replace_file_id) {
+	bool small = u->body_bytes >= 0 && u->body_bytes < CHECKED_FROM;
+	if (!small && (form.share_id || form.folder_id || form.replace_file_id)) {
 		struct version_put put;
 		put_from_form(u, &form, &put);
 		err = drive_file_put_check(ctx, &put, -1, key);
@@ -168,12 +176,11 @@ static void write_answer(const struct version_result *r, struct reply *out)
 	write_FileUploaded(&out->body, &u);
 }
 
-static int upload_end(struct body_sink *sink, struct ctx *ctx, struct reply *out)
+/* Everything but the transaction. */
+static int finish_content(struct upload *u)
 {
-	struct upload *u = (struct upload *)sink;
+	struct ctx *ctx = u->ctx;
 	struct FileUploadForm form;
-	struct version_put put;
-	struct version_result r;
 	int err = multipart_end(u->form);
 	if (!err)
 		err = read_form_FileUploadForm(ctx, u->fields, u->n_fields, &form);
@@ -191,10 +198,29 @@ static int upload_end(struct body_sink *sink, struct ctx *ctx, struct reply *out
 		return err;
 	if (form.has_checksum_sha256 && !sha256_eq(&form.checksum_sha256, &u->content->sha256))
 		return checksum_differs(ctx);
-	put_from_form(u, &form, &put);
-	err = drive_file_put(ctx, &put, &r);
+	put_from_form(u, &form, &u->in);
+	return 0;
+}
+
+static bool upload_ready(struct body_sink *sink, void (*wake)(void *arg), void *arg)
+{
+	struct upload *u = (struct upload *)sink;
+	u->err = finish_content(u);
+	u->writing = true;
+	if (u->err)
+		return true;
+	drive_file_put_begin(&u->put, u->ctx, &u->in, &u->result, wake, arg); /* u may be gone already */
+	return false;
+}
+
+static int upload_end(struct body_sink *sink, struct ctx *ctx, struct reply *out)
+{
+	struct upload *u = (struct upload *)sink;
+	int err = u->writing ? u->err : finish_content(u);
 	if (!err)
-		write_answer(&r, out);
+		err = u->writing ? drive_file_put_end(&u->put) : drive_file_put(ctx, &u->in, &u->result);
+	if (!err)
+		write_answer(&u->result, out);
 	return err;
 }
 
@@ -214,7 +240,7 @@ int file_upload(struct ctx *ctx, struct request *req, struct body_sink **out)
 {
 	static const struct multipart_events events = {on_part, on_data, on_part_end};
 	struct upload *u = arena_new(ctx->arena, struct upload);
-	u->sink = (struct body_sink){.feed = upload_feed, .end = upload_end, .close = upload_close};
+	u->sink = (struct body_sink){.feed = upload_feed, .ready = upload_ready, .end = upload_end, .close = upload_close};
 	u->ctx = ctx;
 	if (!str_to_i64(request_header(req, STR("Content-Length")), &u->body_bytes) || u->body_bytes < 0)
 		u->body_bytes = -1;
