@@ -197,6 +197,13 @@ static int choose_number(struct runtime *rt, bool serve)
 	return 0;
 }
 
+/* Half of the bulk workers, so that the others serve; and no more than there are processors to hash. */
+static int assembling_max(const struct config *config)
+{
+	int64_t half = (config_int(config, CFG_LANES_BULK) + 1) / 2, cores = sysconf(_SC_NPROCESSORS_ONLN);
+	return (int)(cores > 0 && cores < half ? cores : half);
+}
+
 static int open_all(struct runtime *rt, unsigned flags)
 {
 	bool serve = flags & RUNTIME_SERVE;
@@ -213,7 +220,7 @@ static int open_all(struct runtime *rt, unsigned flags)
 	    .clock = &clock_system,
 	    .rng = &rng_system,
 	    .file_max_bytes = config_int(rt->config, CFG_LIMITS_FILE_MAX_BYTES),
-	    .assembling_max = (int)(config_int(rt->config, CFG_LANES_BULK) + 1) / 2,
+	    .assembling_max = assembling_max(rt->config),
 	};
 	rt->ctx.drive = &rt->drive;
 	code = choose_number(rt, serve);
