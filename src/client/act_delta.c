@@ -28,7 +28,7 @@ bool act_delta_takes(const struct plan_op *op)
 
 bool act_delta_gave_up(struct job *j, int err)
 {
-	if (!err || err == E_CHANGED || err == E_VERSION_STALE || err == E_QUOTA || err == E_NO_SPACE)
+	if (!err || err == E_CHANGED || err == E_VERSION_STALE || err == E_NO_SPACE)
 		return false;
 	if (agent_is_down(err) && err != E_BUSY && err != E_UPSTREAM && err != E_TIMEOUT)
 		return false;
@@ -137,15 +137,15 @@ static int cut_local(struct job *j, struct root_file **f, struct pieces *out)
 	return err;
 }
 
-/* Is it worth it? want consists of what have has, in large part. */
-static int worth(struct job *j, const struct pieces *want, const struct pieces *have)
+/* Is it worth it? want consists of what have has, in large part, and at most most_bytes are missing. */
+static int worth(struct job *j, const struct pieces *want, const struct pieces *have, int64_t most_bytes)
 {
 	int64_t had = 0, all = 0;
 	for (size_t i = 0; i < want->n; i++) {
 		all += want->p[i].length;
 		had += pieces_find(have, &want->p[i].hash) ? want->p[i].length : 0;
 	}
-	return had >= all / LEAST_PART ? 0 : ctx_fail(&j->ctx, E_NOT_FOUND, "Too little of the file is as it was.");
+	return had >= all / LEAST_PART && all - had <= most_bytes ? 0 : ctx_fail(&j->ctx, E_NOT_FOUND, "Too little of the file is as it was.");
 }
 
 /* ---- up ---- */
@@ -242,7 +242,7 @@ int act_delta_send(struct job *j)
 	pieces_index(&base);
 	err = cut_local(j, &f, &local);
 	if (!err) {
-		err = worth(j, &local, &base);
+		err = worth(j, &local, &base, LIMIT_LEASED_BYTES);
 		if (!err)
 			err = send_new(j, f, &local, &base);
 		j->agent->root->ops->close(f);
@@ -328,7 +328,7 @@ int act_delta_fetch(struct job *j, struct http_sink *sink)
 	err = cut_local(j, &d.file, &d.local);
 	if (!err) {
 		pieces_index(&d.local);
-		err = worth(j, &d.want, &d.local);
+		err = worth(j, &d.want, &d.local, INT64_MAX);
 		d.window = arena_alloc(&j->arena, CHUNK_MAX_BYTES);
 		d.asked = arena_many(&j->arena, d.want.n < LIMIT_CHUNKS_REQUEST ? d.want.n : LIMIT_CHUNKS_REQUEST, struct sha256);
 		if (!err)

@@ -72,6 +72,7 @@ struct assembly {
 	size_t n_steps, n_hashes;
 	struct buf recipe;
 	struct recipe_writer writer;
+	struct buf leased;         /* struct chunk_found: what the leases had */
 	size_t n_chunks, n_done; /* in the recipe; steps before the present ones */
 	int64_t size_bytes;
 };
@@ -171,6 +172,8 @@ static int add_hash(struct assembly *a, const struct step *s, const struct chunk
 		                " first", number, hex);
 	if (c->length != s->length)
 		return ctx_fail(a->ctx, E_BAD_REQUEST, "Step %zu: chunk %.16s... has another length", number, hex);
+	if (c->lease_id)
+		buf_put(&a->leased, c, sizeof *c);
 	return add_chunk(a, c);
 }
 
@@ -213,6 +216,7 @@ static void assembly_free(struct assembly *a)
 		free(a->sources[i].chunks);
 	chunk_sources_fini(&a->by_hash);
 	buf_fini(&a->recipe);
+	buf_fini(&a->leased);
 	free(a);
 }
 
@@ -241,10 +245,14 @@ static int assemble(struct ctx *ctx, const struct assemble_in *in, struct versio
 	int err = read_steps(a);
 	if (!err)
 		err = verify(a);
-	if (!err)
-		put.recipe = arena_str(ctx->arena, buf_as_str(&a->recipe));
+	if (!err) {
+		put.recipe = arena_str(ctx->arena, buf_as_str(&a->recipe)); /* the result refers to it */
+		put.leased = (struct chunk_found *)(void *)a->leased.p;
+		put.n_leased = a->leased.n / sizeof *put.leased;
+		err = drive_file_put(ctx, &put, out);
+	}
 	assembly_free(a);
-	return err ? err : drive_file_put(ctx, &put, out);
+	return err;
 }
 
 int drive_assemble(struct ctx *ctx, const struct assemble_in *in, struct version_result *out)

@@ -110,6 +110,45 @@ static void test_chunks_and_runs(void **state)
 	assert_int_equal(r.version.size_bytes, 0);
 }
 
+static int64_t unused(void)
+{
+	return testing_i64(&t, "select cast(coalesce(sum(unused_bytes), 0) as bigint) from chunk_leases");
+}
+
+/* What a version took no longer counts against its maker; what nothing took does. */
+static void test_leases_are_used(void **state)
+{
+	(void)state;
+	struct version_result base, r;
+	struct buf steps = {0};
+	struct str bytes;
+	alphabet(&base, &bytes);
+	assert_int_equal(unused(), 0);
+	send(&bob, part('1'));
+	send(&bob, part('2'));
+	assert_int_equal(unused(), 2 * PART);
+	say(&steps, part('1'));
+	assert_int_equal(make(&bob, &steps, part('2'), NULL, 0, &r), E_CHECKSUM);
+	assert_int_equal(unused(), 2 * PART);
+	say(&steps, part('1'));
+	assert_int_equal(make(&bob, &steps, part('1'), NULL, 0, &r), 0);
+	assert_int_equal(unused(), PART);
+	/* the head's bytes in chunks of another cut: no version consists of them */
+	struct str half = str_n(part('1').p, PART / 2);
+	send(&bob, half);
+	say(&steps, half);
+	say(&steps, half);
+	struct str whole = part('1');
+	struct assemble_in in = {
+	    .put = {.replace_file_id = r.node.id, .size_bytes = PART, .sha256 = sha256_of(whole.p, whole.n)},
+	    .steps = buf_as_str(&steps),
+	};
+	assert_int_equal(drive_assemble(&bob, &in, &r), 0);
+	assert_int_equal(r.fate, VERSION_UNCHANGED);
+	assert_int_equal(unused(), PART + PART / 2);
+	buf_fini(&steps);
+}
+
 /* More steps than are looked up together. */
 static void test_many_steps(void **state)
 {
@@ -244,8 +283,8 @@ static void test_bounds_of_the_work(void **state)
 static int run_all(const char *name)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(test_chunks_and_runs),     CASE(test_many_steps), CASE(test_what_is_not_had),
-	    CASE(test_runs_beyond_the_end), CASE(test_claims),     CASE(test_bounds_of_the_work),
+	    CASE(test_chunks_and_runs), CASE(test_leases_are_used),     CASE(test_many_steps), CASE(test_what_is_not_had),
+	    CASE(test_claims),          CASE(test_runs_beyond_the_end), CASE(test_bounds_of_the_work),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

@@ -179,7 +179,7 @@ static void a_user_leases_no_more_than_the_bound(void **state)
 	assert_true(room == LIMIT_LEASED_BYTES);
 	assert_int_equal(check(LIMIT_LEASED_BYTES + 1, &room), E_QUOTA);
 	assert_int_equal(send(&ctx, 0, 10), 0);
-	exec("update chunk_leases set unused_bytes = 68719476736 - 150");
+	exec("update chunk_leases set unused_bytes = 4294967296 - 150");
 	assert_int_equal(check(-1, &room), 0);
 	assert_int_equal(room, 150);
 	assert_int_equal(check(151, &room), E_QUOTA);

@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 #include "base/name.h"
+#include "drive/chunk.h"
 #include "drive/node_call_priv.h"
 #include "drive/node_priv.h"
 #include "drive/version_priv.h"
@@ -50,6 +51,8 @@ static int put_op(struct dtx *t, void *arg)
 		return repeat(t, p->in, hit, p->out);
 	if (!err)
 		err = version_commit(t, p->in, p->out);
+	if (!err && p->out->fate != VERSION_UNCHANGED) /* the head may consist of other chunks */
+		err = chunk_leases_use(t, p->in->leased, p->in->n_leased);
 	if (!err)
 		err = idempotency_store(t, &hash, (struct rid){ID_VERSION, p->out->version.id});
 	return err;

@@ -26,6 +26,7 @@ struct version {
 	struct str recipe;    /* STR_NULL when it was listed */
 };
 
+struct chunk_found;
 struct version_put {
 	/* A new file: in folder_id, or at the root of share_id when folder_id is 0 (with both, the folder must lie in it). */
 	int64_t share_id, folder_id;
@@ -40,6 +41,8 @@ struct version_put {
 	struct str recipe;             /* of chunks that the caller has (drive/chunk.h) */
 	int64_t size_bytes;
 	struct sha256 sha256;          /* verified */
+	struct chunk_found *leased;    /* n_leased of them: in recipe by leases, which the version uses up (drive/chunk.h) */
+	size_t n_leased;
 	const struct node *folder;     /* NULL, or folder_id as this transaction loaded it with RIGHT_CREATE */
 	struct str mime_type;          /* STR_NULL: as the file had it, or by the name */
 	bool has_mtime, has_executable, executable;
