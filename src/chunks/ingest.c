@@ -385,7 +385,7 @@ int ingest_close(struct ingest *in, struct content **out)
 	return E_OK;
 }
 
-/* Indexes chunks in batches; ids[i] becomes the id of chunk i wherever it is the first with its hash. */
+/* Indexes chunks in batches; ids[i - from] becomes the id of chunk i wherever it is the first with its hash. */
 static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t to,
                       int64_t *ids)
 {
@@ -395,9 +395,9 @@ static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const s
 	int64_t now_us = clock_now(s->config.clock);
 	for (size_t i = from; i < to; i++) {
 		const struct content_chunk *chunk = &c->chunks[i];
-		ids[i] = chunk->row.id;
+		ids[i - from] = chunk->row.id;
 		if (chunk->is_new) {
-			where[n] = i;
+			where[n] = i - from;
 			rows[n++] = chunk->row;
 		}
 		if (n < INDEX_BATCH && i + 1 < to)
@@ -416,11 +416,11 @@ int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struc
                   content_chunk_fn *fn, void *arg)
 {
 	size_t to = n < c->n_chunks - from ? from + n : c->n_chunks;
-	int64_t *ids = arena_many(tx_arena(tx), c->n_chunks + 1, int64_t);
+	int64_t *ids = arena_many(tx_arena(tx), to - from + 1, int64_t);
 	int err = commit_new(tx, s, tenant_id, c, from, to, ids);
 	for (size_t i = from; err == E_OK && i < to; i++)
 		if (c->chunks[i].first == i)
-			err = fn(arg, ids[i], &c->chunks[i].row.hash, c->chunks[i].row.place.raw_len);
+			err = fn(arg, ids[i - from], &c->chunks[i].row.hash, c->chunks[i].row.place.raw_len);
 	return err;
 }
 

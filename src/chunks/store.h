@@ -79,6 +79,11 @@ int ingest_begin_chunks(struct store *s, int64_t tenant_id, int64_t size_hint, s
 int ingest_chunk(struct ingest *in, const struct sha256 *claimed, const void *p, size_t n);
 void content_free(struct content *c);
 
+/* Before content_commit, outside of any transaction: makes a content of more than LIMIT_CHUNKS_TX new chunks durable and
+ * indexes them, so many at a time, so that its content_commit does not hold the writer for all of them. Should that never
+ * come, the rows are garbage for a collector, which has to spare those younger than any request. Nothing for smaller ones. */
+int content_index_ahead(struct content *c, int64_t tenant_id);
+
 /* In a write transaction: indexes the new chunks and appends the recipe to *recipe (so an op that is run again starts
  * by clearing it). Repeatable. Of two ingests that stored the same chunk, the second to commit uses the first's, unless the finder
  * does not know of it. */

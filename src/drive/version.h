@@ -37,7 +37,7 @@ struct version_put {
 	enum resolve_strategy strategy;
 	bool staged;             /* with replace_file_id only */
 
-	const struct content *content; /* durable (ingest_finish); stays the caller's. NULL: the next three */
+	const struct content *content; /* of ingest_finish or ingest_close; stays the caller's. NULL: the next three */
 	struct str recipe;             /* of chunks that the caller has (drive/chunk.h) */
 	int64_t size_bytes;
 	struct sha256 sha256;          /* verified */

@@ -199,7 +199,7 @@ static int finish_content(struct upload *u)
 	if (form.has_checksum_sha256 && !sha256_eq(&form.checksum_sha256, &u->content->sha256))
 		return checksum_differs(ctx);
 	put_from_form(u, &form, &u->in);
-	return 0;
+	return content_index_ahead(u->content, ctx->tenant_id);
 }
 
 static bool upload_ready(struct body_sink *sink, void (*wake)(void *arg), void *arg)
