@@ -403,6 +403,12 @@ static void committed_locked(struct live *l, int64_t from, int64_t upto, struct 
 	l->durable = upto;
 }
 
+/* A commit that fails by these left no rows. By others it may have: the answer was lost, or a sync failed behind the write. */
+static bool left_no_rows(int err)
+{
+	return err == E_EXPIRED || err == E_CHANGED || err == E_NO_SPACE || err == E_BUSY || err == E_SHUTDOWN;
+}
+
 /* With the lock, which is given up meanwhile. */
 static void sync_locked(struct live *l)
 {
@@ -418,7 +424,7 @@ static void sync_locked(struct live *l)
 	pthread_mutex_lock(&u->mu);
 	for (struct part *p = parts, *next; p; p = next) {
 		next = p->next;
-		if (!err)
+		if (!left_no_rows(err))
 			ingest_keep(l->ingest, p->content);
 		content_free(p->content);
 		free(p);
