@@ -479,7 +479,19 @@ static int posix_rename(struct root *face, struct ctx *ctx, struct str from, con
 	return 0;
 }
 
-/* Folders of the trash are made as needed; deeper ones than the trash can hold are flattened by the caller's label. */
+enum { TRASH_NAMES_MAX = 10000 };
+
+/* "name", then "name~2", ...: what was put in the trash before may bear the name. */
+static void trash_name(char out[NAME_MAX + 1], struct str name, int attempt)
+{
+	if (attempt == 1)
+		snprintf(out, NAME_MAX + 1, "%.*s", STR_ARG(name));
+	else
+		snprintf(out, NAME_MAX + 1, "%.*s~%d", (int)(name.n < 200 ? name.n : 200), name.p, attempt);
+}
+
+/* Folders of the trash are made as needed, under another name where a file bears theirs; deeper ones than the trash can hold are
+ * flattened by the caller's label. */
 static int trash_folder(struct posix_root *r, struct str path)
 {
 	int at = fcntl(r->trash, F_DUPFD_CLOEXEC, 3);
@@ -491,10 +503,13 @@ static int trash_folder(struct posix_root *r, struct str path)
 			errno = EINVAL;
 			return -1;
 		}
-		memcpy(buf, name.p, name.n);
-		buf[name.n] = 0;
-		mkdirat(at, buf, 0700);
-		int next = openat(at, buf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), saved = errno;
+		int next = -1;
+		for (int attempt = 1; attempt == 1 || (next < 0 && errno == ENOTDIR && attempt <= TRASH_NAMES_MAX); attempt++) {
+			trash_name(buf, name, attempt);
+			mkdirat(at, buf, 0700);
+			next = openat(at, buf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		}
+		int saved = errno;
 		close(at);
 		errno = saved;
 		at = next;
@@ -518,11 +533,11 @@ static int posix_trash(struct root *face, struct ctx *ctx, struct str path, cons
 	AUTO_FD int to = trash_folder(r, folder);
 	if (to < 0)
 		return fail_errno(ctx, errno, "cannot make room in the trash for", path);
-	snprintf(target, sizeof(target), "%s", name);
+	trash_name(target, str_c(name), 1);
 	for (int attempt = 2; no_replace(at, name, to, target); attempt++) {
-		if (errno != EEXIST || attempt > 10000)
+		if (errno != EEXIST || attempt > TRASH_NAMES_MAX)
 			return fail_errno(ctx, errno, "cannot move to the trash", path);
-		snprintf(target, sizeof(target), "%.200s~%d", name, attempt);
+		trash_name(target, str_c(name), attempt);
 	}
 	return fsync(to) || fsync(at) ? fail_errno(ctx, errno, "cannot sync the folder of", path) : 0;
 }

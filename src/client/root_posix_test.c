@@ -245,6 +245,14 @@ static void trash(void **s)
 	assert_string_equal(get(in(".scaidrive/trash/2026-11-21/d/x")), "first");
 	assert_string_equal(get(in(".scaidrive/trash/2026-11-21/d/x~2")), "again");
 	assert_string_equal(get(in(".scaidrive/trash/2026-11-21/d/x~3")), "again");
+	/* A folder has the name that a file had. */
+	assert_true(unlink(in("d/x")) == 0 || errno == ENOENT);
+	assert_int_equal(mkdir(in("d/x"), 0755), 0);
+	put(in("d/x/y"), "below");
+	e = look("d/x/y");
+	assert_int_equal(root->ops->trash(root, &ctx, STR("d/x/y"), &e.stamp, STR("2026-11-21")), 0);
+	assert_string_equal(get(in(".scaidrive/trash/2026-11-21/d/x~4/y")), "below");
+	assert_int_equal(rmdir(in("d/x")), 0);
 	put(in("d/x"), "new");
 	assert_int_equal(root->ops->trash(root, &ctx, STR("d/x"), &e.stamp, STR("t")), E_CHANGED);
 	assert_string_equal(get(in("d/x")), "new");

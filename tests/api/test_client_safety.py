@@ -274,23 +274,32 @@ def test_saving_is_one_new_version_of_the_same_file(world, save):  # noqa: F811
     assert files(b) == ['doc'] and b.read('doc') == 'edit 2'
 
 
+STILL_S = 0.025  # less than what the client asks for before it trusts a file
+
+
 def test_a_file_that_is_being_written_is_never_torn(world):  # noqa: F811
-    """Each state of the file is one letter, repeated; no version may be a mixture."""
+    """Each state of the file is one letter, repeated. No version is a mixture, but of a save in which the editor itself paused for so
+    long that nobody can tell it from the end."""
     a = world.device('a')
     a.write('growing', 'a' * 300000)
     a.sync()
     a.start()
     end = threading.Event()
+    paused = set()  # "cb": while the c's were written over the b's
 
     def write():
-        i = 0
+        before, i = b'a', 0
         while not end.is_set():
             i += 1
             with open(a.path('growing'), 'r+b', buffering=0) as f:
-                letter = bytes([98 + i % 20])
-                for _ in range(30):
+                letter, last = bytes([98 + i % 20]), time.monotonic()
+                for piece in range(30):
                     f.write(letter * 10000)
+                    if piece and time.monotonic() - last > STILL_S:
+                        paused.add(letter + before)
+                    last = time.monotonic()
                     time.sleep(0.001)
+                before = letter
             time.sleep(0.12 if i % 5 == 0 else 0)
     writer = threading.Thread(target=write)
     writer.start()
@@ -298,15 +307,14 @@ def test_a_file_that_is_being_written_is_never_torn(world):  # noqa: F811
     end.set()
     writer.join()
     admin = world.server.client('admin@example.com')
-    share = [s for s in admin.ok('GET', '/api/v1/users/me/shares')['shares'] if s['name'] == SHARE][0]['id']
-
-    def head():
-        node = admin.ok('GET', '/api/v1/sync/snapshot', params={'share_id': share})['nodes'][0]
-        return node['id'], node['version']
     last = a.read('growing').encode()
-    until(lambda: admin.content(head()[0]) == last)
-    node, count = head()
+    until(lambda: admin.content(versions(world, 'growing')[0]) == last)
+    node, count = versions(world, 'growing')
     assert count >= 2, 'it was never still for long enough; the test proves nothing'
+    for version in range(1, count + 1):
+        content = admin.content(node, params={'version': version})
+        letters = bytes(dict.fromkeys(content))
+        assert len(content) == 300000 and (len(letters) == 1 or letters in paused), (version, letters, paused)
 
 
 # ---- names ----

@@ -1,4 +1,4 @@
-"""The campaigns of tests/crash, run as they stand: kill -9 of the server and of two clients.
+"""The campaigns of tests/crash, run as they stand: kill -9 of the server and of several clients.
 
 Marked slow: leave them out with -m 'not slow'.
 """
@@ -31,11 +31,11 @@ def test_kill_server(engine):
         Cluster.get().drop(name)
 
 
-def test_two_clients(engine):
+def test_clients(engine):
     if engine != 'sqlite':
         pytest.skip('the clients do not see the engine: run once')
     try:
         binary('scaidrive')
     except RuntimeError as e:
         pytest.skip(str(e))
-    campaign('two_clients.py', '--seconds', '60', timeout=420)
+    campaign('clients.py', '--seconds', '60', timeout=420)
