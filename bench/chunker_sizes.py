@@ -90,8 +90,8 @@ def documents(c):
 def image(c):
     tree = os.path.dirname(os.__file__)
     path = os.path.join(c.work, 'image')
-    subprocess.run(['mkfs.ext4', '-q', '-F', '-E', 'hash_seed=00000000-0000-0000-0000-000000000001', '-U', '00000000-0000-0000-0000-000000000001', '-d', tree, path, '384M'],
-                   check=True)
+    subprocess.run(['/sbin/mkfs.ext4', '-q', '-F', '-E', 'hash_seed=00000000-0000-0000-0000-000000000001', '-U', '00000000-0000-0000-0000-000000000001', '-d', tree, path, '384M'],
+                   check=True, stdout=subprocess.DEVNULL)
     c.begin('disk image, 40 files replaced')
     with open(path, 'rb') as f:
         c.put('old', f.read())
@@ -103,7 +103,7 @@ def image(c):
         with open(os.path.join(tree, name), 'rb') as f, open(edited, 'wb') as out:
             out.write(b'# an edit\n' + f.read())
         script += f'rm {name}\nwrite {edited} {name}\n'
-    subprocess.run(['debugfs', '-w', '-f', '/dev/stdin', path], input=script.encode(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(['/sbin/debugfs', '-w', '-f', '/dev/stdin', path], input=script.encode(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(path, 'rb') as f:
         c.put('new', f.read())
     os.unlink(path)
