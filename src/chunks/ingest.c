@@ -80,6 +80,7 @@ void content_free(struct content *c)
 		return;
 	if (c->shared)
 		shared_release(c->store, c->shared);
+	pack_runs_fini(&c->unwritten);
 	free(c->chunks);
 	free(c);
 }
@@ -121,23 +122,24 @@ bool ingest_wants_own(const struct ingest *in)
 	return in->has_own || in->size_hint > OWN_PACK_FROM_BYTES || in->content->size_bytes > OWN_PACK_FROM_BYTES;
 }
 
-int ingest_append_own(struct ingest *in, struct pack_entry *e, const void *stored)
+int ingest_append_own(struct ingest *in, struct pack_entry *e, const void *stored, bool kept)
 {
-	struct store *s = in->store;
-	int err = E_OK;
 	if (!in->has_own) {
-		err = store_pack_create(s, in->tenant_id, &in->own);
-		in->has_own = err == E_OK;
+		int err = store_pack_create(in->store, in->tenant_id, &in->own);
+		if (err != E_OK)
+			return err;
+		in->has_own = in->own.deferred = true;
 	}
 	bool broken;
-	if (err == E_OK)
-		err = pack_append(&in->own, e, stored, &broken);
-	int64_t written = err == E_OK ? pack_written(&in->own) : 0;
-	if (written - in->written_out >= WRITE_OUT_BYTES) {
-		disk_start_write(in->own.file, in->written_out, written - in->written_out);
-		in->written_out = written;
-	}
-	return err;
+	if (!kept)
+		return pack_append(&in->own, e, stored, &broken);
+	pack_append_kept(&in->own, e, stored);
+	return E_OK;
+}
+
+static int write_own(struct ingest *in)
+{
+	return in->has_own ? pack_runs_write(&in->own.runs, in->own.file) : E_OK;
 }
 
 static enum codec encode(struct ingest *in, struct codec_work *w, const uint8_t *p, size_t n, struct str *stored)
@@ -152,8 +154,8 @@ static enum codec encode(struct ingest *in, struct codec_work *w, const uint8_t 
 	return codec;
 }
 
-/* Appends a chunk that the tenant does not have. */
-static int store_chunk(struct ingest *in, struct codec_work *w, struct content_chunk *chunk, const uint8_t *p)
+/* Appends a chunk that the tenant does not have; kept: its bytes stay until write_own. */
+static int store_chunk(struct ingest *in, struct codec_work *w, struct content_chunk *chunk, const uint8_t *p, bool kept)
 {
 	struct store *s = in->store;
 	struct chunk_place *place = &chunk->row.place;
@@ -172,7 +174,7 @@ static int store_chunk(struct ingest *in, struct codec_work *w, struct content_c
 	};
 	int err;
 	if (ingest_wants_own(in)) {
-		err = ingest_append_own(in, &e, stored.p);
+		err = ingest_append_own(in, &e, stored.p, kept && place->codec == CODEC_RAW);
 		place->pack_id = in->own.id;
 	} else {
 		err = shared_append(s, in->tenant_id, &in->held, &e, stored.p, &place->pack_id, &in->ticket);
@@ -193,18 +195,21 @@ static int store_missing(struct ingest *in, size_t first, const struct lookup *l
 {
 	struct codec_work *w = work_take(in->store);
 	int err = E_OK;
+	bool kept = !in->lent || p != in->slab;
 	for (size_t i = first, k = 0; err == E_OK && i < in->content->n_chunks; i++) {
 		struct content_chunk *chunk = &in->content->chunks[i];
 		bool looked_up = k < l->n && l->where[k] == i;
 		if (looked_up)
 			chunk->row.id = l->ids[k++];
 		if (looked_up && chunk->row.id == 0)
-			err = store_chunk(in, w, chunk, p);
+			err = store_chunk(in, w, chunk, p, kept);
 		else
 			atomic_fetch_add(&in->store->chunks_deduplicated, 1);
 		p += chunk->row.place.raw_len;
 	}
 	work_give(in->store, w);
+	if (err == E_OK && (!in->lent || in->own.runs.owned_bytes > PACK_WRITE_BYTES))
+		err = write_own(in);
 	return err;
 }
 
@@ -282,14 +287,16 @@ static int finish_open_chunk(struct ingest *in, const uint8_t *p, size_t n, size
 {
 	bool cut;
 	*took = chunker_scan(&in->chunker, p, n, &cut);
-	must(cut && in->fill + *took <= CHUNK_MAX_BYTES);
+	must(in->fill + *took <= CHUNK_MAX_BYTES);
 	memcpy(in->slab + in->fill, p, *took);
 	in->fill += *took;
+	if (!cut)
+		return E_OK;
 	in->ends[in->n_ends++] = in->fill;
 	return ingest_drain(in);
 }
 
-/* A slab or more: the chunks are taken from where they lie, and what is left of them begins the next slab. */
+/* The chunks are taken from where they lie, a slab at most, and what is left of them begins the next slab. */
 static int feed_in_place(struct ingest *in, const uint8_t *p, size_t n, size_t *took)
 {
 	int err = ingest_drain(in);
@@ -304,17 +311,18 @@ static int feed_in_place(struct ingest *in, const uint8_t *p, size_t n, size_t *
 	}
 	if (err != E_OK)
 		return err;
-	size_t end = in->ends[in->n_ends - 1];
+	size_t end = in->n_ends ? in->ends[in->n_ends - 1] : 0;
 	in->fill = *took - end;
 	memcpy(in->slab, p + end, in->fill);
-	return take_in(in, p);
+	return in->n_ends ? take_in(in, p) : E_OK;
 }
 
 int ingest_feed(struct ingest *in, const void *p, size_t n)
 {
 	must(!in->given);
 	atomic_fetch_add(&in->store->bytes_in, (int64_t)n);
-	while (in->err == E_OK && n >= SLAB_BYTES) {
+	size_t in_place = in->lent ? 1 : SLAB_BYTES; /* a copy into the slab would have to be copied again */
+	while (in->err == E_OK && n >= in_place) {
 		size_t took;
 		in->err = feed_in_place(in, p, n, &took);
 		p = (const char *)p + took;
@@ -335,6 +343,8 @@ int ingest_feed(struct ingest *in, const void *p, size_t n)
 static int make_own_durable(struct ingest *in)
 {
 	int err = in->has_own ? pack_seal(&in->own) : E_OK;
+	if (err == E_OK)
+		err = write_own(in);
 	return in->has_own && err == E_OK && !mutant(M_PACK_NO_SYNC) ? disk_sync(in->own.file) : err;
 }
 

@@ -22,8 +22,8 @@ struct ingest {
 	struct shared_pack *held;
 	uint64_t ticket;
 	struct pack_writer own;
-	int64_t written_out; /* of own: write-back was begun up to here */
 	bool has_own;
+	bool lent; /* what is fed stays until the next part was written */
 	unsigned raw_run; /* chunks in a row that did not shrink */
 	int64_t kept;    /* of own: parts up to here are in the index, and an abort leaves them */
 	int err;
@@ -31,8 +31,8 @@ struct ingest {
 
 /* Deals with the chunks that end in the slab and moves the rest to its front. */
 int ingest_drain(struct ingest *in);
-/* Appends to the ingest's own pack. */
-int ingest_append_own(struct ingest *in, struct pack_entry *e, const void *stored);
+/* Appends to the ingest's own pack; kept: as pack_append_kept. */
+int ingest_append_own(struct ingest *in, struct pack_entry *e, const void *stored, bool kept);
 /* Whether new chunks go to a pack of its own. */
 bool ingest_wants_own(const struct ingest *in);
 

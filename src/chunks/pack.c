@@ -85,15 +85,80 @@ static void table_add(struct buf *table, const struct pack_entry *e)
 	buf_put(table, row, sizeof row);
 }
 
-int64_t pack_written(const struct pack_writer *w)
+/* ---- runs ---- */
+
+static void run_add(struct pack_runs *r, const void *p, size_t n, int64_t offset, void *owned)
 {
-	return w->tail - (int64_t)w->n_joined;
+	struct pack_run *last = r->n ? &r->run[r->n - 1] : NULL;
+	if (last && !owned && !last->owned && last->p + last->n == (const uint8_t *)p &&
+	    last->offset + (int64_t)last->n == offset) {
+		last->n += n;
+		return;
+	}
+	if (r->n == r->cap) {
+		r->cap = r->cap ? r->cap * 2 : 8;
+		r->run = realloc(r->run, r->cap * sizeof *r->run);
+		must(r->run != NULL);
+	}
+	r->run[r->n++] = (struct pack_run){p, n, offset, owned};
+	r->owned_bytes += owned ? n : 0;
+}
+
+static int run_write(struct pack_runs *r, const struct pack_run *run, struct disk_file *f)
+{
+	int err = E_OK;
+	for (size_t at = 0; err == E_OK && at < run->n; at += PACK_WRITE_BYTES) {
+		size_t n = run->n - at < PACK_WRITE_BYTES ? run->n - at : PACK_WRITE_BYTES;
+		int64_t offset = run->offset + (int64_t)at, end = offset + (int64_t)n;
+		err = disk_pwrite(f, run->p + at, n, offset);
+		if (err == E_OK && end - r->started >= PACK_WRITE_BYTES) {
+			disk_start_write(f, r->started, end - r->started);
+			r->started = end;
+		}
+	}
+	return err;
+}
+
+static void runs_clear(struct pack_runs *r)
+{
+	for (size_t i = 0; i < r->n; i++)
+		free(r->run[i].owned);
+	r->n = r->owned_bytes = 0;
+}
+
+int pack_runs_write(struct pack_runs *r, struct disk_file *f)
+{
+	int err = E_OK;
+	for (size_t i = 0; err == E_OK && i < r->n; i++)
+		err = run_write(r, &r->run[i], f);
+	if (err == E_OK)
+		runs_clear(r);
+	return err;
+}
+
+void pack_runs_fini(struct pack_runs *r)
+{
+	runs_clear(r);
+	free(r->run);
+	*r = (struct pack_runs){.started = r->started};
+}
+
+/* ---- append ---- */
+
+static int write_at(struct pack_writer *w, const void *p, size_t n, int64_t offset)
+{
+	if (!w->deferred)
+		return disk_pwrite(w->file, p, n, offset);
+	void *copy = malloc(n);
+	must(copy != NULL);
+	run_add(&w->runs, memcpy(copy, p, n), n, offset, copy);
+	return E_OK;
 }
 
 /* After a failure what is joined is there still. */
 static int write_joined(struct pack_writer *w)
 {
-	int err = w->n_joined ? disk_pwrite(w->file, w->joined, w->n_joined, pack_written(w)) : E_OK;
+	int err = w->n_joined ? write_at(w, w->joined, w->n_joined, w->tail - (int64_t)w->n_joined) : E_OK;
 	if (err == E_OK)
 		w->n_joined = 0;
 	return err;
@@ -108,13 +173,24 @@ static int write_payload(struct pack_writer *w, const void *p, size_t n)
 	if (err != E_OK)
 		return err;
 	if (n > PACK_JOIN_BYTES / 4)
-		return disk_pwrite(w->file, p, n, w->tail);
+		return write_at(w, p, n, w->tail);
 	if (!w->joined)
 		w->joined = malloc(PACK_JOIN_BYTES);
 	must(w->joined != NULL);
 	memcpy(w->joined + w->n_joined, p, n);
 	w->n_joined += n;
 	return E_OK;
+}
+
+/* Its payload is at the tail. */
+static int appended(struct pack_writer *w, struct pack_entry *e)
+{
+	e->offset = w->tail;
+	table_add(&w->table, e);
+	w->tail += e->stored_len;
+	w->n_entries++;
+	bool full = w->tail - w->segment - PACK_HEADER_BYTES >= PACK_SEGMENT_BYTES || w->n_entries >= PACK_SEGMENT_ENTRIES;
+	return full ? pack_seal(w) : E_OK;
 }
 
 int pack_append(struct pack_writer *w, struct pack_entry *e, const void *stored, bool *broken)
@@ -124,15 +200,17 @@ int pack_append(struct pack_writer *w, struct pack_entry *e, const void *stored,
 	int err = write_payload(w, stored, e->stored_len);
 	if (err != E_OK)
 		return err;
-	e->offset = w->tail;
-	table_add(&w->table, e);
-	w->tail += e->stored_len;
-	w->n_entries++;
-	if (w->tail - w->segment - PACK_HEADER_BYTES < PACK_SEGMENT_BYTES && w->n_entries < PACK_SEGMENT_ENTRIES)
-		return E_OK;
-	err = pack_seal(w);
+	err = appended(w, e);
 	*broken = err != E_OK;
 	return err;
+}
+
+void pack_append_kept(struct pack_writer *w, struct pack_entry *e, const void *stored)
+{
+	must(w->deferred && e->stored_len > 0 && e->stored_len <= CHUNK_MAX_BYTES);
+	int err = write_joined(w);
+	run_add(&w->runs, stored, e->stored_len, w->tail, NULL);
+	must(err == E_OK && appended(w, e) == E_OK);
 }
 
 int pack_seal(struct pack_writer *w)
@@ -149,9 +227,9 @@ int pack_seal(struct pack_writer *w)
 	put_le(h + 56, xxh3_64(h, 56), 8);
 	int err = write_joined(w);
 	if (err == E_OK)
-		err = disk_pwrite(w->file, w->table.p, w->table.n, w->tail);
+		err = write_at(w, w->table.p, w->table.n, w->tail);
 	if (err == E_OK)
-		err = disk_pwrite(w->file, h, sizeof h, w->segment);
+		err = write_at(w, h, sizeof h, w->segment);
 	if (err != E_OK)
 		return err;
 	w->segment = w->tail + (int64_t)w->table.n;
@@ -167,6 +245,7 @@ void pack_close(struct pack_writer *w)
 	w->file = NULL;
 	free(w->joined);
 	w->joined = NULL;
+	pack_runs_fini(&w->runs);
 	buf_fini(&w->table);
 }
 

@@ -48,6 +48,7 @@
 #define PACK_SEGMENT_MAX_BYTES (16 << 20) /* none is ever longer */
 #define PACK_SEGMENT_ENTRIES 16384
 #define PACK_JOIN_BYTES (128 << 10)
+#define PACK_WRITE_BYTES (1 << 20) /* runs: of one write; and their write-back is begun this often */
 #define PACK_FOLDERS 16
 
 struct pack_entry {
@@ -65,9 +66,27 @@ void pack_name(char out[PACK_NAME_MAX], int64_t pack_id);
 unsigned pack_folder(int64_t pack_id);
 void pack_folder_name(char out[2], unsigned folder);
 
+/* What is still to be written to a pack, in the order of the file. Bytes that lie one after the other are one run. */
+struct pack_runs {
+	struct pack_run {
+		const uint8_t *p;
+		size_t n;
+		int64_t offset;
+		void *owned; /* p's memory, when it is ours */
+	} *run;
+	size_t n, cap, owned_bytes;
+	int64_t started; /* write-back was begun up to here */
+};
+
+/* Writes and forgets them. After a failure they are there still. */
+int pack_runs_write(struct pack_runs *r, struct disk_file *f);
+void pack_runs_fini(struct pack_runs *r);
+
 /* Appends. One caller at a time. After pack_seal failed the pack takes no more. Small payloads are joined to one write of
  * PACK_JOIN_BYTES; what is not written yet can be read by nobody, since only what is sealed and synced is told. */
 struct pack_writer {
+	bool deferred;   /* nothing is written but the file's header: all goes to runs, and no append fails */
+	struct pack_runs runs;
 	struct disk_file *file;
 	int64_t id;
 	int64_t segment; /* offset of the segment being filled */
@@ -83,10 +102,10 @@ int pack_create(struct disk *d, int64_t pack_id, int64_t tenant_id, struct pack_
 /* Appends stored_len bytes; sets e->offset. Seals the segment when it is full. After a failed write the pack is as
  * before (the next append goes over it), unless sealing failed: then *broken is set. */
 int pack_append(struct pack_writer *w, struct pack_entry *e, const void *stored, bool *broken);
+/* The same for a deferred writer, without a copy: stored has to stay until its run was written or dropped. */
+void pack_append_kept(struct pack_writer *w, struct pack_entry *e, const void *stored);
 /* Ends the segment, if one is begun: what is joined, header and table. Durable after disk_sync. */
 int pack_seal(struct pack_writer *w);
-/* How far the file is written. */
-int64_t pack_written(const struct pack_writer *w);
 /* Closes the file. Seals, writes and syncs nothing. */
 void pack_close(struct pack_writer *w);
 

@@ -47,7 +47,7 @@ static int store_tail(struct ingest *in, struct ingest_tail *tail)
 	};
 	int err;
 	if (ingest_wants_own(in)) {
-		err = ingest_append_own(in, &e, in->slab);
+		err = ingest_append_own(in, &e, in->slab, false);
 		place.pack_id = in->own.id;
 	} else {
 		err = shared_append(in->store, in->tenant_id, &in->held, &e, in->slab, &place.pack_id, &in->ticket);
@@ -68,8 +68,16 @@ static int seal(struct ingest *in, struct content *part)
 		err = pack_seal(&in->own);
 		part->unsynced = in->own.file;
 		part->pack_end = in->own.segment;
+		part->unwritten = in->own.runs;
+		in->own.runs = (struct pack_runs){.started = in->own.segment};
 	}
 	return err;
+}
+
+int ingest_lend(struct ingest *in, const void *p, size_t n)
+{
+	in->lent = true;
+	return ingest_feed(in, p, n);
 }
 
 int ingest_cut(struct ingest *in, bool last, struct content **part, struct ingest_tail *tail)
@@ -94,12 +102,20 @@ int ingest_cut(struct ingest *in, bool last, struct content **part, struct inges
 	in->cap_chunks = 0;
 	map_fini(&in->by_hash);
 	in->by_hash = (struct map){0};
+	in->lent = false;
 	return E_OK;
 }
 
-int content_sync(struct store *s, const struct content *part)
+int content_write(struct content *part)
 {
-	int err = part->unsynced ? disk_sync(part->unsynced) : E_OK;
+	return part->unsynced ? pack_runs_write(&part->unwritten, part->unsynced) : E_OK;
+}
+
+int content_sync(struct store *s, struct content *part)
+{
+	int err = content_write(part);
+	if (err == E_OK && part->unsynced)
+		err = disk_sync(part->unsynced);
 	return err != E_OK ? err : store_health(s);
 }
 

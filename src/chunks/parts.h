@@ -6,8 +6,8 @@
  * file do not depend on where it was parted.
  *
  * A part is durable after content_sync, indexed by content_commit (parts in order), and then told to ingest_keep, so
- * that ingest_abort leaves its bytes. Only content_sync may run beside a feed. After a fault the ingest is dead: abort
- * it.
+ * that ingest_abort leaves its bytes. Only content_write and content_sync may run beside a feed. After a fault the ingest
+ * is dead: abort it.
  */
 #ifndef SD_CHUNKS_PARTS_H
 #define SD_CHUNKS_PARTS_H
@@ -23,10 +23,15 @@ struct ingest_tail {
 	uint8_t b[INGEST_TAIL_BYTES];
 };
 
+/* ingest_feed without writing: the bytes have to stay where they are until the next part was written or freed. */
+int ingest_lend(struct ingest *in, const void *p, size_t n);
 /* last: the file ends here; then there is no tail, and the part has the SHA-256 of the whole file. *part is freed with
  * content_free, before the ingest. */
 int ingest_cut(struct ingest *in, bool last, struct content **part, struct ingest_tail *tail);
-int content_sync(struct store *s, const struct content *part);
+/* Writes what the part left to be written, and that and all written before becomes durable. */
+int content_sync(struct store *s, struct content *part);
+/* The first half of it. */
+int content_write(struct content *part);
 void ingest_keep(struct ingest *in, const struct content *part);
 
 /* Where the bytes of a tail lie; pack_id, offset, xxh and both lengths of *place are set. E_CORRUPT. */

@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 #include "base/id.h"
+#include "chunks/pack.h"
 #include "db/db.h"
 #include "io/disk.h"
 
@@ -50,6 +51,7 @@ struct content {
 	struct str recipe;            /* not NULL: it is made already, and content_commit hands it on; borrowed */
 	struct disk_file *unsynced;   /* of a part: what content_sync has to sync; the ingest's */
 	int64_t pack_end;             /* of a part: where its bytes end in that file */
+	struct pack_runs unwritten;   /* of a part: what content_sync has to write there before */
 	struct store *store;
 	struct shared_pack *shared;   /* not NULL: where small chunks lie, durable when it is flushed up to ticket */
 	uint64_t ticket;

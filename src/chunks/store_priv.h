@@ -14,7 +14,6 @@
 
 #define SHARED_PACK_BYTES (64 << 20)
 #define OWN_PACK_FROM_BYTES (4 << 20)
-#define WRITE_OUT_BYTES (1 << 20) /* own packs: begin write-back this often */
 #define SLAB_BYTES (2 * CHUNK_MAX_BYTES)
 enum { POOL_SLABS = 32, POOL_WORKS = 8, GEARS = 16, SHARED_OPEN = 64, HANDLES = 256 };
 

@@ -298,14 +298,14 @@ void live_release(struct live *l, int err)
 		wake(arg);
 }
 
-int live_feed(struct live *l, int64_t index, const void *p, size_t n, uint64_t *breaks)
+int live_feed(struct live *l, int64_t index, const void *p, size_t n, bool kept, uint64_t *breaks)
 {
 	struct part *part = calloc(1, sizeof *part);
 	must(part != NULL);
 	*part = (struct part){.first = index, .upto = index + 1, .last = index + 1 == l->n_pieces};
 	int err = l->ingest ? 0 : live_begin_ingest(l);
 	if (!err)
-		err = ingest_feed(l->ingest, p, n);
+		err = (kept ? ingest_lend : ingest_feed)(l->ingest, p, n);
 	if (!err)
 		err = ingest_cut(l->ingest, part->last, &part->content, &part->tail);
 	pthread_mutex_lock(&l->u->mu);
@@ -382,10 +382,12 @@ static int commit_op(struct tx *tx, void *arg)
 static int sync_parts(struct live *l, const struct part *parts, int64_t from)
 {
 	const struct part *last = parts;
-	while (last->next)
-		last = last->next;
+	int err = 0;
+	for (; !err && last->next; last = last->next)
+		err = content_write(last->content);
 	/* all lie in the ingest's one pack, and the last was sealed last */
-	int err = content_sync(l->u->drive->store, last->content);
+	if (!err)
+		err = content_sync(l->u->drive->store, last->content);
 	struct commit c = {l, parts, from};
 	return err ? err : db_write(l->u->drive->db, l->tenant_id, commit_op, &c);
 }
@@ -458,6 +460,8 @@ int live_settle(struct live *l, int64_t upto, uint64_t breaks)
 			sync_locked(l);
 	}
 	int err = l->durable >= upto ? 0 : l->last_fault;
+	while (err && l->broken && l->syncing) /* whoever syncs may be writing our bytes */
+		pthread_cond_wait(&l->moved, &l->u->mu);
 	pthread_mutex_unlock(&l->u->mu);
 	return err;
 }

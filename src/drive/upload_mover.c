@@ -145,7 +145,7 @@ static int move_piece(struct live *l, int64_t index, struct staged s, uint8_t *w
 		live_release(l, 0);
 		return err;
 	}
-	err = live_feed(l, index, window, (size_t)s.size_bytes, &breaks);
+	err = live_feed(l, index, window, (size_t)s.size_bytes, false, &breaks);
 	if (err)
 		return err;
 	/* one sync for several, unless somebody may wait */

@@ -287,8 +287,7 @@ static int take_in(struct upload_piece *p)
 		return put_aside(p);
 	uint64_t breaks;
 	p->granted = false;
-	int err = live_feed(l, p->index, p->memory, (size_t)p->size_bytes, &breaks);
-	drop_memory(p);
+	int err = live_feed(l, p->index, p->memory, (size_t)p->size_bytes, true, &breaks);
 	return err ? err : live_settle(l, p->index + 1, breaks);
 }
 

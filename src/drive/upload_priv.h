@@ -133,9 +133,10 @@ bool live_make_room_locked(struct uploads *u);
 /* With l->feeding set: a new ingest for it. */
 int live_begin_ingest(struct live *l);
 /* With l->feeding set by the caller; clears it. The piece's bytes; on 0 they still have to be settled. *breaks is for
- * that. */
-int live_feed(struct live *l, int64_t index, const void *p, size_t n, uint64_t *breaks);
-/* Returns when all below upto are durable: one caller syncs and commits for all who came before. */
+ * that. kept: they stay where they are until live_settle has returned, which writes them then. */
+int live_feed(struct live *l, int64_t index, const void *p, size_t n, bool kept, uint64_t *breaks);
+/* Returns when all below upto are durable: one caller writes, syncs and commits for all who came before. In any case
+ * nobody is at the caller's bytes any more. */
 int live_settle(struct live *l, int64_t upto, uint64_t breaks);
 /* Gives up l->feeding after work on the ingest; err: the ingest is dead. Wakes whose turn it is. */
 void live_release(struct live *l, int err);
