@@ -23,7 +23,7 @@ struct chunking {
 int drive_chunking(struct ctx *ctx, int64_t share_id, struct chunking *out);
 
 /* May the caller upload size_bytes (-1: unknown) of chunks for this share? WRITE; E_QUOTA, also when it would hold more than
- * LIMIT_LEASED_BYTES that no version uses. *room_bytes: how many it may upload. */
+ * LIMIT_LEASED_BYTES that no version uses. *room_bytes: how many it may upload, of a body whose length is not known too. */
 int drive_chunks_check(struct ctx *ctx, int64_t share_id, int64_t size_bytes, int64_t *room_bytes);
 /* Chunks that are durable (ingest_finish) are indexed and leased to the caller, in writes of LIMIT_CHUNKS_TX. Repeatable.
  * E_QUOTA as above. */

@@ -77,12 +77,15 @@ static int upload_op(struct dtx *t, void *arg)
 	struct upload_ask *a = arg;
 	struct share s;
 	int err = share_load(t, a->share_id, RIGHT_WRITE, &s);
-	if (!err && s.has_quota && a->size_bytes > s.quota_bytes - s.used_bytes)
+	int64_t quota_left = !err && s.has_quota ? s.quota_bytes - s.used_bytes : INT64_MAX;
+	if (!err && (quota_left <= 0 || a->size_bytes > quota_left))
 		err = ctx_fail(t->ctx, E_QUOTA, "The quota of the share would be exceeded");
 	if (!err)
 		err = room_left(t, a->room_bytes);
 	if (!err && (*a->room_bytes == 0 || a->size_bytes > *a->room_bytes))
 		err = no_room(t->ctx);
+	if (!err && *a->room_bytes > quota_left)
+		*a->room_bytes = quota_left;
 	return err;
 }
 

@@ -1,6 +1,6 @@
 /* Sessions in memory. A piece passes two gates, each with one owner at a time: feeding (into the ingest, in file
- * order), then syncing, where one caller makes durable and commits what all have fed by then, while the next piece is
- * being fed. */
+ * order), then syncing, where one caller writes, makes durable and commits what all have fed by then, while the next
+ * piece is being fed. */
 #include <stdlib.h>
 
 #include "base/log.h"

@@ -233,6 +233,7 @@ def test_quota(admin):
     share = admin.make_share(quota_bytes=1000)
     device = Device(admin, share)
     refused(send(admin, share, b'x' * 2000), 507, 'QUOTA_EXCEEDED')
+    refused(send(admin, share, raw=iter([frame(b'x' * 2000)])), 507, 'QUOTA_EXCEEDED')
     h, = sent(admin, share, b'x' * 600)
     answer = device.apply([made('a', [h]), made('b', [h])], 'SERVER_WINS')
     assert len(answer['applied']) == 1 and answer['errors'][0]['code'] == 'QUOTA_EXCEEDED'

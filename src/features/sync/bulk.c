@@ -109,7 +109,8 @@ static int take_frame(struct chunks_in *c, const struct frame *f)
 	if (f->length == 0)
 		return ctx_fail(ctx, E_BAD_REQUEST, "Frame %lld has no bytes", (long long)c->n_chunks);
 	if (c->n_bytes + f->length > c->room_bytes)
-		return ctx_fail(ctx, E_QUOTA, "Frame %lld is more than this user may send before changes use it", (long long)c->n_chunks);
+		return ctx_fail(ctx, E_QUOTA, "Frame %lld is more than the share's quota, or what this user may send before changes use it, has room for",
+		                (long long)c->n_chunks);
 	if (c->group_chunks == LIMIT_CHUNKS_GROUP || c->group_bytes + f->length > LIMIT_CHUNKS_GROUP_BYTES)
 		err = group_end(c);
 	if (!err && !c->ingest)
