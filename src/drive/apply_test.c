@@ -456,6 +456,109 @@ static void many_changes_in_order(void **state)
 	assert_int_equal(out.cursor, world_head(w));
 }
 
+/* ---- the daring way and the careful one ---- */
+
+struct told {
+	struct buf text;
+	int64_t from_seq;
+};
+
+static int tell_rows(struct tx *tx, void *arg)
+{
+	struct told *told = arg;
+	static const char *const queries[] = {
+	    "select seq - $1, change_type, coalesce(old_path, '-'), coalesce(new_path, '-') from changes where seq > $1 order by seq",
+	    "select status, err, op_id, coalesce(name, '-') from op_results order by op_id",
+	    "select kind, version, name, cast(size_bytes as text) from nodes order by name_key, kind, version",
+	    "select used_bytes, 0, '', '' from shares order by used_bytes",
+	    "select count(*), 0, '', '' from versions",
+	    "select strategy, resolution, conflict_type, coalesce(path, '-') from conflicts order by id",
+	};
+	for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
+		AUTO_ROWS *r = NULL;
+		const struct dbv from = V_I(told->from_seq);
+		assert_int_equal(tx_query(tx, queries[i], &from, i == 0, &r), 0);
+		while (rows_next(r))
+			buf_fmt(&told->text, "%lld %lld %.*s %.*s\n", (long long)rows_i64(r, 0), (long long)rows_i64(r, 1),
+			        STR_ARG(rows_text(r, 2)), STR_ARG(rows_text(r, 3)));
+		assert_int_equal(rows_close(&r), 0);
+	}
+	return 0;
+}
+
+enum { STEPS = 180 };
+
+/* A request of changes that mostly succeed, behind a world in which some cannot. */
+static void fill(struct world *w, struct apply_change *c)
+{
+	struct arena *a = &w->arena;
+	struct apply_bytes *bytes = arena_new(a, struct apply_bytes);
+	struct apply_result before;
+	struct node source = world_file(w, &w->ann, 0, "source", "some bytes"), edited = world_file(w, &w->ann, 0, "edited", "base");
+	int64_t base = edited.version_id, mine = world_edit(w, &w->ann, edited.id, base, true, "mine");
+	struct apply_change done = folder("/done");
+	done.op_id = STR("op-93");
+	world_edit(w, &w->ben, edited.id, base, false, "theirs");
+	world_file(w, &w->ben, 0, "taken", "x");
+	assert_int_equal(world_apply(w, &w->ann, RESOLVE_KEEP_BOTH, -1, done, &before), 0);
+	bytes->source_version_id = source.version_id;
+	for (int i = 0; i < STEPS; i++) {
+		c[i] = folder(arena_cstr(a, arena_fmt(a, i % 3 ? "/f%d" : "/f%d/sub", i % 3 ? i : i - 1)));
+		if (i % 3 == 0 || i % 6 == 1) {
+			c[i].resource.kind = ID_FILE;
+			c[i].bytes = bytes;
+		}
+		if (i % 5)
+			c[i].op_id = arena_fmt(a, "op-%d", i);
+	}
+	c[93] = done;                                                   /* done by an earlier request */
+	c[107] = update(edited.id, mine, base);                         /* a conflict */
+	c[121].new_path = STR("/taken");                                /* a file's name, by another user */
+	c[122].new_path = STR("/TAKEN");
+	c[123].op_id = STR("op-121");                                   /* twice in one request */
+	c[170].new_path = STR("/absent/x");
+}
+
+/* What the request answers and leaves behind; first_fails: its first change trips it, so that all is done with care. */
+static struct buf play(struct world *w, bool first_fails, size_t n)
+{
+	struct told told = {0};
+	struct apply_change c[1 + STEPS];
+	struct apply_out out;
+	fill(w, c + 1);
+	c[0] = folder("/absent/y");
+	size_t skip = first_fails ? 0 : 1;
+	struct apply_in in = {w->ann.device, w->share_id, RESOLVE_KEEP_BOTH, -1, c + skip, n + 1 - skip};
+	told.from_seq = world_head(w);
+	world_ok(&w->ann.ctx, drive_apply(&w->ann.ctx, &in, &out));
+	for (size_t i = 1 - skip; i < in.n_changes; i++) {
+		const struct apply_result *r = &out.results[i];
+		buf_fmt(&told.text, "%zu %d %d %d %d %lld %.*s %lld %d\n", i - (1 - skip), r->status, r->err, r->type, r->resource.kind,
+		        (long long)r->version, STR_ARG(r->name), (long long)(r->seq ? r->seq - told.from_seq : 0), r->conflict_id != 0);
+	}
+	assert_int_equal(db_read(w->db, tell_rows, &told), 0);
+	buf_char(&told.text, 0);
+	return told.text;
+}
+
+/* A failure at any place of a request gives the answers and the rows that care from the start would have given. */
+static void daring_and_careful_do_the_same(void **state)
+{
+	static const size_t lengths[] = {90, 94, 108, 122, 124, STEPS};
+	for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		struct buf text[2];
+		for (int careful = 0; careful < 2; careful++) {
+			world_free(*state);
+			*state = world_new();
+			text[careful] = play(*state, careful, lengths[i]);
+		}
+		assert_string_equal(text[0].p, text[1].p);
+		assert_true(text[0].n > 1000);
+		buf_fini(&text[0]);
+		buf_fini(&text[1]);
+	}
+}
+
 static void rights_are_asked(void **state)
 {
 	struct world *w = *state;
@@ -496,6 +599,7 @@ int main(void)
 	    T(a_conflict_is_repeated_with_its_op),
 	    T(without_a_strategy_all_or_nothing),
 	    T(many_changes_in_order),
+	    T(daring_and_careful_do_the_same),
 	    T(rights_are_asked),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
