@@ -350,8 +350,10 @@ void db_trim(struct db *db)
 
 /* ---- writers ---- */
 
-/* Runs the members in one transaction. *rest gets those the group had no time for. Not 0: none was committed. */
-static int group_once(struct db *db, struct conn *c, struct db_write *list, struct db_write **rest)
+/* Runs the members in one transaction. *rest gets those the group had no time for. Not 0: none was committed. careful: each
+ * member has a savepoint, so that its failure is its own; else *tripped tells that one failed. */
+static int group_once(struct db *db, struct conn *c, struct db_write *list, bool careful, struct db_write **rest,
+                      bool *tripped)
 {
 	const struct db_driver *d = db->driver;
 	struct tx tx = {.db = db, .conn = c, .write = true};
@@ -359,15 +361,19 @@ static int group_once(struct db *db, struct conn *c, struct db_write *list, stru
 	bool alone = !list->next;
 	size_t good = 0;
 	*rest = NULL;
-	c->rerun = c->full = false;
+	*tripped = c->rerun = c->full = false;
 	int err = d->begin_write(c, list->tenant_id);
 	if (err)
 		return err;
 	for (struct db_write *r = list; r; r = r->next) {
-		r->err = r->before_err ? r->before_err : alone ? tx_run(&tx, r->op, r->arg) : tx_nested(&tx, r->op, r->arg);
+		r->err = r->before_err;
+		if (!r->err)
+			r->err = (careful && !alone ? tx_nested : tx_run)(&tx, r->op, r->arg);
 		arena_reset(&c->arena);
 		/* A lone member needs no savepoint: the transaction is its own. */
-		if (conn_broken(c) || (tx.err && !alone)) {
+		bool broken = conn_broken(c), failed = r->err && !r->before_err;
+		if (broken || (!alone && (tx.err || (failed && !careful)))) {
+			*tripped = !broken && !careful;
 			d->rollback(c);
 			return r->err ? r->err : E_DB;
 		}
@@ -404,11 +410,14 @@ static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 		r->before_err = r->before ? r->before(r->before_arg) : 0;
 	for (int attempt = 0;; attempt++) {
 		struct conn *c;
+		bool tripped = false;
 		err = db->failed ? E_READ_ONLY : writer_conn(w, &c);
 		if (err)
 			break;
-		err = group_once(db, c, list, &rest);
-		bool again = err && c->full && db->make_room && db->make_room(db->make_room_arg);
+		err = group_once(db, c, list, w->careful > 0, &rest, &tripped);
+		if (tripped)
+			w->careful = DB_CAREFUL_GROUPS + 1;
+		bool again = tripped || (err && c->full && db->make_room && db->make_room(db->make_room_arg));
 		if (!err || (!c->rerun && !again) || attempt == 8)
 			break;
 		atomic_fetch_add(&db->reruns, 1);
@@ -419,6 +428,8 @@ static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 		rng_system.fill(&rng_system, &jitter, sizeof jitter);
 		usleep((useconds_t)(1000 + jitter % (2000u << attempt)));
 	}
+	if (w->careful > 0)
+		w->careful--;
 	atomic_fetch_add(&db->groups, 1);
 	for (struct db_write *r = list; r; r = r->next) {
 		atomic_fetch_add(&db->writes, 1);

@@ -1,14 +1,14 @@
 /* db: SQL on two engines behind one small face (D20).
  *
  * A unit of work is a function. Reads run in a snapshot on a pooled connection. Writes are queued and merged: one
- * transaction carries the writes of all who wait (group commit), each in a savepoint of its own; db_write returns
- * after the group is durable. All writes of one tenant are serialized, on every node: SQLite has one writer; on
- * PostgreSQL the group first locks the tenant's row ("update tenants set gen = gen + 1"), so inside a write op the
- * tenant stands still and a check made by the op holds until it commits.
+ * transaction carries the writes of all who wait (group commit); when one of them fails, the group is run again with a
+ * savepoint for each. db_write returns after the group is durable. All writes of one tenant are serialized, on every node:
+ * SQLite has one writer; on PostgreSQL the group first locks the tenant's row ("update tenants set gen = gen + 1"), so
+ * inside a write op the tenant stands still and a check made by the op holds until it commits.
  *
- * A write op has no effect outside the database and its own out-memory, since it may be run again (PostgreSQL 40001,
- * 40P01) and its group may be rolled back (then every member fails). It takes milliseconds, not seconds. After a
- * statement failed, the op must return that error; its savepoint is rolled back.
+ * A write op has no effect outside the database and its own out-memory, since it may be run again (another of its group
+ * failed; PostgreSQL 40001, 40P01) and its group may be rolled back (then every member fails). It takes milliseconds, not
+ * seconds. After a statement failed, the op must return that error; what it wrote is rolled back.
  *
  * SQL is written once, in the subset both engines accept: parameters $1, $2 ...; "insert ... on conflict",
  * "returning"; no "any($1)", no "for update". SQL texts are string literals: prepared statements are cached by

@@ -11,6 +11,7 @@
 #define DB_QUEUE_MAX       4096             /* writes waiting for one writer; more are E_BUSY */
 #define DB_GROUP_MAX       256              /* writes in one transaction */
 #define DB_GROUP_US        MILLIS_US(20)    /* a group closes after this, however many wait */
+#define DB_CAREFUL_GROUPS 16                /* after a member failed, this many groups give each member a savepoint */
 #define DB_POOL_WAIT_US    SECONDS_US(10)   /* for a reader */
 #define DB_BUSY_MS         10000            /* for another process that writes the same SQLite file */
 #define DB_CONNECT_US      SECONDS_US(10)
@@ -103,6 +104,7 @@ struct db_writer {
 	struct db_write *head, **tail;
 	size_t queued;
 	bool running, stop;
+	int careful;       /* groups left that give each member a savepoint; most need none, and it costs a third of the time */
 	struct conn *conn; /* NULL: to be opened */
 	bool warm;         /* there was work since its cache was given back */
 };
