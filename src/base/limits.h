@@ -48,6 +48,7 @@
 #define LIMIT_ASSEMBLED_BYTES       (INT64_C(64) << 30) /* the server hashes it while the client waits */
 #define LIMIT_ASSEMBLE_MS           600000
 #define LIMIT_LEASED_BYTES          (INT64_C(4) << 30) /* of a user, leased and not yet in a version */
+#define LIMIT_LEASE_CHUNK_BYTES     4096        /* a smaller chunk counts as so many */
 #define LIMIT_LEASES                4096        /* of a user; each covers up to LIMIT_CHUNKS_TX chunks */
 #define LIMIT_LEASE_USED_MS         60000       /* a lease whose chunks are all in versions lives so long; others may use them, too */
 #define LIMIT_STAGED_MS             (INT64_C(24) * 3600 * 1000)

@@ -126,13 +126,13 @@ static void test_leases_are_used(void **state)
 	assert_int_equal(unused(), 0);
 	send(&bob, part('1'));
 	send(&bob, part('2'));
-	assert_int_equal(unused(), 2 * PART);
+	assert_int_equal(unused(), 2 * LIMIT_LEASE_CHUNK_BYTES);
 	say(&steps, part('1'));
 	assert_int_equal(make(&bob, &steps, part('2'), NULL, 0, &r), E_CHECKSUM);
-	assert_int_equal(unused(), 2 * PART);
+	assert_int_equal(unused(), 2 * LIMIT_LEASE_CHUNK_BYTES);
 	say(&steps, part('1'));
 	assert_int_equal(make(&bob, &steps, part('1'), NULL, 0, &r), 0);
-	assert_int_equal(unused(), PART);
+	assert_int_equal(unused(), LIMIT_LEASE_CHUNK_BYTES);
 	/* the head's bytes in chunks of another cut: no version consists of them */
 	struct str half = str_n(part('1').p, PART / 2);
 	send(&bob, half);
@@ -145,7 +145,7 @@ static void test_leases_are_used(void **state)
 	};
 	assert_int_equal(drive_assemble(&bob, &in, &r), 0);
 	assert_int_equal(r.fate, VERSION_UNCHANGED);
-	assert_int_equal(unused(), PART + PART / 2);
+	assert_int_equal(unused(), 2 * LIMIT_LEASE_CHUNK_BYTES);
 	buf_fini(&steps);
 }
 

@@ -14,6 +14,12 @@
 enum { SWEEP = 64 };
 #define USED_BIT (UINT32_C(1) << 31)
 
+/* What a chunk counts of LIMIT_LEASED_BYTES: small ones as much as it costs to look through them. */
+static int64_t weight(uint32_t length)
+{
+	return length > LIMIT_LEASE_CHUNK_BYTES ? length : LIMIT_LEASE_CHUNK_BYTES;
+}
+
 static void entry_write(uint8_t out[LEASE_ENTRY_BYTES], const struct lease_entry *e)
 {
 	uint32_t length = e->length | (e->used ? USED_BIT : 0);
@@ -111,7 +117,7 @@ static int lease_one(void *arg, int64_t chunk_id, const struct sha256 *hash, uin
 	uint8_t entry[LEASE_ENTRY_BYTES];
 	entry_write(entry, &(struct lease_entry){.hash = *hash, .chunk_id = chunk_id, .length = length});
 	buf_put(&k->chunks, entry, sizeof entry);
-	k->bytes += length;
+	k->bytes += weight(length);
 	return 0;
 }
 
@@ -254,7 +260,7 @@ static int use_one(struct dtx *t, const struct chunk_found *found, size_t n)
 			continue;
 		e.used = true;
 		entry_write(at, &e);
-		unused -= e.length;
+		unused -= weight(e.length);
 	}
 	return err ? err
 	           : tx_exec(t->tx, "update chunk_leases set chunks = $1, unused_bytes = $2 where id = $3",
