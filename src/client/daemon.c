@@ -60,8 +60,10 @@ static void update_watches(struct loop *l)
 	if (err && !before)
 		notice(l, err);
 	ctx_clear(l->ctx);
-	if (added)
+	if (added) { /* nobody watched there since the last scan */
+		l->d->agent->scan_wanted = true;
 		l->scan_at = now(l);
+	}
 }
 
 static int settle(struct loop *l)

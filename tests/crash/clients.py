@@ -12,6 +12,7 @@ folder.
 import argparse
 import collections
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -33,8 +34,8 @@ FSCK_EVERY = 100
 FILES_MAX, FOLDERS_MAX = 30, 12
 CALM_S = 0.3     # a client that failed to reach its server waits for a second and more: most sequences start it anew instead
 PATIENCE_S = 90  # one in PATIENT lets every client come back by itself
-PATIENT = 12
-GONE = (FileNotFoundError, NotADirectoryError, FileExistsError, IsADirectoryError)  # the client was there first
+PATIENT = 30
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)  # the client was there first
 
 
 class Wrong(Exception):
@@ -346,10 +347,13 @@ class User:
             deed = User.create
         elif len(self.files) > FILES_MAX and deed in (User.create, User.grow):
             deed = User.delete
-        with contextlib.suppress(*GONE):
+        try:
             deed(self)
-            return deed.__name__
-        return deed.__name__ + ' (too late)'
+        except OSError as e:
+            if e.errno not in GONE:
+                raise
+            return deed.__name__ + ' (too late)'
+        return deed.__name__
 
 
 class World:
