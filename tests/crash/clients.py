@@ -189,7 +189,9 @@ class User:
             folders += [os.path.join(top, n) for n in names]
             files += [os.path.join(top, n) for n in entries]
         self.folders = sorted(folders)
-        self.files = sorted(f for f in files if f not in self.device.growing)
+        inodes = {os.fstat(f.fileno()).st_ino for f, _, _ in self.device.growing.values()}  # the client may have moved them
+        self.busy = {f for f in files if inodes and os.path.lexists(f) and os.lstat(f).st_ino in inodes}
+        self.files = sorted(f for f in files if f not in self.busy)
 
     def read(self, path):
         """What the user knows of it; None: nothing."""
@@ -284,7 +286,7 @@ class User:
                 os.mkdir(self.new_name() + '-folder')
 
     def busy_below(self, folder):
-        return any(f.startswith(folder + '/') for f in self.device.growing)
+        return any(f.startswith(folder + '/') for f in self.busy)
 
     def move_folder(self):
         source, target = self.r.choice(self.folders), self.new_name() + '-moved'
