@@ -23,7 +23,7 @@ struct sync {
 	struct lane *lane;
 	struct journal journal;
 	const char *file;            /* of the replica */
-	int64_t may_remote, may_local; /* deletions that a person agreed to, until the folder is in step */
+	int64_t may_remote, may_local; /* deletions that a person agreed to, until a sync ends without asking */
 	int64_t purged_us;           /* when the trash was gone through last, monotonic; 0: never */
 	bool terminal, line_is_open; /* a progress line is being rewritten */
 	bool told_fault, told_held;
@@ -312,6 +312,14 @@ static bool confirmed(void *arg, const struct guard_verdict *v)
 	return v->remote <= (size_t)s->may_remote && v->local <= (size_t)s->may_local;
 }
 
+/* A word that was not needed, or was used, is no word for what comes later. */
+static void forget_word(struct sync *s)
+{
+	int64_t remote, local;
+	client_take_word(s->c, s->file, &remote, &local);
+	s->may_remote = s->may_local = 0;
+}
+
 static void keep_house(struct sync *s)
 {
 	struct trash_purged gone;
@@ -364,8 +372,7 @@ static void on_settled(void *arg, struct ctx *ctx, int err, const struct agent_r
 	if (s->told_fault && !s->c->json)
 		fputs("scaidrive: It works again.\n", stderr);
 	s->told_fault = false;
-	if (round->in_step)
-		s->may_remote = s->may_local = 0;
+	forget_word(s);
 	keep_house(s);
 	struct agent_stats *t = &s->agent.stats;
 	t->rounds = 0;
@@ -418,8 +425,10 @@ static int sync_run(struct client *c)
 		err = c->once ? agent_settle(&c->ctx, &s.agent, &round) : run_daemon(&s);
 		if (c->once && err != E_CANCELLED)
 			keep_problem(&s, &c->ctx, err, &round);
-		if (c->once && !err)
+		if (c->once && !err) {
+			forget_word(&s);
 			keep_house(&s);
+		}
 	}
 	if (!err && c->once)
 		print_summary(&s, &round);

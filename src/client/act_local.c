@@ -152,7 +152,7 @@ int act_detach(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 	/* Else, should the server's bytes become the agreed ones again, the old node would look deleted here. */
 	replica_del(a->replica, REPLICA_SYNCED, op->id);
 	/* Durable before the rename: after a crash in between, the edited file must not be found again as the old node. */
-	int err = replica_flush(ctx, a->replica);
+	int err = agent_flush(ctx, a);
 	if (!err && op->name.p) {
 		const struct node *n = tree_get(&a->replica->trees[REPLICA_LOCAL], own);
 		err = rename_node(ctx, a, n, n->f.parent, op->name);

@@ -140,9 +140,7 @@ void agent_report(struct ctx *ctx, struct agent *a, const struct plan_op *op, in
 
 /* ---- observe ---- */
 
-/* Results become durable behind what they tell of (I8): also what a user wrote and we sent. Were it agreed and then lost
- * with the power, the next scan would take it for deleted, or an older state of it for an edit. */
-static int flush(struct ctx *ctx, struct agent *a)
+int agent_flush(struct ctx *ctx, struct agent *a)
 {
 	if (a->looking)
 		return 0;
@@ -320,7 +318,7 @@ static int pull(struct ctx *ctx, struct agent *a)
 			/* Half a page may be in the tree, but the cursor is still before it, and replaying is harmless. */
 			return err;
 		} else if (!lost && !a->reread) {
-			return flush(ctx, a);
+			return agent_flush(ctx, a);
 		} else {
 			err = reread(ctx, a);
 			if (err)
@@ -346,7 +344,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 	a->n_scan_problems = a->n_problems;
 	replica_replace(a->replica, REPLICA_LOCAL, &found.tree, clock_now(ctx->clock));
 	a->replica->meta_dirty = true;
-	return flush(ctx, a);
+	return agent_flush(ctx, a);
 }
 
 /* ---- act ---- */
@@ -449,13 +447,13 @@ static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct ag
 		at += n;
 		since_flush += n;
 		if (since_flush >= 256 || work_of(p->ops[at - 1].verb) != WORK_LOCAL) {
-			int e = flush(ctx, a);
+			int e = agent_flush(ctx, a);
 			err = err ? err : e;
 			since_flush = 0;
 		}
 	}
 	pass_own(a);
-	int e = flush(ctx, a);
+	int e = agent_flush(ctx, a);
 	return err ? err : e;
 }
 
@@ -508,7 +506,7 @@ static int one_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 	if (!err && out->in_step) {
 		a->replica->last_sync_us = clock_now(ctx->clock);
 		a->replica->meta_dirty = true;
-		err = flush(ctx, a);
+		err = agent_flush(ctx, a);
 	}
 	return err;
 }

@@ -7,6 +7,9 @@
 
 /* Pull and, when it is wanted, scan. */
 int agent_observe(struct ctx *ctx, struct agent *a);
+/* Results become durable behind what they tell of (I8): also what a user wrote and we sent. Were it agreed and then lost
+ * with the power, the next scan would take it for deleted, or an older state of it for an edit. */
+int agent_flush(struct ctx *ctx, struct agent *a);
 /* The plan for the trees as they are; free it with plan_fini. */
 void agent_plan(struct ctx *ctx, struct agent *a, struct plan *out);
 struct str agent_op_path(struct ctx *ctx, const struct agent *a, const struct plan_op *op);

@@ -301,6 +301,48 @@ static void what_a_restored_server_lacks_is_new_to_it(void **s)
 	assert_int_equal(replica.cursor, 3);
 }
 
+static const struct root_ops *real;
+static int settled, settled_at_rename;
+
+static int counted_settle(struct root *r, struct ctx *c)
+{
+	settled++;
+	return real->settle(r, c);
+}
+
+static int counted_rename(struct root *r, struct ctx *c, struct str from, const struct disk_stamp *assumed, struct str to,
+                          struct root_entry *out)
+{
+	settled_at_rename = settled;
+	return real->rename(r, c, from, assumed, to, out);
+}
+
+/* A copy's new identity is stored before its rename, and with it whatever was agreed just before: that, too, must be on the
+ * disk first. */
+static void what_is_agreed_beside_a_copy_is_on_the_disk_first(void **s)
+{
+	(void)s;
+	serve("edited", "1", 300);
+	assert_int_equal(settle(), 0);
+	server.files[0].text = "theirs";
+	serve("alike", "same", 100);
+	write_file("edited", "mine");
+	write_file("alike", "same");
+	usleep(40000);
+	agent.reread = agent.scan_wanted = true;
+	real = root->ops;
+	struct root_ops counted = *real;
+	counted.settle = counted_settle;
+	counted.rename = counted_rename;
+	root->ops = &counted;
+	settled = settled_at_rename = 0;
+	agent_round(&ctx, &agent, &rounds);
+	root->ops = real;
+	assert_non_null(tree_get(&replica.trees[REPLICA_SYNCED], 100));
+	assert_int_equal(agent.stats.copies, 1);
+	assert_true(settled_at_rename > 0);
+}
+
 static int told;
 
 static void on_item(void *arg, const struct plan_op *op, struct str path, struct str why)
@@ -335,6 +377,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {T(it_fetches_and_is_in_step), T(content_of_another_checksum_is_not_used),
 	                                   T(a_dead_network_changes_nothing), T(many_deletions_wait_for_a_word),
 	                                   T(a_lost_root_is_no_deletion), T(what_a_restored_server_lacks_is_new_to_it),
-	                                   T(looking_does_nothing)};
+	                                   T(what_is_agreed_beside_a_copy_is_on_the_disk_first), T(looking_does_nothing)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

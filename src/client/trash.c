@@ -126,7 +126,7 @@ int trash_purge(struct ctx *ctx, struct root *root, int keep_days, int64_t max_b
 	for (size_t i = 0; !err && i < files.n; i++) {
 		const struct trash_entry *e = &files.v[i];
 		bool old = keep_days && str_cmp(str_head(e->name, e->name.n < 10 ? e->name.n : 10), str_n(oldest, 10)) < 0;
-		if (!old && (max_bytes < 0 || total <= max_bytes))
+		if (!old && max_bytes && (max_bytes < 0 || total <= max_bytes))
 			continue;
 		err = root->ops->discard(root, ctx, below_trash(ctx, e->name), &e->stamp);
 		total -= e->size_bytes;

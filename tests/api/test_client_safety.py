@@ -78,6 +78,19 @@ def test_more_than_was_confirmed_asks_again(world):  # noqa: F811
     assert '26 items' in err
 
 
+def test_a_word_does_not_outlive_what_it_was_given_for(world):  # noqa: F811
+    a = world.device('a')
+    fill(a, 30)
+    a.sync()
+    shutil.rmtree(a.path('many'))
+    a.sync(code=5)
+    a.run('confirm', a.root)
+    fill(a, 30)  # put back: nothing is to be deleted any more
+    a.sync()
+    shutil.rmtree(a.path('many'))
+    a.sync(code=5)
+
+
 # ---- the trash ----
 
 def trash(device):
@@ -127,6 +140,7 @@ def test_trash_is_emptied_by_age_and_size(world):  # noqa: F811
     world.server.env['SCAIDRIVE_TRASH_MB'] = 'much'
     assert 'trash_mb' in a.run('status', code=2).stderr
     del world.server.env['SCAIDRIVE_TRASH_MB']
+    a.write(f'.scaidrive/trash/{young}/void', '')
     a.run('trash', 'empty', a.root)
     assert trash(a) == [] and files(a) == ['kept']
 
