@@ -103,6 +103,11 @@ struct str server_openapi(void);
 int node_lease_take(struct drive *drive, void (*lost)(void), struct node_lease **out, int64_t *number);
 void node_lease_drop(struct node_lease *lease);
 
+/* ---- whose packs ---- */
+
+/* Do these packs belong to this database (server_mark.c)? The first packs that a database meets are its own. */
+int mark_check(struct db *db, struct disk *packs, bool *foreign);
+
 /* ---- background work ---- */
 
 /* A thread that does drive/housekeeping.h's rounds until it is stopped (NULL: nothing to stop). Before the drive and the

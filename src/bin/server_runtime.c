@@ -141,7 +141,13 @@ static int open_store(struct runtime *rt)
 	disk_keep_room(rt->staging, margin);
 	if (reserve && strcmp(db_engine(rt->db), "sqlite") == 0)
 		rt->reserve = reserve_open(rt->disk, reserve, margin);
-	int err = store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system, true}, &rt->store);
+	bool foreign;
+	int err = mark_check(rt->db, rt->disk, &foreign);
+	if (!err && foreign)
+		return usage_fault("the contents of this database lie in another data folder than %s (its packs/mark is another)",
+		                   rt->data), 1;
+	if (!err)
+		err = store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system, true}, &rt->store);
 	if (err)
 		return usage_fault("%s: the chunk store cannot be opened: %s", rt->data, err_info(err)->sentence), 1;
 	return 0;

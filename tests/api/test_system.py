@@ -119,6 +119,25 @@ def test_init_twice(private_server):
         s.init()
 
 
+def test_packs_of_another_database(private_server):
+    """A database whose contents lie in another folder is not served: what it stored there could not be read."""
+    s = private_server()
+    mark = os.path.join(s.data, 'packs', 'mark')
+    s.stop()
+    with open(mark, encoding='ascii') as f:
+        mine = f.read()
+    os.unlink(mark)
+    for other in (None, 'another one'.ljust(len(mine)), mine[:7]):
+        if other:
+            with open(mark, 'w', encoding='ascii') as f:
+                f.write(other)
+        p = subprocess.run(s.args('serve', '--listen', '127.0.0.1:0'), capture_output=True, text=True, env=s.env, timeout=60, check=False)
+        assert p.returncode and 'lie in another data folder' in p.stderr, p.stderr
+    with open(mark, 'w', encoding='ascii') as f:
+        f.write(mine)
+    s.start()
+
+
 def test_first_start_prints_a_login():
     s = Server()
     try:
