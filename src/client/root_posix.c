@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -351,18 +352,27 @@ static int no_replace(int from_at, const char *from, int to_at, const char *to)
 	return renameat(from_at, from, to_at, to);
 }
 
+/* Does a program hold the file open for writing? A read lease says so (fcntl(2)): it is refused while one does. Where there
+ * are no leases, or the file is another user's: no. */
+static bool being_written(int at, const char *name)
+{
+	AUTO_FD int fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	return fd >= 0 && fcntl(fd, F_SETLEASE, F_RDLCK) != 0 && errno == EAGAIN;
+}
+
 /* Puts the staged file over the one that bears the stamp. After the exchange the displaced file lies in staging and is
- * looked at once more: what somebody wrote in the last moment goes back where it was. */
+ * looked at once more: what somebody wrote in the last moment goes back where it was. So does a file that a program is
+ * still writing: the rest of it would go into a file without a name. */
 static int replace(struct posix_root *r, struct root_stage *s, int at, const char *name,
                    const struct disk_stamp *assumed)
 {
 	struct root_entry e;
 	if (entry_of(r, at, name, &e))
 		return errno == ENOENT ? E_CHANGED : err_from_errno(errno);
-	if (e.kind != ENTRY_FILE || !stamp_same(&e.stamp, assumed))
+	if (e.kind != ENTRY_FILE || !stamp_same(&e.stamp, assumed) || being_written(at, name))
 		return E_CHANGED;
 	if (exchange(s, at, name) == 0) {
-		if (entry_of(r, s->room, s->name, &e) || !stamp_same_file(&e.stamp, assumed)) {
+		if (being_written(s->room, s->name) || entry_of(r, s->room, s->name, &e) || !stamp_same_file(&e.stamp, assumed)) {
 			exchange(s, at, name);
 			return E_CHANGED;
 		}
@@ -797,6 +807,7 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 	}
 	if (!err)
 		err = take_marker(r, ctx, fresh, mark);
+	signal(SIGIO, SIG_IGN); /* a lease that somebody's open breaks tells its holder so, and the default is to end it */
 	if (err) {
 		posix_free(&r->face);
 		return err;

@@ -191,13 +191,18 @@ static void mount_points(void **s)
 static void writing(void **s)
 {
 	(void)s;
-	struct root_entry e, f;
+	struct root_entry e, f, g;
 	assert_int_equal(write_file("a", NULL, "one", &e), 0);
 	assert_true(e.kind == ENTRY_FILE && e.stamp.size_bytes == 3 && e.stamp.mtime_ns == 1000000000);
 	assert_int_equal(write_file("a", NULL, "two", &f), E_CONFLICT); /* something is there */
 	assert_string_equal(get(in("a")), "one");
 	assert_int_equal(write_file("a", &e.stamp, "three", &f), 0);
 	assert_string_equal(get(in("a")), "three");
+	int writer = open(in("a"), O_WRONLY | O_APPEND); /* what it writes later must not go into a file without a name */
+	assert_true(writer >= 0);
+	assert_int_equal(write_file("a", &f.stamp, "3 1/2", &g), E_CHANGED);
+	assert_string_equal(get(in("a")), "three");
+	close(writer);
 	assert_int_equal(write_file("a", &e.stamp, "four", &f), E_CHANGED); /* of an older look */
 	put(in("a"), "by hand");
 	assert_int_equal(write_file("a", &f.stamp, "five", &f), E_CHANGED);
