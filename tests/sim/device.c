@@ -103,6 +103,7 @@ void device_stop(struct device *d, bool power)
 	d->writer_left = power ? 0 : d->writer_left;
 	sim_note(d->sim, "d%d ends%s", d->number, power ? ", and the power fails" : "");
 	if (power) {
+		oracle_at_risk(d->sim);
 		disk_fault_crash(d->disk);
 		fs_power_fails(&d->fs, &d->rng.base);
 	} else {

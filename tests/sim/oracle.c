@@ -30,6 +30,17 @@ static bool on_a_disk(struct sim *s, int content)
 	return false;
 }
 
+void oracle_at_risk(struct sim *s)
+{
+	for (size_t i = 0; i < s->n_contents; i++) {
+		struct content_row *c = &s->contents[i];
+		bool there = c->tracked && !c->released && on_a_disk(s, (int)i);
+		if (c->tracked && !c->released && !there && (!s->server.open || server_has(&s->server, &c->hash, &there)))
+			there = true; /* it cannot be told now */
+		c->at_risk = there || (s->look_for_lost && c->at_risk);
+	}
+}
+
 void oracle_lost(struct sim *s)
 {
 	s->look_for_lost = !s->server.open;
@@ -37,7 +48,7 @@ void oracle_lost(struct sim *s)
 		return;
 	for (size_t i = 0; i < s->n_contents; i++) {
 		struct content_row *c = &s->contents[i];
-		bool there = !c->tracked || c->released || on_a_disk(s, (int)i);
+		bool there = !c->tracked || c->released || !c->at_risk || on_a_disk(s, (int)i);
 		if (!there && server_has(&s->server, &c->hash, &there))
 			s->look_for_lost = true; /* it cannot be told now */
 		else if (!there)

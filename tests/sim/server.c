@@ -195,6 +195,7 @@ void server_restore(struct server *v)
 	if (!v->backup_db.p)
 		return;
 	v->power = false;
+	oracle_at_risk(s);
 	server_stop(v);
 	s->now_us += SECONDS_US(30);
 	disk_write_all(v->db_disk, DB_NAME, v->backup_db);

@@ -42,6 +42,7 @@ struct content_row {
 	size_t n;
 	bool tracked;  /* a user wrote it, whole, and it is nowhere else */
 	bool released; /* a user overwrote or deleted it, knowing it; or it was lost where nobody can help */
+	bool at_risk;  /* it was somewhere when a machine, or a backup, last took things away */
 	int device;    /* that wrote it; -1: an API client */
 };
 
@@ -241,6 +242,8 @@ void oracle_quiet(struct sim *s);
 /* After a restart: what was acknowledged is there. */
 void oracle_acked(struct sim *s);
 /* After a power failure or the restoring of a backup: what is nowhere any more is not asked for. */
+/* Before a machine, or a backup, takes things away: only what is there now can be excused with that. */
+void oracle_at_risk(struct sim *s);
 void oracle_lost(struct sim *s);
 
 #endif
