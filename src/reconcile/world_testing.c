@@ -785,6 +785,8 @@ bool world_settle(struct world *w)
 			fprintf(stderr, "round %d\n", round);
 			show_plan(w, &p);
 		}
+		if (w->on_plan)
+			w->on_plan(w, &p);
 		bool still = p.n == 0;
 		if (below(w, 4) == 0)
 			same_as_anew(w, &p);

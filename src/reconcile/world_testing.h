@@ -54,6 +54,7 @@ struct world {
 	const bool *left_out; /* WORLD_EVENTS flags, or NULL */
 	const char *fault;    /* what went wrong first, or NULL */
 	bool verbose;
+	void (*on_plan)(struct world *w, const struct plan *p); /* told of each plan before it is carried out, or NULL */
 };
 
 /* An empty world whose execution draws from the seed. */

@@ -34,8 +34,8 @@ START_TIMEOUT_S = float(os.environ.get('SCAIDRIVE_TEST_START_TIMEOUT', '30'))
 
 
 def binary(name='scaidrived'):
-    """The program under test: from the environment (SCAIDRIVED, SCAIDRIVE_CLIENT), else the newest build."""
-    given = os.environ.get({'scaidrived': 'SCAIDRIVED', 'scaidrive': 'SCAIDRIVE_CLIENT'}[name])
+    """The program under test: from the environment (SCAIDRIVED, SCAIDRIVE_CLIENT, SCAIDRIVE_SIM), else the newest build."""
+    given = os.environ.get({'scaidrived': 'SCAIDRIVED', 'scaidrive': 'SCAIDRIVE_CLIENT', 'sim': 'SCAIDRIVE_SIM'}[name])
     if given:
         return given
     server = os.environ.get('SCAIDRIVED')

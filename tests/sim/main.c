@@ -1,5 +1,6 @@
 /* sim [--first N] [--seeds N] [--seconds S] [--jobs J]: runs schedules and stops at the first that fails, which is shrunk.
- * sim --seed N [--keep LIST] [--verbose]: replays one. */
+ * sim --seed N [--keep LIST] [--verbose]: replays one.
+ * sim --trace FILE: plays on from where a real folder stood (trace.c). */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ struct options {
 	int64_t seconds;
 	int jobs;
 	bool one, verbose, no_shrink, go_on, mutants, no_twice;
-	const char *keep, *replays;
+	const char *keep, *replays, *trace;
 };
 
 static uint64_t at_work; /* for the handler */
@@ -327,6 +328,8 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->no_twice = true;
 		else if (!strcmp(a, "--replays"))
 			o->replays = value;
+		else if (!strcmp(a, "--trace"))
+			o->trace = value;
 		else
 			return false;
 	}
@@ -338,12 +341,14 @@ int main(int argc, char **argv)
 	struct options o = {.first = 1, .seeds = 2000, .jobs = 1};
 	if (!parse(argc, argv, &o)) {
 		fprintf(stderr, "usage: sim [--first N] [--seeds N] [--seconds S] [--jobs J] [--go-on] [--no-shrink] [--mutant NAME]\n"
-		                "       sim --seed N [--keep LIST] [--verbose]\n       sim --replays FILE\n"
+		                "       sim --seed N [--keep LIST] [--verbose]\n       sim --replays FILE | --trace FILE\n"
 		                "       sim --mutants [--keep PART_OF_A_NAME] [--seconds S]\n");
 		return 2;
 	}
 	signal(SIGABRT, on_death);
 	signal(SIGSEGV, on_death);
+	if (o.trace)
+		return trace_replay(o.trace);
 	server_make_template();
 	if (o.mutants)
 		return run_mutants(&o);

@@ -10,6 +10,7 @@
  *   vfs.c       SQLite over an io/disk.h disk
  *   net.c       requests on their way, and what happens to them there
  *   oracle.c    what must hold: after every step, and when all is quiet
+ *   trace.c     for itself: the trace of a real folder, played on in the planner's world
  *
  * Time and actions pass at hooks: every call of the file system by the client, every request, every step of a user's
  * writing. An action can run inside a hook, so a device's round is interrupted by edits, by other devices, by crashes.
@@ -245,5 +246,9 @@ void oracle_acked(struct sim *s);
 /* Before a machine, or a backup, takes things away: only what is there now can be excused with that. */
 void oracle_at_risk(struct sim *s);
 void oracle_lost(struct sim *s);
+
+/* Prints what is planned from where the trace stands until all is in step. 0, 1 when a check fails, 2 when the file is no
+ * good. */
+int trace_replay(const char *file);
 
 #endif
