@@ -71,6 +71,10 @@ int client_look(struct client *c);
 int client_connect(struct client *c, bool need_login);
 /* Prints the sentence of err to stderr (with --json an object) and returns the exit code for it. */
 int client_fault(struct client *c, int err);
+/* Where stdout or stderr is a terminal: prints no control characters but line ends and tabs (terminal.c). */
+void terminal_guard(void);
+/* The line that is being rewritten on stderr. */
+void terminal_clear_line(void);
 /* Set by SIGINT and SIGTERM. */
 bool client_stopping(void *unused);
 

@@ -34,7 +34,7 @@ struct sync {
 static void end_line(struct sync *s)
 {
 	if (s->line_is_open)
-		fputs("\r\033[K", stderr);
+		terminal_clear_line();
 	s->line_is_open = false;
 }
 
@@ -104,7 +104,8 @@ static void on_progress(void *arg, size_t done, size_t total, int64_t bytes)
 		return;
 	}
 	s->told_at_us = now;
-	fprintf(stderr, "\r\033[K%zu of %zu, %.1f MB", done, total, (double)bytes / 1e6);
+	terminal_clear_line();
+	fprintf(stderr, "%zu of %zu, %.1f MB", done, total, (double)bytes / 1e6);
 	s->line_is_open = true;
 }
 

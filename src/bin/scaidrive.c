@@ -212,6 +212,7 @@ static int run(struct client *c)
 int main(int argc, char **argv)
 {
 	struct client c = {0};
+	terminal_guard();
 	arena_init(&c.arena);
 	ctx_init(&c.ctx, &c.arena, &clock_system, &rng_system);
 	struct sigaction action = {.sa_handler = on_signal};

@@ -360,6 +360,29 @@ static bool being_written(int at, const char *name)
 	return fd >= 0 && fcntl(fd, F_SETLEASE, F_RDLCK) != 0 && errno == EAGAIN;
 }
 
+static bool is_inode(int at, const char *name, uint64_t inode)
+{
+	struct stat st;
+	return fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == inode;
+}
+
+/* The exchange is undone, for what was displaced is not what was assumed; ours: the inode of the staged file. Meanwhile the
+ * user may have put another file in our file's place, which then comes to light here and goes back in its turn, or deleted
+ * it. What cannot go back is put into the trash: it is the user's. */
+static void give_back(struct root_stage *s, int at, const char *name, uint64_t ours, uint64_t displaced)
+{
+	for (int attempt = 0; attempt < 16; attempt++) {
+		if (exchange(s, at, name) == 0) {
+			/* The displaced one may come back here when a newer save has taken its place: an editor would have, too. */
+			if (is_inode(s->room, s->name, ours) || (attempt && is_inode(s->room, s->name, displaced)))
+				return;
+		} else if (errno == ENOENT && no_replace(s->room, s->name, at, name) == 0) {
+			return;
+		}
+	}
+	renameat(s->room, s->name, s->root->trash, s->name);
+}
+
 /* Puts the staged file over the one that bears the stamp. After the exchange the displaced file lies in staging and is
  * looked at once more: what somebody wrote in the last moment goes back where it was. So does a file that a program is
  * still writing: the rest of it would go into a file without a name. */
@@ -371,9 +394,13 @@ static int replace(struct posix_root *r, struct root_stage *s, int at, const cha
 		return errno == ENOENT ? E_CHANGED : err_from_errno(errno);
 	if (e.kind != ENTRY_FILE || !stamp_same(&e.stamp, assumed) || being_written(at, name))
 		return E_CHANGED;
+	struct stat ours;
+	if (fstatat(s->room, s->name, &ours, AT_SYMLINK_NOFOLLOW))
+		return err_from_errno(errno);
 	if (exchange(s, at, name) == 0) {
-		if (being_written(s->room, s->name) || entry_of(r, s->room, s->name, &e) || !stamp_same_file(&e.stamp, assumed)) {
-			exchange(s, at, name);
+		bool looked = entry_of(r, s->room, s->name, &e) == 0;
+		if (!looked || !stamp_same_file(&e.stamp, assumed) || being_written(s->room, s->name)) {
+			give_back(s, at, name, ours.st_ino, looked ? e.stamp.ino : 0);
 			return E_CHANGED;
 		}
 		unlinkat(s->room, s->name, 0);

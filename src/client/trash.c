@@ -123,19 +123,24 @@ int trash_purge(struct ctx *ctx, struct root *root, int keep_days, int64_t max_b
 		total += files.v[i].size_bytes;
 	if (files.n)
 		qsort(files.v, files.n, sizeof *files.v, by_name);
+	int first = 0;
 	for (size_t i = 0; !err && i < files.n; i++) {
 		const struct trash_entry *e = &files.v[i];
 		bool old = keep_days && str_cmp(str_head(e->name, e->name.n < 10 ? e->name.n : 10), str_n(oldest, 10)) < 0;
 		if (!old && max_bytes && (max_bytes < 0 || total <= max_bytes))
 			continue;
-		err = root->ops->discard(root, ctx, below_trash(ctx, e->name), &e->stamp);
+		int kept = root->ops->discard(root, ctx, below_trash(ctx, e->name), &e->stamp);
+		if (kept) { /* one that cannot go keeps no other */
+			first = first ? first : kept;
+			continue;
+		}
 		total -= e->size_bytes;
-		out->files += !err;
-		out->bytes += err ? 0 : e->size_bytes;
+		out->files++;
+		out->bytes += e->size_bytes;
 	}
 	for (size_t i = folders.n; !err && i-- > 1;) {
 		if (root->ops->remove_folder(root, ctx, below_trash(ctx, folders.v[i].name), &folders.v[i].stamp))
 			ctx_clear(ctx); /* not empty: something is still kept in it */
 	}
-	return err;
+	return err ? err : first;
 }

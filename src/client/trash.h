@@ -17,7 +17,8 @@ int trash_list(struct ctx *ctx, struct root *root, struct trash_entry **out, siz
  * entry. */
 int trash_restore(struct ctx *ctx, struct root *root, struct str name, struct str *where);
 /* Deletes for good: what was put there more than keep_days ago (0: keeps all of them), and of the rest the oldest while they are
- * larger than max_bytes together (negative: no bound; 0: everything, empty files too). */
+ * larger than max_bytes together (negative: no bound; 0: everything, empty files too). What cannot be deleted stays, and the first such
+ * fault is the answer. */
 struct trash_purged {
 	size_t files;
 	int64_t bytes;

@@ -1,6 +1,7 @@
 """What the client does around the planner so that nobody loses a file: guard, trash, restored servers, editors, names."""
 import json
 import os
+import pty
 import shutil
 import threading
 import time
@@ -8,6 +9,7 @@ import unicodedata
 
 import pytest
 from device import SHARE, status, until, world  # noqa: F401
+from support import binary
 
 
 def fill(device, n, folder='many'):
@@ -387,3 +389,22 @@ def test_what_cannot_be_synced_is_told_and_kept(world):  # noqa: F811
     assert len(told) == 4 and sum('cannot be synced' in t for t in told) == 2 and sum('not synced' in t for t in told) == 2
     b.sync()
     assert files(b) == ['fine'] and os.path.exists(bad) and a.read('line\nbreak') == 'kept too'
+
+
+def test_a_terminal_gets_no_control_characters(tmp_path):
+    """A name may hold what a terminal obeys (ESC, BEL, C1 as UTF-8): there it is printed as question marks."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(binary('scaidrive'), ['scaidrive', '--state', str(tmp_path), 'no\x1b]0;x\x07\x9bsuch'])
+    out = b''
+    while True:
+        try:
+            more = os.read(fd, 1000)
+        except OSError:  # how a terminal says that nobody is there any more
+            break
+        if not more:
+            break
+        out += more
+    os.waitpid(pid, 0)
+    assert b'no?]0;x?' in out and b'such' in out
+    assert b'\x1b' not in out and b'\x07' not in out and b'\xc2\x9b' not in out
