@@ -326,10 +326,10 @@ static void case_12_one_name(void **state)
 	plan_of(&w, L({1, 0, 'a', "x"}), L({1, 0, 'a', ".scaidrive-moving-1-2"}), L({1, 0, 'a', "x"}));
 	has(&w, PLAN_MOVE_LOCAL, 12, 1, "x"); /* found after a crash */
 	done(&w);
-	/* ... or it is wanted from the very node that bears it */
+	/* ... or it is wanted from the very node that bears it: the ring is cut at the other one */
 	plan_of(&w, L({1, 0, 'a', ".scaidrive-moving-1"}, {2, 0, 'b', "x"}), L({1, 0, 'a', "x"}, {2, 0, 'b', ".scaidrive-moving-1"}),
 	        L({1, 0, 'a', ".scaidrive-moving-1"}, {2, 0, 'b', "x"}));
-	has(&w, PLAN_MOVE_REMOTE, 12, 1, ".scaidrive-moving-1-2");
+	has(&w, PLAN_MOVE_REMOTE, 12, 2, ".scaidrive-moving-2");
 	done(&w);
 	/* the client's own folder is not overwritten by a remote one of that name */
 	plan_of(&w, L({1, 0, 'd', ".ScaiDrive"}), L(), L());
