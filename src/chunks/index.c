@@ -33,7 +33,7 @@ static int hinted_row(void *arg, size_t call, struct rows *r)
 	return E_OK;
 }
 
-/* Keeps those of ids whose rows have the hashes. */
+/* Keeps those of ids whose rows have the hashes and bear no mark. */
 static int verify_op(struct tx *tx, void *arg)
 {
 	struct hinted *h = arg;
@@ -43,7 +43,10 @@ static int verify_op(struct tx *tx, void *arg)
 		args[2 * k + 1] = V_I(h->tenant_id);
 		h->ids[h->where[k]] = 0;
 	}
-	return tx_many(tx, "select id, hash from chunks where id = $1 and tenant_id = $2", args, 2, h->n, hinted_row, h);
+	return tx_many(tx,
+	               "select id, hash from chunks where id = $1 and tenant_id = $2"
+	               " and not exists (select 1 from chunk_marks where chunk_id = $1)",
+	               args, 2, h->n, hinted_row, h);
 }
 
 static struct hinted hinted_of(int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)

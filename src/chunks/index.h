@@ -28,10 +28,11 @@ struct chunk_row {
 	struct chunk_place place;
 };
 
-/* ids[i] becomes the id of hashes[i], or 0. n is at most INDEX_BATCH. */
+/* ids[i] becomes the id of hashes[i], or 0; rows that are marked (marks.h) are as if they were not there. n is at most
+ * INDEX_BATCH. */
 int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
 /* Adds n <= INDEX_BATCH chunks, whose hashes differ from each other. ids[i] becomes rows[i].id, or the id of a row
- * that was there first. Packs not seen before are added too. Repeatable. */
+ * that was there first and is not marked. Packs not seen before are added too. Repeatable. */
 int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
               int64_t *ids);
 /* Where chunks ids[0..n) lie; n is at most INDEX_BATCH. Values are as the database gave them: the reader checks. */

@@ -1,7 +1,8 @@
 /* schema: the tables of the chunk store, one text a migration (db_migrate); drive/schema.c gives them their numbers.
  * A text that has been released is never edited.
  *
- * packs.size_bytes: stored bytes that rows of chunks point to; the rest of the file is heads, tables and garbage. */
+ * packs.size_bytes: stored bytes that rows of chunks point to; the rest of the file is heads, tables and garbage.
+ * chunk_marks: few rows; marks.h says what they mean. */
 #ifndef SD_CHUNKS_SCHEMA_H
 #define SD_CHUNKS_SCHEMA_H
 
@@ -17,5 +18,10 @@
 
 /* From a hash to a chunk the finder leads (finder.h). */
 #define CHUNKS_SCHEMA_FINDER "drop index chunks_by_hash;\n"
+
+/* Chunks that no new upload may use (marks.h). */
+#define CHUNKS_SCHEMA_MARKS \
+	"create table chunk_marks (" \
+	"chunk_id bigint primary key, tenant_id bigint not null, reason smallint not null, since_at bigint not null);\n"
 
 #endif

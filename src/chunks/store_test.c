@@ -39,9 +39,10 @@ static int setup(void **state)
 	snprintf(url, sizeof url, "sqlite:%s/t.db", db_folder);
 	idgen_init(&ids, &clock_system, 1);
 	int err = db_open(&(struct db_config){.url = url, .clock = &clock_system}, &db, &why);
-	struct migration m[] = {{1, "store", CHUNKS_SCHEMA_FIRST}, {2, "finder", CHUNKS_SCHEMA_FINDER}};
+	struct migration m[] = {{1, "store", CHUNKS_SCHEMA_FIRST}, {2, "finder", CHUNKS_SCHEMA_FINDER},
+	                        {3, "marks", CHUNKS_SCHEMA_MARKS}};
 	if (err == E_OK)
-		err = db_migrate(db, m, 2, &why);
+		err = db_migrate(db, m, 3, &why);
 	if (err != E_OK)
 		fprintf(stderr, "database: %s\n", why ? why : "?");
 	return err;

@@ -190,5 +190,6 @@ const struct migration schema_migrations[] = {
     {5, "fewer indexes", fewer_indexes},
     {6, "results of operations have no index by age", op_results_age},
     {7, "chunks by finder, leases by the batch", lease_batches},
+    {8, "chunks are marked", CHUNKS_SCHEMA_MARKS},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;
