@@ -54,6 +54,28 @@ void buf_varint(struct buf *b, uint64_t v);
 /* Reads one varint from *in and moves it on. False when cut off or above 64 bits. */
 bool varint_read(struct str *in, uint64_t *out);
 
+/* Little-endian numbers of n <= 8 bytes. */
+static inline void put_le(void *to, uint64_t v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((uint8_t *)to)[i] = (uint8_t)(v >> (8 * i));
+}
+
+static inline uint64_t get_le(const void *from, size_t n)
+{
+	uint64_t v = 0;
+	for (size_t i = n; i-- > 0;)
+		v = v << 8 | ((const uint8_t *)from)[i];
+	return v;
+}
+
+static inline void buf_le(struct buf *b, uint64_t v, size_t n)
+{
+	uint8_t bytes[8];
+	put_le(bytes, v, n);
+	buf_put(b, bytes, n);
+}
+
 static inline uint64_t zigzag(int64_t v)
 {
 	return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "base/must.h"
-#include "chunks/chunker.h"
 
 void frame_reader_fini(struct frame_reader *r)
 {
@@ -20,33 +20,28 @@ static size_t take(struct str *in, void *out, size_t want)
 	return n;
 }
 
-static uint32_t length_of(const uint8_t head[FRAME_HEAD_BYTES])
-{
-	return head[32] | (uint32_t)head[33] << 8 | (uint32_t)head[34] << 16 | (uint32_t)head[35] << 24;
-}
-
 int frame_next(struct frame_reader *r, struct str *in, bool *ready, struct frame *out)
 {
 	*ready = false;
 	r->have_head += take(in, r->head + r->have_head, FRAME_HEAD_BYTES - r->have_head);
 	if (r->have_head < FRAME_HEAD_BYTES)
 		return E_OK;
-	uint32_t length = length_of(r->head);
-	if (length > CHUNK_MAX_BYTES)
+	uint32_t number = (uint32_t)get_le(r->head + 32, 4), flags = number & (FRAME_BASED | FRAME_ZSTD), length = number & ~flags;
+	if ((flags & ~r->allowed) || (flags && !length) || length > (flags ? FRAME_MAX_BYTES : CHUNK_MAX_BYTES))
 		return E_BAD_REQUEST;
 	const uint8_t *bytes = (const uint8_t *)in->p;
 	if (r->have == 0 && in->n >= length) { /* all of it is here */
 		*in = str_skip(*in, length);
 	} else {
 		if (!r->held)
-			r->held = malloc(CHUNK_MAX_BYTES);
+			r->held = malloc(FRAME_MAX_BYTES);
 		must(r->held != NULL);
 		r->have += take(in, r->held + r->have, length - r->have);
 		if (r->have < length)
 			return E_OK;
 		bytes = r->held;
 	}
-	*out = (struct frame){.length = length, .bytes = bytes};
+	*out = (struct frame){.length = length, .flags = flags, .bytes = bytes};
 	memcpy(out->hash.b, r->head, 32);
 	r->have_head = r->have = 0;
 	*ready = true;
@@ -58,9 +53,8 @@ bool frame_between(const struct frame_reader *r)
 	return r->have_head == 0;
 }
 
-void frame_head(uint8_t out[FRAME_HEAD_BYTES], const struct sha256 *hash, uint32_t length)
+void frame_head(uint8_t out[FRAME_HEAD_BYTES], const struct sha256 *hash, uint32_t number)
 {
 	memcpy(out, hash->b, 32);
-	for (unsigned i = 0; i < 4; i++)
-		out[32 + i] = (uint8_t)(length >> (8 * i));
+	put_le(out + 32, number, 4);
 }

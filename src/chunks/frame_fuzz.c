@@ -12,7 +12,7 @@ struct seen {
 
 static struct seen run(const uint8_t *p, size_t n, size_t piece)
 {
-	struct frame_reader r = {0};
+	struct frame_reader r = {.allowed = FRAME_BASED | FRAME_ZSTD};
 	struct seen s = {0};
 	for (size_t at = 0; at < n && !s.err; at += piece) {
 		struct str in = str_n(p + at, n - at < piece ? n - at : piece);
@@ -22,9 +22,9 @@ static struct seen run(const uint8_t *p, size_t n, size_t piece)
 			s.err = frame_next(&r, &in, &ready, &f);
 			if (s.err || !ready)
 				continue;
-			must(f.length <= CHUNK_MAX_BYTES);
+			must(f.length <= (f.flags ? FRAME_MAX_BYTES : CHUNK_MAX_BYTES));
 			s.n++;
-			s.digest = s.digest * 31 + xxh3_64(f.bytes, f.length) + xxh3_64(f.hash.b, 32);
+			s.digest = s.digest * 31 + f.flags + xxh3_64(f.bytes, f.length) + xxh3_64(f.hash.b, 32);
 		}
 		must(s.err || in.n == 0);
 	}

@@ -90,11 +90,46 @@ static void test_refused(void **state)
 	}
 }
 
+/* A frame with these flags that says that n bytes follow. */
+static int flagged(uint32_t allowed, uint32_t n, uint32_t flags, struct frame *f)
+{
+	static uint8_t whole[FRAME_HEAD_BYTES + FRAME_MAX_BYTES + 1];
+	static const struct sha256 zero;
+	struct frame_reader r = {.allowed = allowed};
+	struct str in = str_n(whole, sizeof whole);
+	bool ready;
+	frame_head(whole, &zero, n | flags);
+	int err = frame_next(&r, &in, &ready, f);
+	frame_reader_fini(&r);
+	return err;
+}
+
+static void test_flags(void **state)
+{
+	(void)state;
+	const uint32_t both = FRAME_BASED | FRAME_ZSTD, flags[] = {FRAME_BASED, FRAME_ZSTD, both};
+	struct frame f;
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(flagged(flags[i], 5, flags[i], &f), 0);
+		assert_true(f.length == 5 && f.flags == flags[i]);
+		assert_int_equal(flagged(both, FRAME_MAX_BYTES, flags[i], &f), 0);
+		assert_int_equal(flagged(both, FRAME_MAX_BYTES + 1, flags[i], &f), E_BAD_REQUEST);
+		assert_int_equal(flagged(both, 0, flags[i], &f), E_BAD_REQUEST);
+		assert_int_equal(flagged(flags[i] ^ both, 5, flags[i], &f), E_BAD_REQUEST);
+		assert_int_equal(flagged(0, 5, flags[i], &f), E_BAD_REQUEST);
+	}
+	assert_int_equal(flagged(both, CHUNK_MAX_BYTES + 1, 0, &f), E_BAD_REQUEST);
+	assert_int_equal(flagged(both, 5, 1u << 29, &f), E_BAD_REQUEST);
+	assert_int_equal(flagged(both, 5, 0, &f), 0);
+	assert_int_equal(f.flags, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_any_pieces),
 	    cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_flags),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,26 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "chunks/chunker.h"
 #include "chunks/codec.h"
 
 static const char file_magic[8] = "SDPACK1\n";
 static const char segment_magic[8] = "SDSEGM1\n";
 enum { VERSION = 1 };
-
-static void put_le(uint8_t *p, uint64_t v, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		p[i] = (uint8_t)(v >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *p, size_t n)
-{
-	uint64_t v = 0;
-	for (size_t i = n; i-- > 0;)
-		v = v << 8 | p[i];
-	return v;
-}
 
 unsigned pack_folder(int64_t pack_id)
 {

@@ -2,23 +2,10 @@
 
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "base/must.h"
 #include "chunks/ingest_priv.h"
 #include "chunks/recipe.h"
-
-static void put_le(uint8_t *p, uint64_t v, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		p[i] = (uint8_t)(v >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *p, size_t n)
-{
-	uint64_t v = 0;
-	for (size_t i = n; i-- > 0;)
-		v = v << 8 | p[i];
-	return v;
-}
 
 /* pack id 8, offset 8, xxh 8, length 4, 12 zero bytes; little-endian. The tail is stored as it is. */
 static void tail_write(const struct chunk_place *place, struct ingest_tail *out)
