@@ -15,7 +15,7 @@
 /* ---- arguments ---- */
 
 struct option_spec {
-	const char *name;    /* without "--" */
+	const char *name;    /* without "--"; "": what stands there by itself */
 	const char *value;   /* how help calls the value; NULL: a flag */
 	const char *meaning;
 	const char *key;     /* a setting; NULL: look it up with arg() */
@@ -53,13 +53,14 @@ int usage_fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 extern const struct command cmd_serve, cmd_init, cmd_token, cmd_user_add, cmd_user_list, cmd_user_password,
     cmd_user_suspend, cmd_user_activate, cmd_tenant_add, cmd_tenant_list, cmd_keys_rotate, cmd_config, cmd_migrate,
-    cmd_version, cmd_fsck;
+    cmd_version, cmd_fsck, cmd_jobs, cmd_jobs_run;
 
 /* ---- an opened data folder ---- */
 
 enum runtime_flags {
 	RUNTIME_SERVE = 1, /* take the lock, start the database's threads, open the chunk store */
 	RUNTIME_CHECK = 2, /* take the lock, open database and store for reading alone; makes and migrates nothing */
+	RUNTIME_PACKS = 4, /* without the lock: the packs are opened for reading, beside a server that writes them */
 };
 
 struct runtime {
@@ -110,10 +111,10 @@ int mark_check(struct db *db, struct disk *packs, bool *foreign);
 
 /* ---- background work ---- */
 
-/* A thread that does drive/housekeeping.h's rounds until it is stopped (NULL: nothing to stop). Before the drive and the
- * metrics go. */
+/* A thread that does the rounds of drive/job.h, looking every look_s seconds (0: never) which are due, until it is stopped
+ * (NULL: nothing to stop). Before the drive and the metrics go. */
 struct metrics;
-struct housekeeper *housekeeper_start(struct drive *drive, struct metrics *metrics);
-void housekeeper_stop(struct housekeeper *h);
+struct worker *worker_start(struct drive *drive, struct metrics *metrics, int look_s);
+void worker_stop(struct worker *w);
 
 #endif

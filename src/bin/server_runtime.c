@@ -232,9 +232,12 @@ static int open_all(struct runtime *rt, unsigned flags)
 	code = choose_number(rt, serve);
 	if (!code && serve)
 		code = open_store(rt);
+	else if (!code && (flags & RUNTIME_PACKS))
+		code = open_there(rt, "packs", &rt->disk);
 	if (code)
 		return code;
 	rt->drive.store = rt->store;
+	rt->drive.packs = rt->disk;
 	struct tokens_config t = {
 	    .drive = &rt->drive,
 	    .issuer = config_text(rt->config, CFG_AUTH_ISSUER),

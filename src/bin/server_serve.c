@@ -48,7 +48,7 @@ struct serving {
 	struct hub *hub;
 	struct fanout *fanout;
 	struct http_server *server;
-	struct housekeeper *housekeeper;
+	struct worker *worker;
 	char *url;
 	char *login_url;
 };
@@ -212,7 +212,7 @@ static int start_http(struct serving *s)
 static void stop_http(struct serving *s)
 {
 	s->rt.drive.stopping = true;
-	housekeeper_stop(s->housekeeper);
+	worker_stop(s->worker);
 	if (s->fanout)
 		fanout_stop(s->fanout);
 	if (s->server)
@@ -408,7 +408,7 @@ static int run_serve(struct args *args)
 	if (!code) {
 		s.url = listener_url(&s);
 		note_address(&s);
-		s.housekeeper = housekeeper_start(&s.rt.drive, s.metrics);
+		s.worker = worker_start(&s.rt.drive, s.metrics, (int)config_int(&args->config, CFG_JOBS_LOOK));
 		log_info("listening", LOG_C("url", s.url), LOG_I("port", http_server_port(s.server)), LOG_C("version", SD_VERSION),
 		         LOG_C("database", db_engine(s.rt.db)));
 		if (greeting)

@@ -31,17 +31,12 @@ typedef void drive_access_fn(void *arg, int64_t tenant_id, int64_t share_id, str
 struct drive {
 	struct db *db;
 	struct store *store;
+	struct disk *packs; /* of the store; tools may have it without one, for reading. NULL: none */
 	struct idgen *ids;
 	const struct clock *clock;
 	struct rng *rng;
 	struct uploads *uploads; /* NULL: resumable uploads are not served (tools) */
 	struct tokens *tokens;  /* NULL: nobody can sign in (tools, tests) */
-	/* How far housekeeping has walked the results of operations; device 0: it begins. */
-	struct {
-		int64_t device;
-		char op_id[LIMIT_OP_ID_BYTES];
-		size_t op_id_bytes;
-	} ops_walked;
 	int64_t file_max_bytes; /* largest single request body for a file; default LIMIT_FILE_BYTES */
 	int assembling_max;     /* contents hashed at once for drive_assemble; 0: none (tools) */
 	_Atomic int assembling;

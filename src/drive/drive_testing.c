@@ -101,7 +101,7 @@ void testing_open(struct testing *t, const char *pg_url)
 	t->group_id = idgen_next(&t->ids);
 	people(t);
 	must(db_write(t->db, 0, seed_op, t) == 0);
-	t->drive = (struct drive){.db = t->db, .store = t->store, .ids = &t->ids, .clock = &t->clock.clock,
+	t->drive = (struct drive){.db = t->db, .store = t->store, .packs = t->disk, .ids = &t->ids, .clock = &t->clock.clock,
 	                          .rng = &rng_system, .file_max_bytes = INT64_C(5) << 30, .assembling_max = 1};
 }
 

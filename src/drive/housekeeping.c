@@ -1,6 +1,8 @@
 #include "drive/housekeeping.h"
 
+#include <assert.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "base/limits.h"
 #include "drive/version.h"
@@ -13,43 +15,17 @@ const char *const housekeeping_names[HOUSEKEEPING_KINDS] = {
     [HOUSEKEEPING_REFRESH] = "refresh_tokens",
 };
 
-struct round {
-	struct drive *drive;
-	const _Atomic bool *stop;
-	int64_t begin, end; /* of the round; wall clock, as the lease */
-	bool due;
-};
+static _Atomic int64_t removed_rows[HOUSEKEEPING_KINDS];
 
-static const char lease_name[] = "housekeeping";
-
-static int due_op(struct tx *tx, void *arg)
+int64_t housekeeping_removed(enum housekeeping_kind kind)
 {
-	struct round *r = arg;
-	int64_t until;
-	int err = tx_i64(tx, "select expires_at from leases where name = $1", DB_ARGS(V_T(str_c(lease_name))), 0, &until);
-	/* a clock that was set back must not stop housekeeping for as long as it was ahead */
-	r->due = until <= r->begin || until > r->begin + 2 * SECONDS_US(HOUSEKEEPING_PERIOD_S);
-	return err;
+	return atomic_load(&removed_rows[kind]);
 }
 
-static int take_op(struct tx *tx, void *arg)
+static void count(struct job_round *r, enum housekeeping_kind kind, int64_t rows)
 {
-	struct round *r = arg;
-	int64_t changed = 0;
-	int err = tx_exec(tx,
-	                  "insert into leases (name, holder, expires_at) values ($1, '', $2) on conflict (name) do update"
-	                  " set expires_at = excluded.expires_at where leases.expires_at <= $3 or leases.expires_at > $4",
-	                  DB_ARGS(V_T(str_c(lease_name)), V_I(r->begin + SECONDS_US(HOUSEKEEPING_PERIOD_S)), V_I(r->begin),
-	                          V_I(r->begin + 2 * SECONDS_US(HOUSEKEEPING_PERIOD_S))),
-	                  &changed);
-	r->due = changed > 0;
-	return err;
-}
-
-static bool may_go_on(const struct round *r)
-{
-	int64_t now = clock_now(r->drive->clock);
-	return now >= r->begin && now < r->end && !(r->stop && atomic_load(r->stop));
+	atomic_fetch_add(&removed_rows[kind], rows);
+	r->items += rows;
 }
 
 /* ---- staged versions, tenant by tenant ---- */
@@ -66,27 +42,24 @@ static int next_tenant_op(struct tx *tx, void *arg)
 	              DB_ARGS(V_I(n->now), V_I(n->after)), 0, &n->id);
 }
 
-static int sweep_stages(struct round *r, int64_t *removed)
+static int sweep_stages(struct job_round *r)
 {
 	struct arena arena;
 	struct next_tenant next = {.now = r->begin};
 	int err = 0, steps = 0;
 	arena_init(&arena);
-	while (!err && steps < HOUSEKEEPING_STEPS && may_go_on(r)) {
+	while (!err && steps < HOUSEKEEPING_STEPS && job_go_on(r)) {
 		err = db_read(r->drive->db, next_tenant_op, &next);
 		if (err || !next.id)
 			break;
 		next.after = next.id;
 		for (int64_t n = HOUSEKEEPING_STEP_ROWS;
-		     !err && n == HOUSEKEEPING_STEP_ROWS && steps < HOUSEKEEPING_STEPS && may_go_on(r); steps++) {
+		     !err && n == HOUSEKEEPING_STEP_ROWS && steps < HOUSEKEEPING_STEPS && job_go_on(r); steps++) {
 			struct ctx ctx;
-			ctx_init(&ctx, &arena, r->drive->clock, r->drive->rng);
-			ctx.drive = r->drive;
-			ctx.tenant_id = next.id;
-			ctx.operation = STR("housekeeping");
+			job_ctx(r, &ctx, &arena, next.id);
 			n = 0;
 			err = drive_version_sweep(&ctx, &n);
-			*removed += err ? 0 : n;
+			count(r, HOUSEKEEPING_STAGES, err ? 0 : n);
 			arena_reset(&arena);
 		}
 	}
@@ -107,13 +80,13 @@ static int old_op(struct tx *tx, void *arg)
 	return tx_exec(tx, s->sql, DB_ARGS(V_I(s->before), V_I(HOUSEKEEPING_STEP_ROWS)), &s->changed);
 }
 
-static int sweep_old(struct round *r, const char *sql, int64_t before, int64_t *removed)
+static int sweep_old(struct job_round *r, enum housekeeping_kind kind, const char *sql, int64_t before)
 {
 	struct step s = {.sql = sql, .before = before};
 	int err = 0;
-	for (int i = 0; i < HOUSEKEEPING_STEPS && !err && may_go_on(r); i++) {
+	for (int i = 0; i < HOUSEKEEPING_STEPS && !err && job_go_on(r); i++) {
 		err = db_write(r->drive->db, 0, old_op, &s);
-		*removed += err ? 0 : s.changed;
+		count(r, kind, err ? 0 : s.changed);
 		if (s.changed < HOUSEKEEPING_STEP_ROWS)
 			break;
 	}
@@ -160,64 +133,112 @@ static int walk_remove_op(struct tx *tx, void *arg)
 	                     DB_ARGS(V_I(w->from), V_T(w->from_op), V_I(w->to), V_T(w->to_op), V_I(w->before)), &w->changed);
 }
 
-static void walk_keep(struct drive *d, int64_t device, struct str op_id)
+/* The place in r->state: "DEVICE OP_ID"; "": from the beginning. */
+static void walk_from(const struct job_round *r, struct walk *w)
 {
-	d->ops_walked.device = device;
-	d->ops_walked.op_id_bytes = op_id.n < sizeof d->ops_walked.op_id ? op_id.n : sizeof d->ops_walked.op_id;
-	memcpy(d->ops_walked.op_id, op_id.p, d->ops_walked.op_id_bytes);
+	struct str rest = arena_str(&w->arena, str_c(r->state));
+	if (!str_to_i64(str_cut(&rest, ' '), &w->from))
+		w->from = 0;
+	w->from_op = w->from ? rest : STR("");
 }
 
-static int sweep_ops(struct round *r, int64_t before, int64_t *removed)
+static void walk_keep(struct job_round *r, const struct walk *w)
 {
-	struct drive *d = r->drive;
+	static_assert(LIMIT_OP_ID_BYTES + 24 < JOB_STATE_BYTES, "a place fits into the state");
+	r->state[0] = 0;
+	if (w->seen == HOUSEKEEPING_WALK_ROWS && w->to_op.n <= LIMIT_OP_ID_BYTES)
+		snprintf(r->state, sizeof r->state, "%lld %.*s", (long long)w->to, STR_ARG(w->to_op));
+}
+
+static int sweep_ops(struct job_round *r, int64_t before)
+{
 	struct walk w = {.before = before, .seen = HOUSEKEEPING_WALK_ROWS};
 	int err = 0;
-	for (int i = 0; !err && i < HOUSEKEEPING_WALK_STEPS && w.seen == HOUSEKEEPING_WALK_ROWS && may_go_on(r); i++) {
+	for (int i = 0; !err && i < HOUSEKEEPING_WALK_STEPS && w.seen == HOUSEKEEPING_WALK_ROWS && job_go_on(r); i++) {
 		arena_init(&w.arena);
-		w.from = d->ops_walked.device;
-		w.from_op = str_n(d->ops_walked.op_id, d->ops_walked.op_id_bytes);
-		err = db_read(d->db, walk_look_op, &w);
+		walk_from(r, &w);
+		err = db_read(r->drive->db, walk_look_op, &w);
 		w.changed = 0;
 		if (!err && w.old)
-			err = db_write(d->db, 0, walk_remove_op, &w);
-		*removed += err ? 0 : w.changed;
-		if (!err && w.seen == HOUSEKEEPING_WALK_ROWS)
-			walk_keep(d, w.to, w.to_op);
-		else if (!err)
-			walk_keep(d, 0, STR(""));
+			err = db_write(r->drive->db, 0, walk_remove_op, &w);
+		count(r, HOUSEKEEPING_OPS, err ? 0 : w.changed);
+		if (!err)
+			walk_keep(r, &w);
 		arena_fini(&w.arena);
 	}
 	return err;
 }
 
-int housekeeping_run(struct drive *drive, const _Atomic bool *stop, struct housekeeping_round *out)
+/* ---- a round that only counts ---- */
+
+static const struct counting {
+	enum housekeeping_kind kind;
+	bool kept; /* for LIMIT_OP_RESULT_MS, else to a time that the row names */
+	const char *sql;
+} countings[] = {
+    {HOUSEKEEPING_STAGES, false, "select count(*) from versions where staged_until > 0 and staged_until < $1"},
+    {HOUSEKEEPING_OPS, true, "select count(*) from op_results where created_at < $1"},
+    {HOUSEKEEPING_KEYS, true, "select count(*) from idempotency where created_at < $1"},
+    {HOUSEKEEPING_LOGINS, false, "select count(*) from login_attempts where window_end <= $1"},
+    {HOUSEKEEPING_REFRESH, false, "select count(*) from refresh_families where expires_at <= $1"},
+};
+
+struct counted {
+	const struct counting *what;
+	int64_t before, rows;
+};
+
+static int counting_op(struct tx *tx, void *arg)
 {
-	int64_t now = clock_now(drive->clock), kept = now - MILLIS_US(LIMIT_OP_RESULT_MS);
-	struct round r = {drive, stop, now, now + SECONDS_US(HOUSEKEEPING_ROUND_S), false};
-	*out = (struct housekeeping_round){0};
-	int err = db_read(drive->db, due_op, &r); /* most nodes are told here, without a write */
-	if (!err && r.due)
-		err = db_write(drive->db, 0, take_op, &r);
-	if (err || !r.due)
-		return err;
-	out->ran = true;
-	err = sweep_stages(&r, &out->removed[HOUSEKEEPING_STAGES]);
-	if (!err)
-		err = sweep_ops(&r, kept, &out->removed[HOUSEKEEPING_OPS]);
-	if (!err)
-		err = sweep_old(&r,
-		                "delete from idempotency where (user_id, key) in"
-		                " (select user_id, key from idempotency where created_at < $1 order by created_at limit $2)",
-		                kept, &out->removed[HOUSEKEEPING_KEYS]);
-	if (!err)
-		err = sweep_old(&r,
-		                "delete from login_attempts where key in"
-		                " (select key from login_attempts where window_end <= $1 order by window_end limit $2)",
-		                now, &out->removed[HOUSEKEEPING_LOGINS]);
-	if (!err)
-		err = sweep_old(&r,
-		                "delete from refresh_families where name in"
-		                " (select name from refresh_families where expires_at <= $1 order by expires_at limit $2)",
-		                now, &out->removed[HOUSEKEEPING_REFRESH]);
+	struct counted *c = arg;
+	return tx_i64(tx, c->what->sql, DB_ARGS(V_I(c->before)), 0, &c->rows);
+}
+
+static int dry_run(struct job_round *r, int64_t kept)
+{
+	int err = 0;
+	for (size_t i = 0; !err && i < sizeof countings / sizeof *countings; i++) {
+		char line[80];
+		struct counted c = {.what = &countings[i], .before = countings[i].kept ? kept : r->begin};
+		err = db_read(r->drive->db, counting_op, &c);
+		int n = snprintf(line, sizeof line, "%s: %lld rows", housekeeping_names[c.what->kind], (long long)c.rows);
+		if (!err && c.rows)
+			r->tell(r->tell_arg, str_n(line, (size_t)n), 0);
+		r->items += c.rows;
+	}
 	return err;
 }
+
+static int run(struct job_round *r)
+{
+	int64_t kept = r->begin - MILLIS_US(LIMIT_OP_RESULT_MS);
+	if (r->dry)
+		return dry_run(r, kept);
+	int err = sweep_stages(r);
+	if (!err)
+		err = sweep_ops(r, kept);
+	if (!err)
+		err = sweep_old(r, HOUSEKEEPING_KEYS,
+		                "delete from idempotency where (user_id, key) in"
+		                " (select user_id, key from idempotency where created_at < $1 order by created_at limit $2)",
+		                kept);
+	if (!err)
+		err = sweep_old(r, HOUSEKEEPING_LOGINS,
+		                "delete from login_attempts where key in"
+		                " (select key from login_attempts where window_end <= $1 order by window_end limit $2)",
+		                r->begin);
+	if (!err)
+		err = sweep_old(r, HOUSEKEEPING_REFRESH,
+		                "delete from refresh_families where name in"
+		                " (select name from refresh_families where expires_at <= $1 order by expires_at limit $2)",
+		                r->begin);
+	return err;
+}
+
+const struct job job_housekeeping = {
+    .name = "housekeeping",
+    .what = "Removes staged versions, results of operations, idempotency keys, sign-in counts and logins whose time is over",
+    .period_s = HOUSEKEEPING_PERIOD_S,
+    .round_s = HOUSEKEEPING_ROUND_S,
+    .run = run,
+};

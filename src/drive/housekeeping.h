@@ -2,19 +2,17 @@
  * idempotency keys after 30 days (D4), counted sign-ins whose window is over, refresh tokens that were
  * not used for too long.
  *
- * One round does a bounded amount of work in small writes, so that requests pass in between; what is left waits for the
- * next round. A lease row names when the next round may begin: among nodes that share a database, whoever finds it over
- * takes it and works, the others do nothing. A round ends itself before its lease does; one that died is followed by
- * another when the lease is over.
+ * A job (job.h). A round does a bounded amount of work; where nothing tells the age but the row, a part of the table is
+ * walked each round, on from where the last one stopped.
  */
 #ifndef SD_DRIVE_HOUSEKEEPING_H
 #define SD_DRIVE_HOUSEKEEPING_H
 
-#include "drive/drive.h"
+#include "drive/job.h"
 
 enum {
-	HOUSEKEEPING_PERIOD_S = 300, /* from one round's beginning to the next's */
-	HOUSEKEEPING_ROUND_S = 120,  /* no step begins later than this */
+	HOUSEKEEPING_PERIOD_S = 300,
+	HOUSEKEEPING_ROUND_S = 120,
 	HOUSEKEEPING_STEP_ROWS = 500,
 	HOUSEKEEPING_STEPS = 200,    /* of one kind a round */
 	HOUSEKEEPING_WALK_ROWS = 4000, /* looked at in one step where no index tells the age */
@@ -26,13 +24,7 @@ enum housekeeping_kind { HOUSEKEEPING_STAGES, HOUSEKEEPING_OPS, HOUSEKEEPING_KEY
 /* "staged_versions", "operation_results", "idempotency_keys", "sign_ins", "refresh_tokens" */
 extern const char *const housekeeping_names[HOUSEKEEPING_KINDS];
 
-struct housekeeping_round {
-	bool ran;                            /* false: the time has not come, or another node does it */
-	int64_t removed[HOUSEKEEPING_KINDS]; /* rows */
-};
-
-/* One round, if it is due. *stop (may be NULL) ends it between two steps. A fault ends the round; the next one begins
- * where it stopped. */
-int housekeeping_run(struct drive *drive, const _Atomic bool *stop, struct housekeeping_round *out);
+/* Rows of a kind removed by this process since it started, for /metrics. */
+int64_t housekeeping_removed(enum housekeeping_kind kind);
 
 #endif

@@ -36,11 +36,24 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct housekeeping_round run(void)
+static struct job_result round_of(const struct job_run *how)
 {
-	struct housekeeping_round r;
-	assert_int_equal(housekeeping_run(&t.drive, NULL, &r), 0);
+	struct job_result r;
+	assert_int_equal(job_run(&t.drive, &job_housekeeping, how, &r), 0);
 	return r;
+}
+
+static bool run(void)
+{
+	return round_of(&(struct job_run){0}).ran;
+}
+
+/* Rows of a kind that a round removes. */
+static int64_t removes(enum housekeeping_kind kind)
+{
+	int64_t before = housekeeping_removed(kind);
+	assert_true(run());
+	return housekeeping_removed(kind) - before;
 }
 
 static void later(int64_t s)
@@ -81,20 +94,6 @@ static const char key[] =
 static const char login[] =
     "insert into login_attempts (key, attempts, window_end) select $2, 1, $3 where $1 <> ''";
 
-static void test_lease(void **state)
-{
-	(void)state;
-	assert_true(run().ran);
-	assert_false(run().ran); /* another node, at the same time */
-	later(HOUSEKEEPING_PERIOD_S - 2);
-	assert_false(run().ran);
-	later(3);
-	assert_true(run().ran);
-	t.clock.offset_us -= SECONDS_US(86400); /* the clock was a day ahead */
-	assert_true(run().ran);
-	assert_int_equal(testing_i64(&t, "select count(*) from leases where name = 'housekeeping'"), 1);
-}
-
 static void test_stages(void **state)
 {
 	(void)state;
@@ -106,14 +105,17 @@ static void test_stages(void **state)
 	assert_int_equal(drive_file_put(&bob, &in, &r), 0);
 	content_free(content);
 	assert_int_equal(testing_i64(&t, "select sum(used_bytes) from shares"), 9);
-	struct housekeeping_round round = run();
-	assert_true(round.ran);
-	assert_int_equal(round.removed[HOUSEKEEPING_STAGES], 0);
+	assert_int_equal(removes(HOUSEKEEPING_STAGES), 0);
 	later(24 * 3600 + 1);
-	round = run();
-	assert_int_equal(round.removed[HOUSEKEEPING_STAGES], 1);
+	assert_int_equal(removes(HOUSEKEEPING_STAGES), 1);
 	assert_int_equal(testing_i64(&t, "select sum(used_bytes) from shares"), 3);
 	assert_int_equal(testing_i64(&t, "select count(*) from versions"), 1);
+}
+
+static void told_of(void *arg, struct str what, int64_t bytes)
+{
+	(void)what, (void)bytes;
+	++*(int *)arg;
 }
 
 static void test_ages(void **state)
@@ -126,11 +128,15 @@ static void test_ages(void **state)
 	insert(key, 2, now);
 	insert(login, 4, now - 1);
 	insert(login, 1, now + SECONDS_US(600));
-	struct housekeeping_round r = run();
+	enum { OLD = HOUSEKEEPING_STEP_ROWS + 20 + 7 + 4 };
+	int told = 0;
+	struct job_result r = round_of(&(struct job_run){.dry = true, .tell = told_of, .tell_arg = &told});
+	assert_int_equal(r.items, OLD);
+	assert_int_equal(told, 3);
+	assert_int_equal(testing_i64(&t, "select count(*) from idempotency"), 9);
+	r = round_of(&(struct job_run){0});
 	assert_true(r.ran);
-	assert_int_equal(r.removed[HOUSEKEEPING_OPS], HOUSEKEEPING_STEP_ROWS + 20);
-	assert_int_equal(r.removed[HOUSEKEEPING_KEYS], 7);
-	assert_int_equal(r.removed[HOUSEKEEPING_LOGINS], 4);
+	assert_int_equal(r.items, OLD);
 	assert_int_equal(testing_i64(&t, "select count(*) from op_results"), 3);
 	assert_int_equal(testing_i64(&t, "select count(*) from idempotency"), 2);
 	assert_int_equal(testing_i64(&t, "select count(*) from login_attempts"), 1);
@@ -144,14 +150,14 @@ static void test_walk(void **state)
 	int64_t now = clock_now(&t.clock.clock), old = now - MILLIS_US(LIMIT_OP_RESULT_MS) - SECONDS_US(5);
 	insert(op, MANY, now); /* "key-NOW-...": behind the old ones */
 	insert(op, 3, old);
-	assert_int_equal(run().removed[HOUSEKEEPING_OPS], 3);
-	assert_true(t.drive.ops_walked.device != 0);
+	assert_int_equal(removes(HOUSEKEEPING_OPS), 3);
+	assert_int_equal(testing_i64(&t, "select count(*) from jobs where state <> ''"), 1);
 	insert(op, 5, old); /* passed already */
 	later(HOUSEKEEPING_PERIOD_S + 1);
-	assert_int_equal(run().removed[HOUSEKEEPING_OPS], 0);
-	assert_int_equal(t.drive.ops_walked.device, 0);
+	assert_int_equal(removes(HOUSEKEEPING_OPS), 0);
+	assert_int_equal(testing_i64(&t, "select count(*) from jobs where state <> ''"), 0);
 	later(HOUSEKEEPING_PERIOD_S + 1);
-	assert_int_equal(run().removed[HOUSEKEEPING_OPS], 5);
+	assert_int_equal(removes(HOUSEKEEPING_OPS), 5);
 	assert_int_equal(testing_i64(&t, "select count(*) from op_results"), MANY);
 }
 
@@ -159,20 +165,19 @@ static void test_stop(void **state)
 {
 	(void)state;
 	static const _Atomic bool stop = true;
-	struct housekeeping_round r;
 	insert(login, 4, 1);
-	assert_int_equal(housekeeping_run(&t.drive, &stop, &r), 0);
-	assert_true(r.ran);
+	struct job_result r = round_of(&(struct job_run){.stop = &stop});
+	assert_true(r.ran && r.more);
 	assert_int_equal(testing_i64(&t, "select count(*) from login_attempts"), 4);
 	later(HOUSEKEEPING_PERIOD_S + 1);
-	assert_int_equal(run().removed[HOUSEKEEPING_LOGINS], 4);
+	assert_int_equal(removes(HOUSEKEEPING_LOGINS), 4);
 }
 
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 static int run_all(const char *name)
 {
-	const struct CMUnitTest tests[] = {CASE(test_lease), CASE(test_stages), CASE(test_ages), CASE(test_walk), CASE(test_stop)};
+	const struct CMUnitTest tests[] = {CASE(test_stages), CASE(test_ages), CASE(test_walk), CASE(test_stop)};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
 

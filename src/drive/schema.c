@@ -182,6 +182,14 @@ static const char lease_batches[] =
     "create index chunk_leases_user on chunk_leases (user_id, id);\n"
     "create index chunk_leases_end on chunk_leases (expires_at);\n";
 
+/* Background work (drive/job.h): who is at it, when it is due again, what became of the last round, where the next goes on. */
+static const char jobs[] =
+    "create table jobs (name text primary key, holder bigint not null, held_until bigint not null, due_at bigint not null,"
+    " began_at bigint not null, ended_at bigint not null default 0, succeeded_at bigint not null default 0,"
+    " rounds bigint not null default 0, items bigint not null default 0, size_bytes bigint not null default 0,"
+    " result text not null default '-', state text not null default '') /*clustered*/;\n"
+    "delete from leases where name = 'housekeeping';\n";
+
 const struct migration schema_migrations[] = {
     {1, "first light", first},
     {2, "chunk store", CHUNKS_SCHEMA_FIRST},
@@ -191,5 +199,6 @@ const struct migration schema_migrations[] = {
     {6, "results of operations have no index by age", op_results_age},
     {7, "chunks by finder, leases by the batch", lease_batches},
     {8, "chunks are marked", CHUNKS_SCHEMA_MARKS},
+    {9, "jobs", jobs},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;

@@ -54,6 +54,8 @@ enum config_type { CONFIG_TEXT, CONFIG_INT, CONFIG_BOOL };
 	  "Uploads and new files are refused while the data folder's disk has less room; 0: use it to the last byte") \
 	X(CFG_STORAGE_RESERVE, "storage.reserve_bytes", CONFIG_INT, "16777216", 0, INT64_C(1) << 40, "bytes", false, \
 	  "Size of a file that is given up when the disk is full all the same, so that deleting goes on (SQLite)") \
+	X(CFG_JOBS_LOOK, "jobs.look_s", CONFIG_INT, "60", 0, 3600, "seconds", false, \
+	  "How often this server looks which background job is due; 0: it does none") \
 	X(CFG_COMPAT_DATA_MIRROR, "compat.data_mirror", CONFIG_BOOL, "false", 0, 0, "", false, \
 	  "Repeat object-valued sync answers under \"data\", for older sample clients") \
 	X(CFG_METRICS_ACCESS, "metrics.access", CONFIG_TEXT, "local", 0, 0, "", false, \

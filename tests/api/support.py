@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -99,6 +100,27 @@ class Server:
         more = ['--share', share] if share else []
         self.run('init', '--admin-email', email, '--admin-password', password, *more)
         return self
+
+    def sql(self, text):
+        """Runs statements on the database, beside a running server or without one; rows of the last one as lists of text."""
+        url = self.settings.get('database.url')
+        if url:
+            done = subprocess.run(['psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', url, '-c', text], check=True,
+                                  capture_output=True, text=True)
+            return [line.split('|') for line in done.stdout.splitlines()]
+        with contextlib.closing(sqlite3.connect(os.path.join(self.data, 'scaidrive.db'), timeout=20)) as db, db:
+            rows = []
+            for one in text.split(';'):
+                rows = db.execute(one).fetchall()
+            return [[str(v) for v in row] for row in rows]
+
+    def job(self, name, *options):
+        """scaidrived jobs run: what it said."""
+        return self.run('jobs', 'run', name, *options)
+
+    def jobs(self):
+        """scaidrived jobs: name -> what became of it."""
+        return {line['name']: line for line in map(json.loads, self.run('jobs', '--json').splitlines())}
 
     # ---- the process ----
     def start(self, wait=True):

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import re
-import sqlite3
 import subprocess
 
 import pytest
@@ -49,16 +48,7 @@ class World:
 
     def sql(self, text):
         """Rows of the last statement as text."""
-        url = self.server.settings.get('database.url')
-        if url:
-            done = subprocess.run(['psql', '-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-d', url, '-c', text], check=True,
-                                  capture_output=True, text=True)
-            return [line.split('|') for line in done.stdout.splitlines()]
-        with contextlib.closing(sqlite3.connect(os.path.join(self.server.data, 'scaidrive.db'))) as db, db:
-            rows = []
-            for one in text.split(';'):
-                rows = db.execute(one).fetchall()
-            return [[str(v) for v in row] for row in rows]
+        return self.server.sql(text)
 
     def one(self, text):
         return self.sql(text)[0][0]
