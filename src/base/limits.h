@@ -58,6 +58,8 @@
 #define LIMIT_UPLOAD_CHUNK_MIN      (64 << 10)
 #define LIMIT_UPLOAD_CHUNK_MAX      (4 << 20)
 #define LIMIT_UPLOAD_PIECES         1000000
+#define LIMIT_UPLOAD_HINTS          100000                /* hashes that come with the beginning of an upload */
+#define LIMIT_UPLOAD_HINT_SESSIONS  1000                  /* earlier ones of the user that are looked through for them */
 #define LIMIT_UPLOADS_PER_USER      1000                  /* open ones */
 #define LIMIT_UPLOAD_RESERVED_BYTES (INT64_C(16) << 40)   /* of one user's open sessions together */
 #define LIMIT_UPLOAD_MEMORY         (16 << 20)            /* pieces held in memory, of all sessions */

@@ -51,11 +51,7 @@ static int from_version(struct dtx *t, const struct apply_bytes *bytes, struct a
 static int one_chunk(struct dtx *t, struct chunk_sources *sources, const struct apply_bytes *bytes, size_t i,
                      struct chunk_found *f)
 {
-	int err = 0;
-	for (size_t k = 0; !err && !f->id && k < bytes->n_sources; k++) {
-		err = chunk_source_add(t, sources, bytes->sources[k]);
-		*f = chunk_source_find(sources, bytes->sources[k], &bytes->chunks[i]);
-	}
+	int err = chunk_source_any(t, sources, bytes->sources, bytes->n_sources, &bytes->chunks[i], f);
 	if (err || f->id)
 		return err;
 	char hex[64];

@@ -120,11 +120,7 @@ static int find_chunks(struct dtx *t, struct assembly *a)
 {
 	int err = chunk_leased(t, a->hashes, a->n_hashes, a->found);
 	for (size_t i = 0; !err && i < a->n_hashes; i++)
-		for (size_t k = 0; !err && !a->found[i].id && k < a->in->n_sources; k++) {
-			err = chunk_source_add(t, &a->by_hash, a->in->sources[k]);
-			if (!err)
-				a->found[i] = chunk_source_find(&a->by_hash, a->in->sources[k], &a->hashes[i]);
-		}
+		err = chunk_source_any(t, &a->by_hash, a->in->sources, a->in->n_sources, &a->hashes[i], &a->found[i]);
 	return err;
 }
 

@@ -381,9 +381,10 @@ struct staging {
 	struct check *c;
 	int64_t after_upload, after_piece;
 	struct {
-		int64_t upload_id, piece, share_id;
+		int64_t upload_id, piece, share_id, tenant_id, skip_bytes;
 		bool open;
 		struct staged staged;
+		struct str recipe; /* of one without a file */
 	} rows[PAGE];
 	size_t n;
 	struct map known; /* file id -> */
@@ -396,21 +397,24 @@ static int pieces_op(struct tx *tx, void *arg)
 	AUTO_ROWS *r = NULL;
 	s->n = 0;
 	int err = tx_query(tx,
-	                   "select p.upload_id, p.piece, p.file_id, p.size_bytes, p.xxh, u.status, u.share_id from upload_pieces p"
-	                   " join uploads u on u.id = p.upload_id where (p.upload_id, p.piece) > ($1, $2)"
+	                   "select p.upload_id, p.piece, p.file_id, p.size_bytes, p.xxh, u.status, u.share_id, u.tenant_id, p.skip_bytes,"
+	                   " p.recipe from upload_pieces p join uploads u on u.id = p.upload_id where (p.upload_id, p.piece) > ($1, $2)"
 	                   " order by p.upload_id, p.piece limit $3",
 	                   DB_ARGS(V_I(s->after_upload), V_I(s->after_piece), V_I(PAGE)), &r);
 	for (; !err && s->n < PAGE && rows_next(r); s->n++) {
 		s->after_upload = s->rows[s->n].upload_id = rows_i64(r, 0);
 		s->after_piece = s->rows[s->n].piece = rows_i64(r, 1);
-		s->rows[s->n].staged = (struct staged){rows_i64(r, 2), rows_i64(r, 3), (uint64_t)rows_i64(r, 4)};
+		s->rows[s->n].staged = (struct staged){.file_id = rows_i64(r, 2), .size_bytes = rows_i64(r, 3), .xxh = (uint64_t)rows_i64(r, 4)};
 		s->rows[s->n].open = rows_i64(r, 5) == UPLOAD_OPEN;
 		s->rows[s->n].share_id = rows_i64(r, 6);
+		s->rows[s->n].tenant_id = rows_i64(r, 7);
+		s->rows[s->n].skip_bytes = rows_i64(r, 8);
+		s->rows[s->n].recipe = arena_str(&s->c->arena, rows_blob(r, 9));
 	}
 	return err ? err : rows_close(&r);
 }
 
-static const char *piece_wrong(struct check *c, const struct staged *st)
+static const char *file_wrong(struct check *c, const struct staged *st)
 {
 	char name[STAGE_NAME_MAX];
 	struct disk_file *f;
@@ -432,6 +436,26 @@ static const char *piece_wrong(struct check *c, const struct staged *st)
 	}
 	disk_close(f);
 	return wrong;
+}
+
+static int check_piece(struct staging *s, size_t i)
+{
+	struct check *c = s->c;
+	const struct staged *st = &s->rows[i].staged;
+	struct check_place at = {.subject = {ID_UPLOAD, s->rows[i].upload_id}, .share_id = s->rows[i].share_id};
+	struct recipe_check rc = {.c = c, .tenant_id = s->rows[i].tenant_id};
+	int64_t skip = s->rows[i].skip_bytes;
+	const char *wrong = NULL;
+	int err = 0;
+	if (st->file_id) {
+		wrong = file_wrong(c, st);
+	} else {
+		err = check_recipe(&rc, s->rows[i].recipe);
+		wrong = rc.wrong ? "cannot be read" : skip < 0 || skip > rc.size_bytes - st->size_bytes ? "has another length" : NULL;
+	}
+	if (!err && wrong)
+		check_tell(c, "UPLOAD_PIECE", &at, "piece %lld, which was acknowledged, %s", (long long)s->rows[i].piece, wrong);
+	return err;
 }
 
 /* Files that no row names are swept away when the server starts. */
@@ -463,14 +487,12 @@ int check_staging(struct check *c)
 	s->after_piece = -1;
 	int err;
 	do {
+		arena_reset(&c->arena);
 		err = db_read(c->config->db, pieces_op, s);
 		for (size_t i = 0; !err && i < s->n; i++) {
-			struct check_place at = {.subject = {ID_UPLOAD, s->rows[i].upload_id}, .share_id = s->rows[i].share_id};
-			const char *wrong = s->rows[i].open ? piece_wrong(c, &s->rows[i].staged) : NULL;
 			map_put(&s->known, (uint64_t)s->rows[i].staged.file_id, s);
-			if (wrong)
-				check_tell(c, "UPLOAD_PIECE", &at, "the file of piece %lld, which was acknowledged, %s",
-				           (long long)s->rows[i].piece, wrong);
+			if (s->rows[i].open)
+				err = check_piece(s, i);
 		}
 	} while (!err && s->n == PAGE);
 	for (; !err && c->config->staging && s->folder < STAGE_FOLDERS; s->folder++) {

@@ -115,6 +115,17 @@ struct chunk_found chunk_source_find(const struct chunk_sources *s, int64_t vers
 	return c ? c->found : (struct chunk_found){0};
 }
 
+int chunk_source_any(struct dtx *t, struct chunk_sources *s, const int64_t *sources, size_t n_sources, const struct sha256 *hash,
+                     struct chunk_found *found)
+{
+	int err = 0;
+	for (size_t i = 0; !err && !found->id && i < n_sources; i++) {
+		err = chunk_source_add(t, s, sources[i]);
+		*found = chunk_source_find(s, sources[i], hash);
+	}
+	return err;
+}
+
 /* ---- which must I send ---- */
 
 struct missing {

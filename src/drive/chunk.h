@@ -7,7 +7,8 @@
  * nor the time it takes depends on what others have. Within the store equal chunks of a tenant are kept once all the same.
  *
  * A collector must spare leases, and for an hour longer than they last, and the chunks of a version for an hour after it was
- * removed: a request may just be using one (drive/assemble.h).
+ * removed: a request may just be using one (drive/assemble.h). Its roots: versions.recipe, upload_parts.recipe, upload_pieces.recipe,
+ * leases, and the packs of uploads.tail.
  */
 #ifndef SD_DRIVE_CHUNK_H
 #define SD_DRIVE_CHUNK_H
@@ -85,6 +86,9 @@ void chunk_sources_fini(struct chunk_sources *s);
 int chunk_source_add(struct dtx *t, struct chunk_sources *s, int64_t version_id);
 /* The chunk in one of the sources that were added, or id 0. */
 struct chunk_found chunk_source_find(const struct chunk_sources *s, int64_t version_id, const struct sha256 *hash);
+/* What a lease did not have (found->id 0), by the sources in turn, which are added as they are needed. E_TOO_LARGE. */
+int chunk_source_any(struct dtx *t, struct chunk_sources *s, const int64_t *sources, size_t n_sources, const struct sha256 *hash,
+                     struct chunk_found *found);
 /* A version that the caller may read, with its file; by the version's id alone. E_NOT_FOUND. */
 int version_load_readable(struct dtx *t, int64_t version_id, unsigned flags, struct node *n, struct version *out);
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
-#include "base/map.h"
 #include "base/must.h"
+#include "base/places.h"
 #include "chunks/chunker.h"
 #include "drive/chunk.h"
 #include "drive/node_priv.h"
@@ -176,29 +176,21 @@ int drive_chunks_keep(struct ctx *ctx, const struct content *c, int64_t *expires
 /* ---- looking ---- */
 
 struct asked {
-	const struct sha256 *hashes;
+	struct places places;
 	struct chunk_found *out;
-	struct map first; /* first bytes of a hash -> its first place + 1 */
-	size_t *twin;     /* the place + 1 of the next asked hash with the same first bytes */
 	size_t left;
 };
-
-static uint64_t short_key(const uint8_t *hash)
-{
-	uint64_t key;
-	memcpy(&key, hash, sizeof key);
-	return key;
-}
 
 static int look_in(struct asked *a, int64_t lease_id, struct str chunks)
 {
 	if (chunks.n % LEASE_ENTRY_BYTES || chunks.n / LEASE_ENTRY_BYTES > UINT32_MAX)
 		return E_CORRUPT;
 	for (size_t slot = 0; a->left && slot < chunks.n / LEASE_ENTRY_BYTES; slot++) {
-		const uint8_t *p = (const uint8_t *)chunks.p + slot * LEASE_ENTRY_BYTES;
 		struct lease_entry e;
-		for (size_t i = (size_t)(uintptr_t)map_get(&a->first, short_key(p)); i; i = a->twin[i - 1]) {
-			if (a->out[i - 1].id || memcmp(a->hashes[i - 1].b, p, 32) != 0)
+		struct sha256 hash;
+		memcpy(hash.b, chunks.p + slot * LEASE_ENTRY_BYTES, 32);
+		for (size_t i = 0; places_next(&a->places, &hash, &i);) {
+			if (a->out[i - 1].id)
 				continue;
 			int err = lease_entry_read(chunks, slot, &e);
 			if (err)
@@ -215,10 +207,8 @@ int chunk_leased(struct dtx *t, const struct sha256 *hashes, size_t n, struct ch
 	if (!n)
 		return 0;
 	memset(out, 0, n * sizeof *out);
-	struct asked a = {.hashes = hashes, .out = out, .left = n};
-	a.twin = arena_many(t->ctx->arena, n, size_t);
-	for (size_t i = 0; i < n; i++)
-		a.twin[i] = (size_t)(uintptr_t)map_put(&a.first, short_key(hashes[i].b), (void *)(uintptr_t)(i + 1));
+	struct asked a = {.out = out, .left = n};
+	places_init(&a.places, t->ctx->arena, hashes, n);
 	AUTO_ROWS *rows = NULL;
 	int err = tx_query(t->tx,
 	                   "select id, chunks from chunk_leases where user_id = $1 and tenant_id = $2 and expires_at > $3"
@@ -226,7 +216,7 @@ int chunk_leased(struct dtx *t, const struct sha256 *hashes, size_t n, struct ch
 	                   DB_ARGS(V_I(actor(t)), V_I(t->ctx->tenant_id), V_I(clock_now(t->ctx->clock))), &rows);
 	while (!err && a.left && rows_next(rows))
 		err = look_in(&a, rows_i64(rows, 0), rows_blob(rows, 1));
-	map_fini(&a.first);
+	places_fini(&a.places);
 	return err ? err : rows_close(&rows);
 }
 

@@ -190,6 +190,15 @@ static const char jobs[] =
     " result text not null default '-', state text not null default '') /*clustered*/;\n"
     "delete from leases where name = 'housekeeping';\n";
 
+/* D16: hash: what a piece was claimed to be, when it was; hashes: those of a completed upload, one behind the other, zero where
+ * nothing was claimed. A piece that its sender did not have to send lies in chunks (recipe: a root for a collector) from skip_bytes
+ * on, and has no file. */
+static const char upload_hints[] = "alter table uploads add column hashes bytea;\n"
+                                   "alter table upload_parts add column hash bytea;\n"
+                                   "alter table upload_pieces add column hash bytea;\n"
+                                   "alter table upload_pieces add column recipe bytea;\n"
+                                   "alter table upload_pieces add column skip_bytes bigint not null default 0;\n";
+
 const struct migration schema_migrations[] = {
     {1, "first light", first},
     {2, "chunk store", CHUNKS_SCHEMA_FIRST},
@@ -200,5 +209,6 @@ const struct migration schema_migrations[] = {
     {7, "chunks by finder, leases by the batch", lease_batches},
     {8, "chunks are marked", CHUNKS_SCHEMA_MARKS},
     {9, "jobs", jobs},
+    {10, "pieces that need not be sent", upload_hints},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include "base/must.h"
+#include "chunks/recipe.h"
 #include "drive/file.h"
+#include "drive/upload_hint.h"
 #include "drive/upload_priv.h"
 #include "drive/version_priv.h"
 
@@ -68,11 +70,6 @@ void uploads_close(struct uploads *u)
 	"created_at," \
 	" active_at, user_id"
 
-static int64_t count_pieces(int64_t size_bytes, int64_t chunk_bytes)
-{
-	return size_bytes / chunk_bytes + (size_bytes % chunk_bytes != 0);
-}
-
 static void from_row(struct arena *a, struct rows *r, struct upload *out)
 {
 	struct str checksum = rows_blob(r, 12);
@@ -107,7 +104,7 @@ static void from_row(struct arena *a, struct rows *r, struct upload *out)
 	if (checksum.n == 32)
 		memcpy(out->in.checksum.b, checksum.p, 32);
 	if (out->in.chunk_bytes > 0)
-		out->n_pieces = count_pieces(out->in.size_bytes, out->in.chunk_bytes);
+		out->n_pieces = upload_pieces(&out->in);
 }
 
 int upload_load(struct dtx *t, int64_t id, struct upload *out)
@@ -148,17 +145,132 @@ int upload_staged(struct dtx *t, int64_t id, struct staged_row **out, size_t *n)
 	int err = tx_i64(t->tx, "select count(*) from upload_pieces where upload_id = $1", DB_ARGS(V_I(id)), 0, &count);
 	if (!err)
 		err = tx_query(t->tx,
-			       "select piece, file_id, size_bytes, xxh from upload_pieces where upload_id = $1 order "
+			       "select piece, file_id, size_bytes, xxh, hash from upload_pieces where upload_id = $1 order "
 			       "by piece limit $2",
 			       DB_ARGS(V_I(id), V_I(count)), &r);
 	if (err)
 		return err;
 	*n = 0;
 	*out = arena_many(t->ctx->arena, (size_t)count + 1, struct staged_row);
-	while ((int64_t)*n < count && rows_next(r))
-		(*out)[(*n)++] =
-		    (struct staged_row){rows_i64(r, 0), {rows_i64(r, 1), rows_i64(r, 2), (uint64_t)rows_i64(r, 3)}};
+	while ((int64_t)*n < count && rows_next(r)) {
+		struct staged_row *row = &(*out)[(*n)++];
+		struct str claim = rows_blob(r, 4);
+		*row = (struct staged_row){rows_i64(r, 0), {rows_i64(r, 1), rows_i64(r, 2), (uint64_t)rows_i64(r, 3), claim.n == 32, {{0}}}, STR_NULL, 0};
+		if (claim.n == 32)
+			memcpy(row->staged.claim.b, claim.p, 32);
+	}
 	return rows_close(&r);
+}
+
+static int staged_new(void *arg, size_t call, struct rows *r)
+{
+	(void)call;
+	(void)r;
+	++*(size_t *)arg;
+	return 0;
+}
+
+int upload_stage(struct tx *tx, int64_t id, const struct staged_row *rows, size_t n, size_t *n_new)
+{
+	enum { ARGS = 8 };
+	struct dbv *args = arena_many(tx_arena(tx), n * ARGS, struct dbv), *a = args;
+	int64_t next;
+	*n_new = 0;
+	int err = tx_i64(tx, "select next_piece from uploads where id = $1 and status = 1", DB_ARGS(V_I(id)), -1, &next);
+	if (!err && next < 0)
+		return E_EXPIRED;
+	for (const struct staged_row *r = rows; !err && r < rows + n; r++) {
+		if (r->piece < next)
+			continue;
+		*a++ = V_I(id);
+		*a++ = V_I(r->piece);
+		*a++ = V_I(r->staged.file_id);
+		*a++ = V_I(r->staged.size_bytes);
+		*a++ = V_I((int64_t)r->staged.xxh);
+		*a++ = r->staged.claimed ? V_B(str_n(r->staged.claim.b, 32)) : V_NULL;
+		*a++ = V_B(r->recipe);
+		*a++ = V_I(r->skip_bytes);
+	}
+	return err ? err
+	           : tx_many(tx,
+	                     "insert into upload_pieces (upload_id, piece, file_id, size_bytes, xxh, hash, recipe, skip_bytes) values"
+	                     " ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (upload_id, piece) do nothing returning piece",
+	                     args, ARGS, (size_t)(a - args) / ARGS, staged_new, n_new);
+}
+
+struct unstaged {
+	struct uploads *u;
+	int64_t tenant_id, id, piece, skip_bytes;
+	struct content_reader *reader;
+};
+
+static int unstaged_op(struct tx *tx, void *arg)
+{
+	struct unstaged *x = arg;
+	AUTO_ROWS *r = NULL;
+	bool found;
+	size_t n;
+	int64_t size;
+	int err = tx_query_row(tx, "select recipe, skip_bytes from upload_pieces where upload_id = $1 and piece = $2 and recipe is not null",
+	                       DB_ARGS(V_I(x->id), V_I(x->piece)), &r, &found);
+	if (!err && !found)
+		err = E_CORRUPT;
+	if (!err)
+		err = recipe_measure(rows_blob(r, 0), &n, &size);
+	if (err)
+		return err;
+	x->skip_bytes = rows_i64(r, 1);
+	return content_open(tx, x->u->drive->store, x->tenant_id, rows_blob(r, 0), size, &x->reader);
+}
+
+int upload_unstaged_read(struct uploads *u, int64_t tenant_id, int64_t id, int64_t piece, int64_t size_bytes, void *out)
+{
+	struct unstaged x = {.u = u, .tenant_id = tenant_id, .id = id, .piece = piece};
+	size_t got = 0;
+	int err = db_read(u->drive->db, unstaged_op, &x);
+	if (!err)
+		err = content_read(x.reader, x.skip_bytes, out, (size_t)size_bytes, &got);
+	content_close(x.reader);
+	return !err && got != (size_t)size_bytes ? E_CORRUPT : err;
+}
+
+/* ---- what is received ---- */
+
+static void list_pieces(struct arena *a, struct upload *up, const struct staged_row *rows, size_t n)
+{
+	int64_t all = up->n_pieces;
+	up->received = arena_many(a, (size_t)(all < UPLOAD_LIST_MAX ? all : UPLOAD_LIST_MAX) + 1, int64_t);
+	up->missing = arena_many(a, (size_t)(all < UPLOAD_LIST_MAX ? all : UPLOAD_LIST_MAX) + 1, int64_t);
+	bool over = up->status == UPLOAD_COMPLETED;
+	size_t k = 0;
+	for (int64_t i = 0; i < all; i++) {
+		while (k < n && rows[k].piece < i)
+			k++;
+		bool have = over || i < up->next_piece || (k < n && rows[k].piece == i);
+		if (have) {
+			up->n_received++;
+			up->bytes_received +=
+			    i + 1 < all ? up->in.chunk_bytes : up->in.size_bytes - i * up->in.chunk_bytes;
+			if (up->n_received_listed < UPLOAD_LIST_MAX)
+				up->received[up->n_received_listed++] = i;
+		} else if (up->n_missing_listed < UPLOAD_LIST_MAX) {
+			up->missing[up->n_missing_listed++] = i;
+		}
+	}
+}
+
+/* Of an upload that was loaded: which pieces it has. */
+static int received_op(struct dtx *t, void *upload)
+{
+	struct upload *up = upload;
+	struct staged_row *rows = NULL;
+	size_t n = 0;
+	int err = up->status == UPLOAD_OPEN ? upload_staged(t, up->id, &rows, &n) : 0;
+	up->n_received = up->bytes_received = 0;
+	up->n_received_listed = up->n_missing_listed = 0;
+	if (!err)
+		list_pieces(t->ctx->arena, up, rows, n);
+	return err;
 }
 
 /* ---- create ---- */
@@ -173,7 +285,7 @@ static int shape_check(struct ctx *ctx, const struct upload_create *in)
 		return ctx_invalid(ctx, "body", STR("file_size"), "greater_than_equal", "0 or more");
 	if (in->size_bytes > LIMIT_CONTENT_BYTES)
 		return ctx_fail(ctx, E_TOO_LARGE, "A file has at most %lld bytes", (long long)LIMIT_CONTENT_BYTES);
-	if (count_pieces(in->size_bytes, chunk) > LIMIT_UPLOAD_PIECES)
+	if (upload_pieces(in) > LIMIT_UPLOAD_PIECES)
 		return chunk < LIMIT_UPLOAD_CHUNK_MAX
 			   ? ctx_invalid(ctx, "body", STR("chunk_size"), "value_error",
 					 "an upload has at most %d chunks; take larger ones", LIMIT_UPLOAD_PIECES)
@@ -300,16 +412,29 @@ static int create_op(struct dtx *t, void *arg)
 		err = insert_row(t, c->in, &put, id);
 	if (!err)
 		err = idempotency_store(t, &c->hash, (struct rid){ID_UPLOAD, id});
-	return err ? err : upload_load(t, id, c->out);
+	if (!err)
+		err = upload_load(t, id, c->out);
+	c->out->is_new = !err;
+	return err;
 }
 
 int drive_upload_create(struct ctx *ctx, const struct upload_create *in, struct upload *out)
 {
 	struct create c = {.in = in, .hash = create_hash(in), .out = out};
+	struct staged_row *found;
+	size_t n;
 	int err = shape_check(ctx, in);
 	if (!err)
+		err = upload_hints_check(ctx, in);
+	if (!err)
 		err = drive_file_put_check(ctx, &in->put, in->size_bytes, NULL);
-	return err ? err : drive_write(ctx, create_op, &c);
+	if (!err)
+		err = upload_hints_find(ctx, in, &found, &n);
+	if (!err)
+		err = drive_write(ctx, create_op, &c);
+	if (!err && out->is_new && n)
+		err = upload_hints_take(ctx, out, found, n);
+	return err ? err : drive_read(ctx, received_op, out);
 }
 
 /* ---- get ---- */
@@ -319,42 +444,13 @@ struct get {
 	struct upload *out;
 };
 
-static void list_pieces(struct arena *a, struct upload *up, const struct staged_row *rows, size_t n)
-{
-	int64_t all = up->n_pieces;
-	up->received = arena_many(a, (size_t)(all < UPLOAD_LIST_MAX ? all : UPLOAD_LIST_MAX) + 1, int64_t);
-	up->missing = arena_many(a, (size_t)(all < UPLOAD_LIST_MAX ? all : UPLOAD_LIST_MAX) + 1, int64_t);
-	bool over = up->status == UPLOAD_COMPLETED;
-	size_t k = 0;
-	for (int64_t i = 0; i < all; i++) {
-		while (k < n && rows[k].piece < i)
-			k++;
-		bool have = over || i < up->next_piece || (k < n && rows[k].piece == i);
-		if (have) {
-			up->n_received++;
-			up->bytes_received +=
-			    i + 1 < all ? up->in.chunk_bytes : up->in.size_bytes - i * up->in.chunk_bytes;
-			if (up->n_received_listed < UPLOAD_LIST_MAX)
-				up->received[up->n_received_listed++] = i;
-		} else if (up->n_missing_listed < UPLOAD_LIST_MAX) {
-			up->missing[up->n_missing_listed++] = i;
-		}
-	}
-}
-
 static int get_op(struct dtx *t, void *arg)
 {
 	struct get *g = arg;
-	struct staged_row *rows = NULL;
-	size_t n = 0;
 	int err = upload_load(t, g->id, g->out);
 	if (!err)
 		err = upload_status_check(t->ctx, g->out, false);
-	if (!err && g->out->status == UPLOAD_OPEN)
-		err = upload_staged(t, g->id, &rows, &n);
-	if (!err)
-		list_pieces(t->ctx->arena, g->out, rows, n);
-	return err;
+	return err ? err : received_op(t, g->out);
 }
 
 int drive_upload_get(struct ctx *ctx, int64_t id, struct upload *out)
@@ -424,18 +520,28 @@ struct complete {
 	struct buf recipe;
 	struct content content;
 	struct version_result *out;
+	struct buf hashes; /* of the pieces, as far as they were claimed; empty when none was */
 };
 
 static int join_parts(struct dtx *t, struct complete *c)
 {
 	struct recipe_join join;
 	AUTO_ROWS *r = NULL;
+	static const uint8_t none[32];
+	bool any = false;
 	buf_clear(&c->recipe);
+	buf_clear(&c->hashes);
 	recipe_join_begin(&join, &c->recipe);
-	int err = tx_query(t->tx, "select recipe from upload_parts where upload_id = $1 order by first_piece",
+	int err = tx_query(t->tx, "select recipe, hash from upload_parts where upload_id = $1 order by first_piece",
 			   DB_ARGS(V_I(c->id)), &r);
-	while (!err && rows_next(r))
+	while (!err && rows_next(r)) {
+		struct str hash = rows_blob(r, 1);
+		any |= hash.n == 32;
+		buf_put(&c->hashes, hash.n == 32 ? (const uint8_t *)hash.p : none, 32);
 		err = recipe_join_add(&join, rows_blob(r, 0));
+	}
+	if (!any || c->up.n_pieces > LIMIT_UPLOAD_HINTS)
+		buf_clear(&c->hashes);
 	int closed = rows_close(&r);
 	if (err || closed)
 		return err ? err : closed;
@@ -515,9 +621,9 @@ static int complete_op(struct dtx *t, void *arg)
 	return err ? err
 		   : tx_exec(
 			 t->tx,
-			 "update uploads set status = 2, file_id = $2, version_id = $3, active_at = $4 where id = $1",
+			 "update uploads set status = 2, file_id = $2, version_id = $3, active_at = $4, hashes = $5 where id = $1",
 			 DB_ARGS(V_I(c->id), V_I(c->out->node.id), V_I(c->out->version.id),
-				 V_I(clock_now(t->ctx->clock))),
+				 V_I(clock_now(t->ctx->clock)), c->hashes.n ? V_B(buf_as_str(&c->hashes)) : V_NULL),
 			 NULL);
 }
 
@@ -558,5 +664,6 @@ int drive_upload_complete(struct ctx *ctx, int64_t id, struct version_result *ou
 	if (!err)
 		err = c.up.status == UPLOAD_COMPLETED ? drive_read(ctx, again_op, &c) : make_version(ctx, &c);
 	buf_fini(&c.recipe);
+	buf_fini(&c.hashes);
 	return err;
 }

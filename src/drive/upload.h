@@ -24,13 +24,27 @@ void uploads_close(struct uploads *u);
 
 enum upload_status { UPLOAD_OPEN = 1, UPLOAD_COMPLETED, UPLOAD_CANCELLED, UPLOAD_EXPIRED };
 
+/* What the content hashes to, as the client has it: of each piece; or with sizes of each chunk that it cut (upload_hint.h). */
+struct upload_hints {
+	const struct sha256 *hashes;
+	const int64_t *sizes; /* NULL: hashes are of pieces */
+	size_t n;
+	const int64_t *sources; /* versions that may hold the chunks */
+	size_t n_sources;
+};
+
 struct upload_create {
 	struct version_put put; /* without content */
 	int64_t size_bytes;
 	int64_t chunk_bytes; /* of a piece; a power of two within the limits */
 	bool has_checksum;
 	struct sha256 checksum; /* of the whole file, as the client has it */
+	struct upload_hints hints;
 };
+static inline int64_t upload_pieces(const struct upload_create *in)
+{
+	return in->size_bytes / in->chunk_bytes + (in->size_bytes % in->chunk_bytes != 0);
+}
 
 struct upload {
 	int64_t id;
@@ -40,17 +54,18 @@ struct upload {
 	int64_t next_piece; /* pieces below it are received */
 	int64_t created_at, expires_at;
 	int64_t n_received, bytes_received;
-	int64_t *received, *missing; /* of upload_get: the first UPLOAD_LIST_MAX of each */
+	int64_t *received, *missing; /* of create and get: the first UPLOAD_LIST_MAX of each */
 	size_t n_received_listed, n_missing_listed;
 	int64_t file_id, version_id; /* when completed */
 	/* private */
 	int64_t user_id;
 	struct str tail, sha256;
+	bool is_new;
 };
 enum { UPLOAD_LIST_MAX = 10000 };
 
-/* Rights, name and quota as for the file itself (all is checked again at the end). E_TOO_LARGE, E_INVALID,
- * E_RATE_LIMITED: too many open sessions. An Idempotency-Key yields the session it made. */
+/* Rights, name and quota as for the file itself (all is checked again at the end). Pieces that the hints find are received.
+ * E_TOO_LARGE, E_INVALID, E_RATE_LIMITED: too many open sessions. An Idempotency-Key yields the session it made. */
 int drive_upload_create(struct ctx *ctx, const struct upload_create *in, struct upload *out);
 /* The caller's session. E_NOT_FOUND. E_EXPIRED: ended by inactivity or cancelled. */
 int drive_upload_get(struct ctx *ctx, int64_t id, struct upload *out);

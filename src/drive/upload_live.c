@@ -298,11 +298,13 @@ void live_release(struct live *l, int err)
 		wake(arg);
 }
 
-int live_feed(struct live *l, int64_t index, const void *p, size_t n, bool kept, uint64_t *breaks)
+int live_feed(struct live *l, int64_t index, const void *p, size_t n, const struct sha256 *claim, bool kept, uint64_t *breaks)
 {
 	struct part *part = calloc(1, sizeof *part);
 	must(part != NULL);
-	*part = (struct part){.first = index, .upto = index + 1, .last = index + 1 == l->n_pieces};
+	*part = (struct part){.first = index, .upto = index + 1, .last = index + 1 == l->n_pieces, .claimed = claim != NULL};
+	if (claim)
+		part->claim = *claim;
 	int err = l->ingest ? 0 : live_begin_ingest(l);
 	if (!err)
 		err = (kept ? ingest_lend : ingest_feed)(l->ingest, p, n);
@@ -340,8 +342,10 @@ static int part_insert(struct tx *tx, const struct commit *c, const struct part 
 	struct buf recipe = {0};
 	int err = content_commit(tx, c->l->u->drive->store, c->l->tenant_id, p->content, &recipe);
 	if (!err)
-		err = tx_exec(tx, "insert into upload_parts (upload_id, first_piece, recipe) values ($1, $2, $3)",
-			      DB_ARGS(V_I(c->l->id), V_I(p->first), V_B(buf_as_str(&recipe))), NULL);
+		err = tx_exec(tx, "insert into upload_parts (upload_id, first_piece, recipe, hash) values ($1, $2, $3, $4)",
+			      DB_ARGS(V_I(c->l->id), V_I(p->first), V_B(buf_as_str(&recipe)),
+				      p->claimed ? V_B(str_n(p->claim.b, 32)) : V_NULL),
+			      NULL);
 	buf_fini(&recipe);
 	return err;
 }
@@ -398,7 +402,7 @@ static void committed_locked(struct live *l, int64_t from, int64_t upto, struct 
 	for (int64_t i = from; i < upto; i++) {
 		live_got_locked(l, i);
 		struct staged *s = l->staged.count ? map_del(&l->staged, (uint64_t)i + 1) : NULL;
-		if (s)
+		if (s && s->file_id)
 			buf_put(gone, &s->file_id, sizeof s->file_id);
 		free(s);
 	}

@@ -135,7 +135,9 @@ static int forget_piece(struct live *l, int64_t piece, int64_t file_id)
 static int move_piece(struct live *l, int64_t index, struct staged s, uint8_t *window)
 {
 	uint64_t breaks;
-	int err = s.size_bytes == piece_size(l, index) ? stage_read(l->u, &s, window) : E_CORRUPT;
+	int err = s.size_bytes != piece_size(l, index) ? E_CORRUPT
+		  : s.file_id ? stage_read(l->u, &s, window)
+			      : upload_unstaged_read(l->u, l->tenant_id, l->id, index, s.size_bytes, window);
 	if (err == E_CORRUPT) {
 		err = forget_piece(l, index, s.file_id);
 		live_release(l, 0);
@@ -145,7 +147,7 @@ static int move_piece(struct live *l, int64_t index, struct staged s, uint8_t *w
 		live_release(l, 0);
 		return err;
 	}
-	err = live_feed(l, index, window, (size_t)s.size_bytes, false, &breaks);
+	err = live_feed(l, index, window, (size_t)s.size_bytes, s.claimed ? &s.claim : NULL, false, &breaks);
 	if (err)
 		return err;
 	/* one sync for several, unless somebody may wait */

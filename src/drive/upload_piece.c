@@ -171,31 +171,20 @@ bool upload_piece_ready(struct upload_piece *p, void (*wake)(void *arg), void *a
 
 struct stage {
 	struct upload_piece *p;
-	uint64_t xxh;
-	bool is_new;
+	struct staged_row row;
+	size_t n_new;
 };
 
 static int stage_op(struct tx *tx, void *arg)
 {
 	struct stage *s = arg;
-	struct upload_piece *p = s->p;
-	int64_t next, inserted = 0, changed;
-	s->is_new = false;
+	struct live *l = s->p->live;
+	int64_t changed;
 	int err = tx_exec(tx, "update uploads set active_at = $2 where id = $1 and status = 1",
-			  DB_ARGS(V_I(p->live->id), V_I(clock_now(p->live->u->drive->clock))), &changed);
+			  DB_ARGS(V_I(l->id), V_I(clock_now(l->u->drive->clock))), &changed);
 	if (!err && !changed)
 		return E_EXPIRED;
-	if (!err)
-		err = tx_i64(tx, "select next_piece from uploads where id = $1", DB_ARGS(V_I(p->live->id)), 0, &next);
-	if (!err && p->index >= next)
-		err = tx_exec(
-		    tx,
-		    "insert into upload_pieces (upload_id, piece, file_id, size_bytes, xxh) values ($1, $2, $3, $4, $5)"
-		    " on conflict (upload_id, piece) do nothing",
-		    DB_ARGS(V_I(p->live->id), V_I(p->index), V_I(p->file_id), V_I(p->size_bytes), V_I((int64_t)s->xxh)),
-		    &inserted);
-	s->is_new = inserted > 0;
-	return err;
+	return err ? err : upload_stage(tx, l->id, &s->row, 1, &s->n_new);
 }
 
 /* XXH3 of what the file holds: over memory, or by reading it again. */
@@ -222,6 +211,7 @@ static int put_aside(struct upload_piece *p)
 	struct live *l = p->live;
 	struct uploads *u = l->u;
 	struct stage s = {.p = p};
+	uint64_t xxh;
 	int err = 0;
 	if (p->memory) {
 		p->got_bytes = 0;
@@ -229,19 +219,21 @@ static int put_aside(struct upload_piece *p)
 		p->got_bytes = p->size_bytes;
 	}
 	if (!err)
-		err = stage_digest(p, &s.xxh);
+		err = stage_digest(p, &xxh);
 	if (!err)
 		err = stage_sync(u, p->file_id, p->file);
-	if (!err)
+	if (!err) {
+		s.row = (struct staged_row){p->index, {p->file_id, p->size_bytes, xxh, p->claimed, p->claim}, STR_NULL, 0};
 		err = db_write(u->drive->db, l->tenant_id, stage_op, &s);
+	}
 	if (err)
 		return err;
 	struct staged *row = malloc(sizeof *row);
 	must(row != NULL);
-	*row = (struct staged){p->file_id, p->size_bytes, s.xxh};
+	*row = s.row.staged;
 	pthread_mutex_lock(&u->mu);
 	/* Below durable: it was fed meanwhile from another request, and the row is gone already. */
-	if (s.is_new && p->index >= l->durable) {
+	if (s.n_new && p->index >= l->durable) {
 		p->file_id = 0; /* the row's now */
 		if (!l->dead && !map_get(&l->staged, (uint64_t)p->index + 1)) {
 			map_put(&l->staged, (uint64_t)p->index + 1, row);
@@ -287,7 +279,7 @@ static int take_in(struct upload_piece *p)
 		return put_aside(p);
 	uint64_t breaks;
 	p->granted = false;
-	int err = live_feed(l, p->index, p->memory, (size_t)p->size_bytes, true, &breaks);
+	int err = live_feed(l, p->index, p->memory, (size_t)p->size_bytes, p->claimed ? &p->claim : NULL, true, &breaks);
 	return err ? err : live_settle(l, p->index + 1, breaks);
 }
 

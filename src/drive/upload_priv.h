@@ -34,10 +34,12 @@ struct uploads {
 	_Atomic bool folder_synced[STAGE_FOLDERS];
 };
 
-/* A piece in a staging file. */
+/* A piece in a staging file, or (file_id 0) in chunks that its row names. */
 struct staged {
 	int64_t file_id, size_bytes;
-	uint64_t xxh;
+	uint64_t xxh; /* of the file */
+	bool claimed; /* the sender said what its SHA-256 is, and it was so */
+	struct sha256 claim;
 };
 
 /* What was fed and cut, and is not in the database yet. */
@@ -47,6 +49,8 @@ struct part {
 	struct ingest_tail tail;
 	int64_t first, upto;
 	bool last;
+	bool claimed;
+	struct sha256 claim;
 };
 
 /* A session in memory. */
@@ -108,8 +112,14 @@ int upload_load(struct dtx *t, int64_t id, struct upload *out);
 struct staged_row {
 	int64_t piece;
 	struct staged staged;
+	struct str recipe; /* for upload_stage: of a piece without a file, the chunks that hold it */
+	int64_t skip_bytes; /* of them, before it begins */
 };
 int upload_staged(struct dtx *t, int64_t id, struct staged_row **out, size_t *n);
+/* Pieces that are there before their turn: *n_new of them had no row and are not fed yet. E_EXPIRED. */
+int upload_stage(struct tx *tx, int64_t id, const struct staged_row *rows, size_t n, size_t *n_new);
+/* The bytes of a piece that has no file. E_CORRUPT: they cannot be had. */
+int upload_unstaged_read(struct uploads *u, int64_t tenant_id, int64_t id, int64_t piece, int64_t size_bytes, void *out);
 /* E_EXPIRED unless it is open or completed; E_CONFLICT when it is completed and open is wanted. */
 int upload_status_check(struct ctx *ctx, const struct upload *up, bool open);
 
@@ -133,8 +143,8 @@ bool live_make_room_locked(struct uploads *u);
 /* With l->feeding set: a new ingest for it. */
 int live_begin_ingest(struct live *l);
 /* With l->feeding set by the caller; clears it. The piece's bytes; on 0 they still have to be settled. *breaks is for
- * that. kept: they stay where they are until live_settle has returned, which writes them then. */
-int live_feed(struct live *l, int64_t index, const void *p, size_t n, bool kept, uint64_t *breaks);
+ * that. kept: they stay where they are until live_settle has returned, which writes them then. claim: their SHA-256, or NULL. */
+int live_feed(struct live *l, int64_t index, const void *p, size_t n, const struct sha256 *claim, bool kept, uint64_t *breaks);
 /* Returns when all below upto are durable: one caller writes, syncs and commits for all who came before. In any case
  * nobody is at the caller's bytes any more. */
 int live_settle(struct live *l, int64_t upto, uint64_t breaks);

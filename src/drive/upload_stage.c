@@ -74,6 +74,8 @@ int stage_read(struct uploads *u, const struct staged *s, void *out)
 
 void stage_remove(struct uploads *u, int64_t file_id)
 {
+	if (!file_id)
+		return;
 	char name[STAGE_NAME_MAX];
 	stage_name(name, file_id);
 	int err = disk_unlink(u->staging, name);

@@ -24,17 +24,19 @@ static void from_body(const struct UploadCreate *b, struct upload_create *in)
 	    .chunk_bytes = b->chunk_size,
 	    .has_checksum = b->has_checksum_sha256,
 	    .checksum = b->checksum_sha256,
+	    .hints = {.hashes = b->chunk_hashes,
+		      .sizes = b->has_chunk_sizes ? b->chunk_sizes : NULL,
+		      .n = b->n_chunk_hashes,
+		      .sources = b->sources,
+		      .n_sources = b->n_sources},
 	};
 }
 
-static int hints_check(struct ctx *ctx, const struct UploadCreate *b)
+static int sizes_check(struct ctx *ctx, const struct UploadCreate *b)
 {
-	struct sha256 hash;
-	for (size_t i = 0; i < b->n_chunk_hashes; i++)
-		if (!digest_hex(b->chunk_hashes[i], &hash))
-			return ctx_invalid(ctx, "body", STR("chunk_hashes"), "string_pattern_mismatch",
-					   "SHA-256 in hex");
-	return 0;
+	if (!b->has_chunk_sizes || b->n_chunk_sizes == b->n_chunk_hashes)
+		return 0;
+	return ctx_invalid(ctx, "body", STR("chunk_sizes"), "value_error", "as many as chunk_hashes");
 }
 
 int upload_create(struct ctx *ctx, const struct UploadCreateIn *in, struct UploadCreated *out)
@@ -42,7 +44,7 @@ int upload_create(struct ctx *ctx, const struct UploadCreateIn *in, struct Uploa
 	struct upload_create create;
 	struct upload up;
 	from_body(&in->body, &create);
-	int err = hints_check(ctx, &in->body);
+	int err = sizes_check(ctx, &in->body);
 	if (!err)
 		err = drive_upload_create(ctx, &create, &up);
 	if (err)
@@ -54,6 +56,8 @@ int upload_create(struct ctx *ctx, const struct UploadCreateIn *in, struct Uploa
 	    .chunk_size = up.in.chunk_bytes,
 	    .file_size = up.in.size_bytes,
 	    .status = up.status == UPLOAD_COMPLETED ? UPLOAD_STATUS_COMPLETED : UPLOAD_STATUS_ACTIVE,
+	    .existing_chunks = up.received,
+	    .n_existing_chunks = up.n_received_listed,
 	    .expires_at = up.expires_at,
 	};
 	return 0;
