@@ -251,7 +251,7 @@ def main():
         if 'sim' in wanted:
             steps.guarded('sim', steps.sim)
         # Two chains side by side: they mostly wait for disks and password hashes.
-        chains = [[('sqlite', steps.api, 'sqlite'), ('crash', steps.crash, 'clients.py', '--seconds', '20'),
+        chains = [[('sqlite', steps.api, 'sqlite'), ('crash', steps.crash, 'clients.py', '--seconds', '30'),
                    ('crash', steps.crash, 'full_disk.py', '--rounds', '2')],
                   [('postgresql', steps.api, 'postgresql'), ('interop', steps.interop), ('crash', steps.crash, 'kill_server.py', '--rounds', '6'),
                    ('crash', steps.crash, 'each_call.py', '--sample', '40'),

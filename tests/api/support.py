@@ -65,9 +65,9 @@ class Server:
     """One scaidrived with a data folder and a database of its own.
 
     settings: {'compat.data_mirror': 'true', ...}; data: where the data folder is to lie. The folder and the database live until
-    close()."""
+    close(). pattern: another Server that does not run; this one begins as its copy."""
 
-    def __init__(self, settings=None, engine=None, database_url=None, env=None, data=None):
+    def __init__(self, settings=None, engine=None, database_url=None, env=None, data=None, pattern=None):
         self.engine = engine or os.environ.get('SCAIDRIVE_TEST_DB', 'sqlite')
         self.dir = tempfile.mkdtemp(prefix='scaidrive-test-', dir=scratch())
         self.data = data or os.path.join(self.dir, 'data')
@@ -79,8 +79,10 @@ class Server:
         if database_url:
             self.settings['database.url'] = database_url
         elif self.engine == 'postgresql':
-            self.cluster_database = Cluster.get().create()
+            self.cluster_database = Cluster.get().create(pattern and pattern.cluster_database)
             self.settings['database.url'] = Cluster.get().url(self.cluster_database)
+        if pattern:
+            shutil.copytree(pattern.data, self.data)
 
     # ---- commands ----
     def args(self, *command):
@@ -365,9 +367,9 @@ class Cluster:
         subprocess.run(['psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', self.base, '-c', text], check=True,
                        capture_output=True, text=True)
 
-    def create(self):
+    def create(self, like=None):
         name = 't' + uuid.uuid4().hex[:16]
-        self.sql(f'create database {name}')
+        self.sql(f'create database {name}' + (f' template {like}' if like else ''))
         return name
 
     def drop(self, name):

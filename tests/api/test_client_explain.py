@@ -3,7 +3,10 @@ import json
 import os
 import shutil
 
+import pytest
 from device import SHARE, status, until, world  # noqa: F401
+
+pytestmark = pytest.mark.once
 
 
 def would(device, *more):

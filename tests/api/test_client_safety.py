@@ -11,6 +11,8 @@ import pytest
 from device import SHARE, status, until, world  # noqa: F401
 from support import binary
 
+pytestmark = pytest.mark.once
+
 
 def fill(device, n, folder='many'):
     for i in range(n):

@@ -14,7 +14,7 @@ from test_client import SHARE, Device, until
 
 NGINX = shutil.which('nginx') or shutil.which('nginx', path='/usr/sbin:/usr/local/sbin')
 NAME = 'drive.test'  # resolved by nobody but the proxy
-pytestmark = pytest.mark.skipif(not NGINX or not shutil.which('openssl'), reason='nginx and openssl are not installed')
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not NGINX or not shutil.which('openssl'), reason='nginx and openssl are not installed')]
 
 
 def free_port():

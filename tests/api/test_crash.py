@@ -1,7 +1,4 @@
-"""The campaigns of tests/crash, run as they stand: kill -9 of the server and of several clients.
-
-Marked slow: leave them out with -m 'not slow'.
-"""
+"""The campaign that kills the server, on PostgreSQL. On SQLite it is a step of its own (tests/all.py)."""
 import os
 import subprocess
 import sys
@@ -9,33 +6,16 @@ import sys
 import pytest
 from support import ROOT, Cluster, binary
 
-pytestmark = pytest.mark.slow
-
-
-def campaign(name, *args, timeout):
-    done = subprocess.run([sys.executable, os.path.join(ROOT, 'tests', 'crash', name), '--build', os.path.dirname(os.path.abspath(binary())), *args],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout,
-                          env={k: v for k, v in os.environ.items() if not k.startswith('SCAIDRIVE_')})
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout[-4000:]
-
 
 def test_kill_server(engine):
     if engine == 'sqlite':
-        campaign('kill_server.py', '--rounds', '6', timeout=240)
-        return
+        pytest.skip('a step of its own')
     name = Cluster.get().create()
     try:
-        campaign('kill_server.py', '--rounds', '4', '--database', Cluster.get().url(name), timeout=240)
+        done = subprocess.run([sys.executable, os.path.join(ROOT, 'tests', 'crash', 'kill_server.py'), '--rounds', '4',
+                               '--build', os.path.dirname(os.path.abspath(binary())), '--database', Cluster.get().url(name)],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
+                              env={k: v for k, v in os.environ.items() if not k.startswith('SCAIDRIVE_')})
+        assert done.returncode == 0, done.stdout[-4000:]
     finally:
         Cluster.get().drop(name)
-
-
-def test_clients(engine):
-    if engine != 'sqlite':
-        pytest.skip('the clients do not see the engine: run once')
-    try:
-        binary('scaidrive')
-    except RuntimeError as e:
-        pytest.skip(str(e))
-    campaign('clients.py', '--seconds', '60', timeout=420)

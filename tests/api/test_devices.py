@@ -68,7 +68,6 @@ def test_register_refuses(alice):
     assert register(alice, client_version=None).json()['client_version'] is None
 
 
-@pytest.mark.slow
 def test_a_user_has_at_most_1000(private_server):
     server = private_server()
     apis = [server.client('bob@example.com') for _ in range(20)]

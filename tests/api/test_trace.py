@@ -9,6 +9,8 @@ import pytest
 from device import SHARE, world  # noqa: F401
 from support import binary
 
+pytestmark = pytest.mark.once
+
 PLAIN = ('one', 'bit', 'both', 'gone', 'edited-away', 'old-place', 'twin', 'TWIN')
 
 
