@@ -16,13 +16,9 @@ enum {
 
 struct fetching {
 	struct agent *agent;
-	struct job *jobs[GROUP_FILES];
-	struct root_stage *stages[GROUP_FILES]; /* sealed and waiting for their place */
-	bool told[GROUP_FILES]; /* all of it came, and its err says what became of it */
-	int64_t version_ids[GROUP_FILES];
 	size_t n;
-	size_t ended;           /* versions that came */
-	struct buf content;     /* of the present one */
+	size_t ended;       /* versions that came */
+	struct buf content; /* of the present one */
 	/* Placing, on another thread: files from .. to. Its results are taken over when it has ended. */
 	struct placing {
 		struct task task; /* first */
@@ -30,10 +26,15 @@ struct fetching {
 		size_t from, to;
 		struct arena arena;
 		struct ctx ctx;
-		int err[GROUP_FILES];
-		struct str detail[GROUP_FILES];
 	} placing;
 	struct tasks tasks;
+	/* These are written as far as they are used. */
+	struct job *jobs[GROUP_FILES];
+	struct root_stage *stages[GROUP_FILES]; /* sealed and waiting for their place */
+	bool told[GROUP_FILES]; /* all of it came, and its err says what became of it */
+	int64_t version_ids[GROUP_FILES];
+	int place_err[GROUP_FILES];
+	struct str place_detail[GROUP_FILES];
 };
 
 static void place(struct task *self)
@@ -48,8 +49,8 @@ static void place(struct task *self)
 		if (!stage)
 			continue;
 		p->f->stages[i] = NULL;
-		p->err[i] = settled;
-		p->detail[i] = why;
+		p->f->place_err[i] = settled;
+		p->f->place_detail[i] = why;
 		if (settled) {
 			root->ops->stage_abort(stage);
 			continue;
@@ -58,9 +59,9 @@ static void place(struct task *self)
 		struct root_entry now;
 		if (mutant(M_ACT_OVERWRITE) && !root->ops->stat(root, &p->ctx, j->path, &now))
 			j->stamp = now.stamp;
-		p->err[i] = root->ops->stage_place(stage, &p->ctx, j->path, j->op->has_local ? &j->stamp : NULL, &j->entry);
-		if (p->err[i])
-			p->detail[i] = ctx_detail(&p->ctx, p->err[i]);
+		p->f->place_err[i] = root->ops->stage_place(stage, &p->ctx, j->path, j->op->has_local ? &j->stamp : NULL, &j->entry);
+		if (p->f->place_err[i])
+			p->f->place_detail[i] = ctx_detail(&p->ctx, p->f->place_err[i]);
 	}
 }
 
@@ -127,7 +128,7 @@ static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f)
 {
 	struct placing *p = &f->placing;
 	int err = remote_fetch(ctx, a->remote, a->share, f->version_ids, f->n, on_frame, f);
-	struct job *failed[GROUP_FILES];
+	struct job **failed = arena_many(ctx->arena, f->n, struct job *);
 	size_t n = 0;
 	for (size_t i = 0; err && i < f->n; i++)
 		if (!f->told[i])
@@ -141,8 +142,8 @@ static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f)
 		place_more(f);
 	tasks_wait(&f->tasks, 0, NULL, NULL);
 	for (size_t i = 0; i < f->ended; i++)
-		if (p->err[i])
-			f->jobs[i]->err = ctx_fail(&f->jobs[i]->ctx, p->err[i], "%.*s", STR_ARG(p->detail[i]));
+		if (f->place_err[i])
+			f->jobs[i]->err = ctx_fail(&f->jobs[i]->ctx, f->place_err[i], "%.*s", STR_ARG(f->place_detail[i]));
 	err = a->root->ops->settle(a->root, ctx);
 	a->unsynced = a->unsynced && err;
 	if (err)
@@ -156,12 +157,12 @@ static size_t gather(struct fetching *f, struct job *jobs, size_t at, size_t n)
 	int64_t bytes = 0;
 	f->n = f->ended = f->placing.from = f->placing.to = 0;
 	buf_clear(&f->content);
-	memset(f->stages, 0, sizeof f->stages);
-	memset(f->told, 0, sizeof f->told);
-	memset(f->placing.err, 0, sizeof f->placing.err);
 	for (; at < n && f->n < GROUP_FILES && bytes < GROUP_BYTES; at++) {
 		if (!jobs[at].bulk || jobs[at].err || jobs[at].op->verb != PLAN_FETCH)
 			continue;
+		f->stages[f->n] = NULL;
+		f->told[f->n] = false;
+		f->place_err[f->n] = 0;
 		f->version_ids[f->n] = jobs[at].op->remote.version_id;
 		f->jobs[f->n++] = &jobs[at];
 		bytes += jobs[at].op->remote.size_bytes;
@@ -171,8 +172,9 @@ static size_t gather(struct fetching *f, struct job *jobs, size_t at, size_t n)
 
 void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n)
 {
-	struct fetching *f = calloc(1, sizeof *f);
+	struct fetching *f = malloc(sizeof *f);
 	must(f != NULL);
+	memset(f, 0, offsetof(struct fetching, jobs));
 	f->agent = a;
 	f->placing.f = f;
 	tasks_init(&f->tasks, a->lane);

@@ -22,17 +22,16 @@ struct sending {
 	struct agent *agent;
 	struct arena arena; /* of the calls */
 	struct ctx ctx;
+	size_t n, n_chunks, n_bytes;
+	int err; /* of a call; those that had no answer by then share it */
+	/* These are written as far as they are used. */
 	struct job *jobs[GROUP_FILES];
 	struct remote_file files[GROUP_FILES];
-	size_t n;
+	bool answered[GROUP_FILES];
 	struct remote_chunk chunks[GROUP_CHUNKS];
 	struct sha256 hashes[GROUP_CHUNKS];
 	bool wanted[GROUP_CHUNKS];
-	size_t n_chunks;
-	uint8_t *bytes;
-	size_t n_bytes;
-	int err;                    /* of a call; those that had no answer by then share it */
-	bool answered[GROUP_FILES];
+	uint8_t bytes[GROUP_BYTES + CHUNK_MAX_BYTES];
 };
 
 static int changed(struct job *j)
@@ -120,6 +119,7 @@ static void take_file(struct ctx *ctx, struct agent *a, struct sending *s, struc
 	                             .executable = op->local.executable, .op_id = op_id_of(ctx, a, op)};
 	cut(s, &a->gear, p, (size_t)op->local.size_bytes, file);
 	s->n_bytes += (size_t)op->local.size_bytes;
+	s->answered[s->n] = false;
 	s->jobs[s->n++] = j;
 }
 
@@ -189,7 +189,7 @@ static void take_result(struct ctx *ctx, struct job *j, const struct remote_file
 /* Waits for the group on its way and takes over what became of it; the slot is free then. *why: the sentence of the error. */
 static int end_group(struct ctx *ctx, struct sending *s, struct str *why)
 {
-	struct job *left[GROUP_FILES];
+	struct job **left = arena_many(ctx->arena, s->n, struct job *);
 	size_t n = 0;
 	tasks_wait(&s->tasks, 0, NULL, NULL);
 	for (size_t i = 0; i < s->n; i++) {
@@ -205,7 +205,6 @@ static int end_group(struct ctx *ctx, struct sending *s, struct str *why)
 	}
 	ctx_clear(&s->ctx);
 	arena_reset(&s->arena);
-	memset(s->answered, 0, sizeof s->answered);
 	s->n = s->n_chunks = s->n_bytes = 0;
 	s->err = 0;
 	return err;
@@ -260,13 +259,12 @@ void act_bulk_send(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n)
 		ctx_clear(ctx);
 		return;
 	}
-	struct sending *slots = calloc(SLOTS, sizeof *slots);
+	struct sending *slots = malloc(SLOTS * sizeof *slots);
 	must(slots != NULL);
 	for (int i = 0; i < SLOTS; i++) {
 		struct sending *s = &slots[i];
+		memset(s, 0, offsetof(struct sending, jobs));
 		s->agent = a;
-		s->bytes = malloc(GROUP_BYTES + CHUNK_MAX_BYTES); /* touched as far as it is used */
-		must(s->bytes != NULL);
 		tasks_init(&s->tasks, a->lane);
 		arena_init(&s->arena);
 		ctx_init(&s->ctx, &s->arena, ctx->clock, ctx->rng);
@@ -275,7 +273,6 @@ void act_bulk_send(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n)
 	for (int i = 0; i < SLOTS; i++) {
 		tasks_fini(&slots[i].tasks);
 		arena_fini(&slots[i].arena);
-		free(slots[i].bytes);
 	}
 	free(slots);
 }

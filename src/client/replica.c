@@ -16,6 +16,17 @@ static const struct migration migrations[] = {
      " primary key (tree, id));\n"},
 };
 
+static const char *const number_keys[REPLICA_NUMBERS] = {"cursor", "last_seq", "last_id", "last_at_us", "next_local_id",
+                                                         "last_sync_us", "marked", "problem_us", "held_remote", "held_local"};
+static const char *const text_keys[REPLICA_TEXTS] = {"marker", "problem", "share", "share_name", "path"};
+
+static struct replica_facts facts_of(const struct replica *r)
+{
+	return (struct replica_facts){{r->cursor, r->last.seq, r->last.id, r->last.at_us, r->next_local_id, r->last_sync_us,
+	                               r->marked, r->problem_us, r->held_remote, r->held_local},
+	                              {r->marker, r->problem.p ? r->problem : STR(""), r->share, r->share_name, r->path}};
+}
+
 static int load_meta(struct tx *tx, struct replica *r)
 {
 	AUTO_ROWS *rows = NULL;
@@ -146,6 +157,7 @@ int replica_open(struct ctx *ctx, const char *file, struct replica *out)
 		replica_close(out);
 		return err;
 	}
+	out->saved = facts_of(out);
 	if (!out->marker.p) {
 		out->marker = state_uuid(&out->arena, ctx->rng);
 		out->meta_dirty = true;
@@ -291,25 +303,17 @@ static int put_row(struct tx *tx, int which, const struct node_facts *f)
 	               NULL);
 }
 
+/* Those that are not in the database yet. */
 static int flush_meta(struct tx *tx, const struct replica *r)
 {
-	const struct {
-		const char *key;
-		int64_t value;
-	} numbers[] = {{"cursor", r->cursor},           {"last_seq", r->last.seq},     {"last_id", r->last.id},
-	               {"last_at_us", r->last.at_us},   {"next_local_id", r->next_local_id}, {"last_sync_us", r->last_sync_us},
-	               {"marked", r->marked},           {"problem_us", r->problem_us}, {"held_remote", r->held_remote},
-	               {"held_local", r->held_local}};
-	const struct {
-		const char *key;
-		struct str value;
-	} texts[] = {{"marker", r->marker}, {"problem", r->problem.p ? r->problem : STR("")}, {"share", r->share},
-	             {"share_name", r->share_name}, {"path", r->path}};
+	struct replica_facts now = facts_of(r);
 	int err = 0;
-	for (size_t i = 0; !err && i < sizeof numbers / sizeof *numbers; i++)
-		err = put_meta(tx, numbers[i].key, arena_fmt(tx_arena(tx), "%lld", (long long)numbers[i].value));
-	for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++)
-		err = put_meta(tx, texts[i].key, texts[i].value);
+	for (int i = 0; !err && i < REPLICA_NUMBERS; i++)
+		if (now.numbers[i] != r->saved.numbers[i])
+			err = put_meta(tx, number_keys[i], arena_fmt(tx_arena(tx), "%lld", (long long)now.numbers[i]));
+	for (int i = 0; !err && i < REPLICA_TEXTS; i++)
+		if (!str_eq(now.texts[i], r->saved.texts[i]))
+			err = put_meta(tx, text_keys[i], now.texts[i]);
 	return err;
 }
 
@@ -341,6 +345,7 @@ int replica_flush(struct ctx *ctx, struct replica *r)
 		return ctx_fail(ctx, err, "The sync database cannot be written: %s Make room or check the disk, then start again.", err_info(err)->sentence);
 	for (int i = 0; i < REPLICA_TREES; i++)
 		map_fini(&r->dirty[i]);
+	r->saved = facts_of(r);
 	r->meta_dirty = false;
 	return 0;
 }

@@ -18,12 +18,21 @@ struct replica_entry {
 	int64_t at_us;   /* when it was recorded; 0: unknown */
 };
 
+enum { REPLICA_NUMBERS = 10, REPLICA_TEXTS = 5 };
+
+/* The facts besides the trees, in the order in which replica.c names them. */
+struct replica_facts {
+	int64_t numbers[REPLICA_NUMBERS];
+	struct str texts[REPLICA_TEXTS];
+};
+
 struct replica {
 	struct db *db;
 	struct arena arena; /* of the strings */
 	struct tree trees[REPLICA_TREES];
 	struct map dirty[REPLICA_TREES];
 	bool meta_dirty;
+	struct replica_facts saved; /* as the database has them */
 	int64_t cursor;        /* -1: none yet, start from the snapshot */
 	struct replica_entry last; /* the last that was read, or was our own */
 	int64_t next_local_id; /* the last own id given out */

@@ -103,6 +103,16 @@ static bool below(const struct folder_states *s, const struct node *n, int64_t f
 	return false;
 }
 
+/* Twice the room for n nodes: a page may hold many more than a share has. */
+static struct node *more_room(struct arena *a, const struct node *items, size_t n, size_t *cap)
+{
+	*cap = *cap ? *cap * 2 : 64;
+	struct node *more = arena_many(a, *cap, struct node);
+	if (n)
+		memcpy(more, items, n * sizeof(*more));
+	return more;
+}
+
 /* The next rows of the share in id order; those that are live (and below folder_id) stay. */
 static int page_of_share(struct dtx *t, struct run *run, struct token *k, bool *more)
 {
@@ -117,9 +127,11 @@ static int page_of_share(struct dtx *t, struct run *run, struct token *k, bool *
 	                   DB_ARGS(V_I(run->in->share_id), V_I(k->last_id), V_I(run->limit)), &r);
 	if (err)
 		return err;
-	struct node *items = arena_many(a, (size_t)run->limit, struct node);
-	size_t scanned = 0, n = 0;
+	struct node *items = NULL;
+	size_t scanned = 0, n = 0, cap = 0;
 	while (scanned < (size_t)run->limit && rows_next(r)) {
+		if (n == cap)
+			items = more_room(a, items, n, &cap);
 		node_from_row(a, r, &items[n]);
 		k->last_id = items[n].id;
 		scanned++;

@@ -4,7 +4,6 @@
 #include "base/must.h"
 #include "sim.h"
 
-#define STATE_NAME "state.db"
 enum { SETTLE_ROUNDS = 6 };
 
 static void on_pause(void *arg, int ms)
@@ -46,6 +45,18 @@ static int open_state(struct device *d, struct ctx *ctx)
 	if (err)
 		replica_close(&d->replica);
 	return err;
+}
+
+void device_make_state(struct sim *s, struct disk *disk)
+{
+	struct device d = {.sim = s, .disk = disk};
+	struct arena arena;
+	sim_clock_init(&d.clock, s);
+	rng_seeded_init(&d.rng, 1);
+	struct ctx ctx = device_ctx(&d, &arena);
+	must(replica_open(&ctx, STATE_NAME "?vfs=sim1", &d.replica) == 0);
+	replica_close(&d.replica);
+	arena_fini(&arena);
 }
 
 int device_start(struct device *d)

@@ -1,6 +1,8 @@
 /* sim [--first N] [--seeds N] [--seconds S] [--jobs J]: runs schedules and stops at the first that fails, which is shrunk.
+ * --traces prints each one's, for comparing builds.
  * sim --seed N [--keep LIST] [--verbose]: replays one.
  * sim --trace FILE: plays on from where a real folder stood (trace.c). */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +17,7 @@ struct options {
 	uint64_t first, seeds;
 	int64_t seconds;
 	int jobs;
-	bool one, verbose, no_shrink, go_on, mutants, no_twice;
+	bool one, verbose, no_shrink, go_on, mutants, no_twice, traces;
 	const char *keep, *replays, *trace;
 };
 
@@ -152,7 +154,7 @@ static int run_seed(uint64_t seed, const struct options *o)
 	}
 	if (r.why[0])
 		code = report(seed, v, n, r.why, !o->no_shrink && !o->keep);
-	else if (o->one)
+	else if (o->one || o->traces)
 		printf("sim: seed %llu holds: %lld hooks, trace %016llx\n", (unsigned long long)seed, (long long)r.hooks, (unsigned long long)r.trace);
 	free(v);
 	return code;
@@ -308,6 +310,8 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->no_shrink = true;
 		else if (!strcmp(a, "--go-on"))
 			o->go_on = true;
+		else if (!strcmp(a, "--traces"))
+			o->traces = true;
 		else if (!strcmp(a, "--mutants"))
 			o->mutants = true;
 		else if (i + 1 == argc)
@@ -340,7 +344,7 @@ int main(int argc, char **argv)
 {
 	struct options o = {.first = 1, .seeds = 2000, .jobs = 1};
 	if (!parse(argc, argv, &o)) {
-		fprintf(stderr, "usage: sim [--first N] [--seeds N] [--seconds S] [--jobs J] [--go-on] [--no-shrink] [--mutant NAME]\n"
+		fprintf(stderr, "usage: sim [--first N] [--seeds N] [--seconds S] [--jobs J] [--traces] [--go-on] [--no-shrink] [--mutant NAME]\n"
 		                "       sim --seed N [--keep LIST] [--verbose]\n       sim --replays FILE | --trace FILE\n"
 		                "       sim --mutants [--keep PART_OF_A_NAME] [--seconds S]\n");
 		return 2;
@@ -349,6 +353,9 @@ int main(int argc, char **argv)
 	signal(SIGSEGV, on_death);
 	if (o.trace)
 		return trace_replay(o.trace);
+	mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	mallopt(M_TRIM_THRESHOLD, 1 << 30);
+	mallopt(M_TOP_PAD, 16 << 20);
 	server_make_template();
 	if (o.mutants)
 		return run_mutants(&o);

@@ -174,7 +174,7 @@ static void device_disk(struct device *d, struct rng *rng)
 
 static struct str copy_state(struct sim *s, struct device *d)
 {
-	return arena_str(&s->arena, disk_read_all(&s->arena, d->disk, "state.db"));
+	return arena_str(&s->arena, disk_read_all(&s->arena, d->disk, STATE_NAME));
 }
 
 static void state(struct sim *s, struct device *d, enum action_kind kind)
@@ -197,8 +197,8 @@ static void state(struct sim *s, struct device *d, enum action_kind kind)
 		}
 		sim_note(s, "d%d: its state is copied", d->number);
 	} else if (d->old_state.p) {
-		d->disk->ops->unlink(d->disk, "state.db-wal");
-		disk_write_all(d->disk, "state.db", d->old_state);
+		d->disk->ops->unlink(d->disk, STATE_NAME "-wal");
+		disk_write_all(d->disk, STATE_NAME, d->old_state);
 		sim_note(s, "d%d: an old state comes back", d->number);
 	}
 }
@@ -319,6 +319,8 @@ static void start(struct sim *s, uint64_t seed)
 		sim_clock_init(&d->clock, s);
 		rng_seeded_init(&d->rng, seed * 7 + (uint64_t)i);
 		d->disk = sim_vfs(i + 1, disk_fault_new(seed * 11 + (uint64_t)i));
+		if ((seed + (uint64_t)i) % 4) /* the others start for the first time */
+			disk_write_all(d->disk, STATE_NAME, server_template_state());
 		fs_init(&d->fs, s, &d->clock);
 		d->fs.fold = rng_below(&s->rng.base, 6) == 0;
 		d->fs.birthless = rng_below(&s->rng.base, 4) == 0;

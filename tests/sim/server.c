@@ -6,14 +6,15 @@
 #include "drive/change.h"
 #include "drive/schema.h"
 #include "drive/tenant.h"
+#include "kept.h"
 #include "sim.h"
 
 #define DB_NAME "server.db"
 
 /* What a first start leaves. */
 static struct {
-	char *db;
-	size_t n;
+	struct disk *disk, *state_disk; /* with a server's database; with that of a device */
+	struct str db, state;
 	int64_t tenant_id, share_id, root_id, user_ids[USERS];
 	int64_t made_us;
 } template;
@@ -168,7 +169,7 @@ void server_backup(struct server *v)
 {
 	struct sim *s = v->sim;
 	v->backup_db = disk_read_all(&s->arena, v->db_disk, DB_NAME);
-	if (v->backup_db.n < template.n || disk_fault_is_dead(v->db_disk))
+	if (v->backup_db.n < template.db.n || disk_fault_is_dead(v->db_disk))
 		v->backup_db = STR_NULL;
 	v->backup_packs = arena_many(&s->arena, 130, struct str);
 	v->n_backup_packs = 0;
@@ -405,14 +406,12 @@ void server_make_template(void)
 	v->open = true;
 	make_rows(v, &s.arena);
 	close_parts(v);
-	struct str bytes = disk_read_all(&s.arena, v->db_disk, DB_NAME);
-	template.db = malloc(bytes.n);
-	must(template.db != NULL);
-	memcpy(template.db, bytes.p, bytes.n);
-	template.n = bytes.n;
-	disk_free(v->db_disk);
+	template.disk = v->db_disk;
+	template.db = disk_read_all(&s.arena, v->db_disk, DB_NAME); /* s stays for it */
+	template.state_disk = sim_vfs(1, disk_fault_new(3));
+	device_make_state(&s, template.state_disk);
+	template.state = disk_read_all(&s.arena, template.state_disk, STATE_NAME);
 	disk_free(v->pack_disk);
-	arena_fini(&s.arena);
 }
 
 void server_init(struct server *v, struct sim *s)
@@ -424,7 +423,14 @@ void server_init(struct server *v, struct sim *s)
 	rng_seeded_init(&v->rng, s->seed * 3 + 1);
 	v->db_disk = sim_vfs(0, disk_fault_new(s->seed * 5 + 1));
 	v->pack_disk = disk_fault_new(s->seed * 5 + 2);
-	disk_write_all(v->db_disk, DB_NAME, str_n(template.db, template.n));
+	disk_write_all(v->db_disk, DB_NAME, template.db);
+	for (int i = 0; i <= DEVICES_MAX; i++)
+		kept_meet(i, i ? template.state_disk : template.disk, i ? STATE_NAME : DB_NAME);
+}
+
+struct str server_template_state(void)
+{
+	return template.state;
 }
 
 void server_fini(struct server *v)

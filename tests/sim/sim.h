@@ -8,6 +8,7 @@
  *   device.c    one client: start, round, crash, its state lost or old
  *   server.c    one server: start, crash, backup and restore
  *   vfs.c       SQLite over an io/disk.h disk
+ *   kept.c      its connections, used again
  *   net.c       requests on their way, and what happens to them there
  *   oracle.c    what must hold: after every step, and when all is quiet
  *   trace.c     for itself: the trace of a real folder, played on in the planner's world
@@ -100,6 +101,10 @@ struct device {
 	size_t done;
 };
 
+#define STATE_NAME "state.db"
+
+/* The database of a device that was started once. */
+void device_make_state(struct sim *s, struct disk *disk);
 int device_start(struct device *d);
 /* One round or several. */
 void device_round(struct device *d, bool settle);
@@ -133,8 +138,9 @@ struct server {
 	int unreachable;    /* requests that met no server */
 };
 
-/* Once a process: the database as a first start leaves it. */
+/* Once a process: the databases of server and device as a first start leaves them. */
 void server_make_template(void);
+struct str server_template_state(void);
 void server_init(struct server *v, struct sim *s);
 void server_fini(struct server *v);
 void server_start(struct server *v);

@@ -4,26 +4,10 @@
 #include <stdlib.h>
 
 #include "base/must.h"
-#include "sim.h"
+#include "vfs.h"
 
-enum { SLOTS = DEVICES_MAX + 1, SHM_REGIONS = 64 };
-
-struct slot {
-	sqlite3_vfs vfs;
-	char name[8];
-	struct disk *disk;
-};
-
-static struct slot slots[SLOTS];
+struct slot sim_slots[SLOTS];
 static struct sim *current;
-
-struct vfile {
-	sqlite3_file base;
-	struct disk *disk;
-	struct disk_file *file;
-	bool new_journal;
-	void *shm[SHM_REGIONS];
-};
 
 static struct vfile *of(sqlite3_file *f)
 {
@@ -33,7 +17,12 @@ static struct vfile *of(sqlite3_file *f)
 static int v_close(sqlite3_file *f)
 {
 	struct vfile *v = of(f);
-	v->disk->ops->close(v->file);
+	v->slot->n_open--;
+	for (int i = 0; i < 2; i++)
+		if (v->slot->files[i] == v)
+			v->slot->files[i] = NULL;
+	if (v->file)
+		v->disk->ops->close(v->file);
 	for (int i = 0; i < SHM_REGIONS; i++)
 		free(v->shm[i]);
 	return SQLITE_OK;
@@ -42,7 +31,7 @@ static int v_close(sqlite3_file *f)
 static int v_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 {
 	size_t got = 0;
-	if (of(f)->disk->ops->pread(of(f)->file, p, (size_t)n, at, &got))
+	if (!of(f)->file || of(f)->disk->ops->pread(of(f)->file, p, (size_t)n, at, &got))
 		return SQLITE_IOERR_READ;
 	if (got == (size_t)n)
 		return SQLITE_OK;
@@ -52,20 +41,20 @@ static int v_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 
 static int v_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
-	int err = of(f)->disk->ops->pwrite(of(f)->file, p, (size_t)n, at);
+	int err = of(f)->file ? of(f)->disk->ops->pwrite(of(f)->file, p, (size_t)n, at) : E_IO;
 	return err == E_NO_SPACE ? SQLITE_FULL : err ? SQLITE_IOERR_WRITE : SQLITE_OK;
 }
 
 static int v_truncate(sqlite3_file *f, sqlite3_int64 n)
 {
-	return of(f)->disk->ops->truncate(of(f)->file, n) ? SQLITE_IOERR_TRUNCATE : SQLITE_OK;
+	return !of(f)->file || of(f)->disk->ops->truncate(of(f)->file, n) ? SQLITE_IOERR_TRUNCATE : SQLITE_OK;
 }
 
 static int v_sync(sqlite3_file *f, int flags)
 {
 	struct vfile *v = of(f);
 	(void)flags;
-	if (v->disk->ops->sync(v->file))
+	if (!v->file || v->disk->ops->sync(v->file))
 		return SQLITE_IOERR_FSYNC;
 	if (v->new_journal && v->disk->ops->sync_dir(v->disk, ""))
 		return SQLITE_IOERR_DIR_FSYNC;
@@ -76,7 +65,7 @@ static int v_sync(sqlite3_file *f, int flags)
 static int v_size(sqlite3_file *f, sqlite3_int64 *out)
 {
 	int64_t n = 0;
-	int err = of(f)->disk->ops->size(of(f)->file, &n);
+	int err = of(f)->file ? of(f)->disk->ops->size(of(f)->file, &n) : E_IO;
 	*out = n;
 	return err ? SQLITE_IOERR_FSTAT : SQLITE_OK;
 }
@@ -116,8 +105,9 @@ static int v_shm_map(sqlite3_file *f, int region, int size, int extend, void vol
 {
 	struct vfile *v = of(f);
 	must(region < SHM_REGIONS);
+	v->shm_size = (size_t)size;
 	if (!v->shm[region] && extend)
-		v->shm[region] = calloc(1, (size_t)size);
+		v->shm[region] = calloc(1, v->shm_size);
 	*out = v->shm[region];
 	return SQLITE_OK;
 }
@@ -164,26 +154,64 @@ static const sqlite3_io_methods methods = {
     .xShmUnmap = v_shm_unmap,
 };
 
+static int open_file(struct vfile *v, const char *name, bool create, bool journal)
+{
+	int err = v->disk->ops->open(v->disk, name, DISK_WRITE, &v->file);
+	v->new_journal = false;
+	if (err == E_NOT_FOUND && create) {
+		err = v->disk->ops->open(v->disk, name, DISK_WRITE | DISK_CREATE, &v->file);
+		v->new_journal = journal;
+	}
+	if (err)
+		v->file = NULL;
+	else
+		v->file->disk = v->disk;
+	return err;
+}
+
 static int v_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *f, int flags, int *out_flags)
 {
 	struct slot *slot = vfs->pAppData;
 	struct vfile *v = of(f);
-	*v = (struct vfile){.disk = slot->disk};
+	*v = (struct vfile){.slot = slot, .disk = slot->disk, .name = name};
 	if (!name)
 		return SQLITE_CANTOPEN;
-	bool journal = flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL);
-	int err = slot->disk->ops->open(slot->disk, name, DISK_WRITE, &v->file);
-	if (err == E_NOT_FOUND && (flags & SQLITE_OPEN_CREATE)) {
-		err = slot->disk->ops->open(slot->disk, name, DISK_WRITE | DISK_CREATE, &v->file);
-		v->new_journal = journal;
-	}
-	if (err)
+	bool log = flags & SQLITE_OPEN_WAL;
+	if (open_file(v, name, flags & SQLITE_OPEN_CREATE, log || flags & SQLITE_OPEN_MAIN_JOURNAL))
 		return SQLITE_CANTOPEN;
-	v->file->disk = slot->disk;
 	v->base.pMethods = &methods;
+	slot->n_open++;
+	if (log || flags & SQLITE_OPEN_MAIN_DB)
+		slot->files[log] = v;
 	if (out_flags)
 		*out_flags = flags;
 	return SQLITE_OK;
+}
+
+int vfs_attach(struct slot *slot)
+{
+	int err = 0;
+	for (int log = 0; !err && log < 2; log++) {
+		struct vfile *v = slot->files[log];
+		if (!v)
+			continue;
+		v->disk = slot->disk;
+		err = open_file(v, v->name, log, log);
+		for (int i = 0; i < SHM_REGIONS && v->shm[i]; i++)
+			memset(v->shm[i], 0, v->shm_size);
+	}
+	return err;
+}
+
+void vfs_detach(struct slot *slot)
+{
+	for (int log = 0; log < 2; log++) {
+		struct vfile *v = slot->files[log];
+		if (v && v->file)
+			v->disk->ops->close(v->file);
+		if (v)
+			v->file = NULL;
+	}
 }
 
 static int v_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
@@ -254,8 +282,15 @@ static int v_last_error(sqlite3_vfs *vfs, int n, char *out)
 struct disk *sim_vfs(int slot, struct disk *disk)
 {
 	must(slot >= 0 && slot < SLOTS);
-	slots[slot].disk = disk;
+	sim_slots[slot].disk = disk;
 	return disk;
+}
+
+/* One thread: no locks, and no count of memory, which SQLite keeps under one. */
+static void configure(void)
+{
+	must(sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) == SQLITE_OK);
+	must(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) == SQLITE_OK);
 }
 
 /* Also seeds SQLite's own generator, which is the process's, anew. */
@@ -263,8 +298,10 @@ void sim_vfs_register(struct sim *s)
 {
 	static bool done;
 	current = s;
+	if (!done)
+		configure();
 	for (int i = 0; i < SLOTS && !done; i++) {
-		struct slot *slot = &slots[i];
+		struct slot *slot = &sim_slots[i];
 		sqlite3_snprintf(sizeof slot->name, slot->name, "sim%d", i);
 		slot->vfs = (sqlite3_vfs){
 		    .iVersion = 2,
