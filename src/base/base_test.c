@@ -127,6 +127,11 @@ static void ids(void **state)
 		last = id;
 	}
 	assert_true(llabs(id_time_us(last) - INT64_C(1766000000000000)) < SECONDS_US(1));
+	struct idgen after; /* a restart with the clock still back */
+	idgen_init(&after, &clock, 2);
+	idgen_follow(&after, last);
+	idgen_follow(&after, 1);
+	assert_true(idgen_next(&after) > last);
 	char wire[ID_WIRE_MAX + 1];
 	assert_int_equal(id_format(wire, ID_FILE, last), ID_WIRE_MAX);
 	struct rid back;

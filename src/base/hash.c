@@ -146,8 +146,25 @@ struct sha256 sha256_of(const void *p, size_t n)
 {
 	struct sha256 out;
 	pthread_once(&md_once, md_fetch);
+	if (own) {
+		struct sha256_state s = initial;
+		own_update(&s, p, n);
+		return own_final(&s);
+	}
 	must(EVP_Digest(p, n, out.b, NULL, sha256_md, NULL) == 1);
 	return out;
+}
+
+/* RFC 2104, over our own blocks: the digest of a padded key and what follows. */
+static struct sha256 own_keyed(const uint8_t *key, size_t n_key, uint8_t pad, const void *p, size_t n)
+{
+	struct sha256_state s = initial;
+	uint8_t block[SHA256_BLOCK];
+	for (size_t i = 0; i < sizeof block; i++)
+		block[i] = (uint8_t)((i < n_key ? key[i] : 0) ^ pad);
+	own_update(&s, block, sizeof block);
+	own_update(&s, p, n);
+	return own_final(&s);
 }
 
 struct sha256 hmac_sha256(struct str key, struct str data)
@@ -156,6 +173,14 @@ struct sha256 hmac_sha256(struct str key, struct str data)
 	unsigned n = sizeof out.b;
 	pthread_once(&md_once, md_fetch);
 	must(key.n <= INT32_MAX);
+	if (own) {
+		struct sha256 short_key;
+		const uint8_t *k = (const uint8_t *)key.p;
+		if (key.n > SHA256_BLOCK)
+			short_key = sha256_of(key.p, key.n), k = short_key.b, key.n = sizeof short_key.b;
+		out = own_keyed(k, key.n, 0x36, data.p, data.n);
+		return own_keyed(k, key.n, 0x5c, out.b, sizeof out.b);
+	}
 	must(HMAC(sha256_md, key.p, (int)key.n, (const unsigned char *)data.p, data.n, out.b, &n) != NULL);
 	return out;
 }

@@ -28,6 +28,13 @@ int64_t idgen_next(struct idgen *g)
 	return id ? id : 1;
 }
 
+void idgen_follow(struct idgen *g, int64_t id)
+{
+	int64_t least = id >> 22 << 12 | 0xfff, last = atomic_load(&g->last);
+	while (last < least && !atomic_compare_exchange_weak(&g->last, &last, least))
+		;
+}
+
 int64_t id_time_us(int64_t id)
 {
 	return ((id >> 22) + EPOCH_MS) * 1000;

@@ -200,7 +200,7 @@ static int choose_number(struct runtime *rt, bool serve)
 	else if (strcmp(db_engine(rt->db), "sqlite") != 0 && node_lease_take(&rt->drive, lease_lost, &rt->lease, &number))
 		return usage_fault("no node number could be leased from the database"), 1;
 	idgen_init(&rt->ids, &clock_system, number);
-	return 0;
+	return drive_follow_ids(rt->db, &rt->ids) ? usage_fault("the database cannot be read"), 1 : 0;
 }
 
 /* Half of the bulk workers, so that the others serve; and no more than there are processors to hash. */

@@ -12,6 +12,23 @@ void dtx_init(struct dtx *t, struct tx *tx, struct ctx *ctx)
 	*t = (struct dtx){.tx = tx, .ctx = ctx, .drive = ctx->drive};
 }
 
+static int follow_op(struct tx *tx, void *arg)
+{
+	static const char *const newest[] = {"select max(id) from nodes", "select max(id) from versions", "select max(id) from chunks"};
+	int err = 0;
+	for (size_t i = 0; !err && i < sizeof newest / sizeof *newest; i++) {
+		int64_t id;
+		err = tx_i64(tx, newest[i], DB_NO_ARGS, 0, &id);
+		idgen_follow(arg, id);
+	}
+	return err;
+}
+
+int drive_follow_ids(struct db *db, struct idgen *ids)
+{
+	return db_read(db, follow_op, ids);
+}
+
 static int run_read(struct tx *tx, void *arg)
 {
 	struct drive_run *run = arg;

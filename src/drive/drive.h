@@ -83,6 +83,8 @@ struct dtx {
 
 typedef int drive_op_fn(struct dtx *t, void *arg);
 
+/* New ids are greater than those of the database (idgen_follow): a client takes a version with a greater id for a newer one. */
+int drive_follow_ids(struct db *db, struct idgen *ids);
 /* A snapshot read; op sees t->tx read-only. */
 int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg);
 /* A write in ctx->tenant_id. op may run more than once; it sees a tenant that stands still (db.h). After op returns

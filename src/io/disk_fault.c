@@ -92,16 +92,28 @@ static void point(struct fault_disk *d, struct node **where, struct node *n)
 	*where = n;
 }
 
-static void resize(struct bytes *b, size_t n)
+static void zero(struct bytes *b, size_t from, size_t to)
+{
+	if (from < to)
+		memset(b->p + from, 0, to - from);
+}
+
+/* What it grows by is zero, but for from .. to, which the caller writes. */
+static void resize_but(struct bytes *b, size_t n, size_t from, size_t to)
 {
 	if (n > b->cap) {
-		b->cap = n + n / 2;
+		b->cap = n < 1 << 14 ? 1 << 15 : n * 2;
 		b->p = realloc(b->p, b->cap);
 		must(b->p != NULL);
 	}
-	if (n > b->n)
-		memset(b->p + b->n, 0, n - b->n);
+	zero(b, b->n, from < n ? from : n);
+	zero(b, to > b->n ? to : b->n, n);
 	b->n = n;
+}
+
+static void resize(struct bytes *b, size_t n)
+{
+	resize_but(b, n, n, n);
 }
 
 static void touch(struct node *n, size_t from, size_t to)
@@ -250,7 +262,7 @@ static int fault_pwrite(struct disk_file *file, const void *p, size_t n, int64_t
 	if (d->capacity >= 0 && d->used + more > d->capacity)
 		return leave(d, E_NO_SPACE);
 	if (more)
-		resize(&node->live, end);
+		resize_but(&node->live, end, (size_t)offset, end);
 	d->used += more;
 	if (n) {
 		memcpy(node->live.p + offset, p, n);
@@ -267,8 +279,8 @@ static int fault_sync(struct disk_file *file)
 	if (err == E_OK && d->fail_sync_in > 0 && --d->fail_sync_in == 0)
 		err = E_IO;
 	if (err == E_OK) {
-		resize(&node->durable, node->live.n);
 		size_t to = node->to < node->live.n ? node->to : node->live.n;
+		resize_but(&node->durable, node->live.n, node->from, to);
 		if (node->from < to)
 			memcpy(node->durable.p + node->from, node->live.p + node->from, to - node->from);
 	}

@@ -138,7 +138,10 @@ static void clock_jumps(struct sim *s, struct rng *rng)
 	int64_t by = steps[rng_below(rng, 5)] * (rng_below(rng, 2) ? 1 : -1);
 	uint64_t who = rng_below(rng, (uint64_t)s->n_devices + 1);
 	struct sim_clock *c = who ? &s->devices[who - 1].clock : &s->server.clock;
+	if (!who && s->restored && by < 0)
+		by = -by; /* ids of the lost time are behind it, as change numbers are */
 	c->offset_us += by;
+	c->greatest_us = c->offset_us > c->greatest_us ? c->offset_us : c->greatest_us;
 	sim_note(s, "a clock jumps");
 }
 

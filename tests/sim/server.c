@@ -88,6 +88,8 @@ static int open_parts(struct server *v)
 		err = db_migrate(v->db, schema_migrations, schema_n_migrations, &why);
 	idgen_init(&v->ids, &v->clock.clock, 0);
 	if (!err)
+		err = drive_follow_ids(v->db, &v->ids);
+	if (!err)
 		err = store_open(&(struct store_config){v->pack_disk, v->db, &v->ids, &v->clock.clock}, &v->store);
 	if (err && (v->sim->calm || !v->sim->faulty))
 		sim_violation(v->sim, "the server does not start: %s %s", err_info(err)->symbol, why ? why : "");
@@ -208,6 +210,7 @@ void server_restore(struct server *v)
 	sim_note(s, "the backup is restored");
 	s->restored = true;
 	v->acked_seq = 0;
+	v->clock.offset_us = v->clock.greatest_us; /* see clock_jumps */
 	server_start(v);
 	if (!v->open)
 		return;

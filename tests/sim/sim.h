@@ -32,7 +32,7 @@ struct sim;
 struct sim_clock {
 	struct clock clock;
 	const struct sim *sim;
-	int64_t offset_us;
+	int64_t offset_us, greatest_us; /* greatest: that it ever had */
 };
 
 /* ---- contents ---- */
