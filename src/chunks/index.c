@@ -1,9 +1,8 @@
 #include "chunks/index.h"
 
 #include "base/must.h"
+#include "chunks/marks.h"
 #include "chunks/store.h"
-
-enum { PACK_LIVE = 1 };
 
 static void id_args(struct dbv *args, int64_t tenant_id, const int64_t *ids, size_t n)
 {
@@ -66,6 +65,13 @@ int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct 
 	return h.n ? db_read(db, verify_op, &h) : E_OK;
 }
 
+static int pack_counted(void *arg, size_t call, struct rows *r)
+{
+	(void)arg;
+	(void)call;
+	return rows_i64(r, 0) == PACK_LIVE ? E_OK : E_BUSY;
+}
+
 /* Counts the bytes of the rows that were really added to their packs. */
 static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
                      const int64_t *added)
@@ -89,8 +95,9 @@ static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const str
 	                  : tx_many(tx,
 	                            "insert into packs (id, tenant_id, size_bytes, state, created_at) "
 	                            "values ($1, $2, $3, $4, $5) "
-	                            "on conflict (id) do update set size_bytes = packs.size_bytes + excluded.size_bytes",
-	                            args, 5, calls, NULL, NULL);
+	                            "on conflict (id) do update set size_bytes = packs.size_bytes + excluded.size_bytes "
+	                            "returning state",
+	                            args, 5, calls, pack_counted, NULL);
 }
 
 static int added_row(void *arg, size_t call, struct rows *r)
@@ -157,6 +164,34 @@ int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us
 	if (err == E_OK) /* should the transaction fail, the hint leads to no row */
 		finder_add(f, tenant_id, hashes, fresh_ids, n_fresh);
 	return err;
+}
+
+int index_pack_open(struct tx *tx, int64_t pack_id)
+{
+	int64_t state;
+	int err = tx_i64(tx, "select state from packs where id = $1", DB_ARGS(V_I(pack_id)), PACK_LIVE, &state);
+	return err != E_OK ? err : state == PACK_LIVE ? E_OK : E_BUSY;
+}
+
+static int count_row(void *arg, size_t call, struct rows *r)
+{
+	(void)call;
+	(void)r;
+	++*(size_t *)arg;
+	return E_OK;
+}
+
+int index_use(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n)
+{
+	struct dbv args[INDEX_BATCH * 2];
+	size_t there = 0;
+	if (n == 0)
+		return E_OK;
+	id_args(args, tenant_id, ids, n);
+	int err = tx_many(tx, "select id from chunks where id = $1 and tenant_id = $2", args, 2, n, count_row, &there);
+	if (err == E_OK && there < n)
+		err = E_BUSY;
+	return err != E_OK ? err : marks_clear(tx, tenant_id, ids, n, MARK_CONDEMNED);
 }
 
 static int place_row(void *arg, size_t call, struct rows *r)

@@ -22,6 +22,10 @@ struct chunk_place {
 	uint8_t codec;
 };
 
+/* packs.state. A pack begins without a row. Chunks are added to live ones alone. What is retired has no chunks and gets none
+ * any more; its file is deleted later. The row of one that is gone stays for as long as somebody may still want to add to it. */
+enum pack_state { PACK_LIVE = 1, PACK_RETIRED, PACK_GONE };
+
 struct chunk_row {
 	int64_t id;
 	struct sha256 hash;
@@ -32,9 +36,15 @@ struct chunk_row {
  * INDEX_BATCH. */
 int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
 /* Adds n <= INDEX_BATCH chunks, whose hashes differ from each other. ids[i] becomes rows[i].id, or the id of a row
- * that was there first and is not marked. Packs not seen before are added too. Repeatable. */
+ * that was there first and is not marked. Packs not seen before are added too. Repeatable.
+ * E_BUSY: a pack of theirs was retired meanwhile. */
 int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
               int64_t *ids);
+/* May something be added to the pack? Also when it has no row yet. E_BUSY: it was retired. */
+int index_pack_open(struct tx *tx, int64_t pack_id);
+/* In a write: chunks that were found a while ago are to be used. Those that are condemned are so no longer. E_BUSY: one is gone.
+ * n <= INDEX_BATCH. */
+int index_use(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n);
 /* Where chunks ids[0..n) lie; n is at most INDEX_BATCH. Values are as the database gave them: the reader checks. */
 int index_place(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct chunk_place *places);
 /* The hashes of chunks ids[0..n); n is at most INDEX_BATCH. E_CORRUPT when one is missing. */

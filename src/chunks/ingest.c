@@ -5,12 +5,21 @@
  * in pieces larger than a slab is not copied there first. */
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "base/must.h"
 #include "base/mutant.h"
 #include "chunks/recipe.h"
 #include "chunks/ingest_priv.h"
 
 enum { INCOMPRESSIBLE_RUN = 4, RETRY_EVERY = 16 };
+
+struct content *ingest_content(struct store *s)
+{
+	struct content *c = calloc(1, sizeof *c);
+	must(c != NULL);
+	c->since_us = clock_now(s->config.clock);
+	return c;
+}
 
 static int begin(struct store *s, int64_t tenant_id, int64_t size_hint, struct ingest **out)
 {
@@ -26,8 +35,7 @@ static int begin(struct store *s, int64_t tenant_id, int64_t size_hint, struct i
 	in->tenant_id = tenant_id;
 	in->size_hint = size_hint;
 	in->slab = slab_take(s);
-	in->content = calloc(1, sizeof *in->content);
-	must(in->content != NULL);
+	in->content = ingest_content(s);
 	*out = in;
 	return E_OK;
 }
@@ -395,6 +403,30 @@ int ingest_close(struct ingest *in, struct content **out)
 	return E_OK;
 }
 
+/* What was found long ago is looked at again. By the wall clock, like the collector: whichever way it was set in between, a
+ * content that is too old by it looks again. */
+static int use_found(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t to)
+{
+	int64_t age = clock_now(s->config.clock) - c->since_us;
+	int64_t ids[INDEX_BATCH];
+	size_t n = 0;
+	int err = E_OK;
+	if (age >= 0 && age < MILLIS_US(LIMIT_FOUND_MS))
+		return E_OK;
+	if (age > MILLIS_US(LIMIT_INGEST_MS))
+		return E_TIMEOUT;
+	for (size_t i = from; err == E_OK && i < to; i++) {
+		const struct content_chunk *chunk = &c->chunks[i];
+		if (!chunk->is_new && chunk->first == i)
+			ids[n++] = chunk->row.id;
+		if (n < INDEX_BATCH && i + 1 < to)
+			continue;
+		err = index_use(tx, tenant_id, ids, n);
+		n = 0;
+	}
+	return err;
+}
+
 /* Indexes chunks in batches; ids[i - from] becomes the id of chunk i wherever it is the first with its hash. */
 static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t to,
                       int64_t *ids)
@@ -403,6 +435,9 @@ static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const s
 	int64_t got[INDEX_BATCH];
 	size_t where[INDEX_BATCH], n = 0;
 	int64_t now_us = clock_now(s->config.clock);
+	int old = use_found(tx, s, tenant_id, c, from, to);
+	if (old != E_OK)
+		return old;
 	for (size_t i = from; i < to; i++) {
 		const struct content_chunk *chunk = &c->chunks[i];
 		ids[i - from] = chunk->row.id;

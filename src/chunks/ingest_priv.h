@@ -29,6 +29,8 @@ struct ingest {
 	int err;
 };
 
+/* An empty one that begins now. */
+struct content *ingest_content(struct store *s);
 /* Deals with the chunks that end in the slab and moves the rest to its front. */
 int ingest_drain(struct ingest *in);
 /* Appends to the ingest's own pack; kept: as pack_append_kept. */

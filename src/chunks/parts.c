@@ -84,8 +84,7 @@ int ingest_cut(struct ingest *in, bool last, struct content **part, struct inges
 	if (last)
 		in->content->sha256 = sha256_final(in->whole);
 	*part = in->content;
-	in->content = calloc(1, sizeof *in->content);
-	must(in->content != NULL);
+	in->content = ingest_content(in->store);
 	in->cap_chunks = 0;
 	map_fini(&in->by_hash);
 	in->by_hash = (struct map){0};

@@ -24,4 +24,7 @@
 	"create table chunk_marks (" \
 	"chunk_id bigint primary key, tenant_id bigint not null, reason smallint not null, since_at bigint not null);\n"
 
+/* state: enum pack_state of index.h; retired_at: since when it is not PACK_LIVE. */
+#define CHUNKS_SCHEMA_RETIRED "alter table packs add column retired_at bigint not null default 0;\n"
+
 #endif

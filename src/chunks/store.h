@@ -53,13 +53,13 @@ struct content {
 	int64_t pack_end;             /* of a part: where its bytes end in that file */
 	struct pack_runs unwritten;   /* of a part: what content_sync has to write there before */
 	struct store *store;
+	int64_t since_us;             /* wall clock: what it has of the index was found then or later */
 	struct shared_pack *shared;   /* not NULL: where small chunks lie, durable when it is flushed up to ticket */
 	uint64_t ticket;
 };
 
 /* An ingest may move between threads, one at a time. It holds a slab of 512 KiB and a record of each chunk.
- * Chunks that it found in the index must not be collected before its content_commit: a collector has to spare what an
- * ingest that began before it may have seen.
+ * What it found in the index the collector spares for LIMIT_CONDEMNED_MS; an older content looks again at its commit.
  * tenant_key: 32 bytes, keys the chunker. E_READ_ONLY. size_hint: expected bytes, -1 unknown (above 4 MiB gets a pack of its own). */
 int ingest_begin(struct store *s, int64_t tenant_id, const uint8_t tenant_key[32], int64_t size_hint, struct ingest **out);
 /* The key that an ingest of the tenant began with lately (a tenant's key is for ever); false: ask the database. */
@@ -83,11 +83,12 @@ void content_free(struct content *c);
 
 /* Before content_commit, outside of any transaction: makes a content of more than LIMIT_CHUNKS_TX new chunks durable and
  * indexes them, so many at a time, so that its content_commit does not hold the writer for all of them. Should that never
- * come, the rows are garbage for a collector, which has to spare those younger than any request. Nothing for smaller ones. */
+ * come, the rows are garbage for the collector, which spares chunks for LIMIT_CONDEMNED_MS. Nothing for smaller ones. */
 int content_index_ahead(struct content *c, int64_t tenant_id);
 
 /* In a write transaction: indexes the new chunks and appends the recipe to *recipe (so an op that is run again starts
- * by clearing it). Repeatable. Of two ingests that stored the same chunk, the second to commit uses the first's, unless the finder
+ * by clearing it). Repeatable. E_BUSY: it took so long that the collector has removed what it rests on; E_TIMEOUT: longer than
+ * LIMIT_INGEST_MS. Of two ingests that stored the same chunk, the second to commit uses the first's, unless the finder
  * does not know of it. */
 int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe);
 

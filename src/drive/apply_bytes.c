@@ -150,6 +150,7 @@ int apply_bytes_find(struct ctx *ctx, struct apply_batch *b)
 			memcpy(f.hashes + at, bytes->chunks, bytes->n_chunks * sizeof *f.hashes);
 		at += bytes ? bytes->n_chunks : 0;
 	}
+	b->had_us = clock_now(ctx->clock);
 	int err = drive_read(ctx, find_op, &f);
 	for (size_t i = 0; !err && i < b->in->n_changes; i++)
 		if (b->in->changes[i].bytes)
@@ -165,6 +166,7 @@ int apply_bytes_put(struct apply_step *s, struct version_put *put)
 		return ctx_fail(s->t->ctx, r->err, "%.*s", STR_ARG(r->detail));
 	must(!r->unverified && r->recipe.p);
 	put->recipe = r->recipe;
+	put->had_us = s->batch->had_us;
 	put->size_bytes = r->size_bytes;
 	put->sha256 = r->sha256;
 	put->mime_type = bytes->mime_type;

@@ -238,6 +238,7 @@ static int assemble(struct ctx *ctx, const struct assemble_in *in, struct versio
 	must(a != NULL);
 	a->ctx = ctx;
 	a->in = in;
+	put.had_us = clock_now(ctx->clock);
 	int err = read_steps(a);
 	if (!err)
 		err = verify(a);

@@ -5,8 +5,9 @@
  * Hashing reads all of the content, which a tiny request may ask for, so at most drive->assembling_max do it at once, in the
  * bulk lane and outside of any transaction; the others are refused with E_BUSY before anything is looked up.
  *
- * Until the version is there, its chunks rest on what made the caller have them, which may end meanwhile: a collector spares
- * them for an hour longer (drive/chunk.h), and no request takes longer than LIMIT_ASSEMBLE_MS.
+ * Until the version is there, its chunks rest on what made the caller have them, which may end meanwhile: the collector spares
+ * them for an hour longer (drive/chunk.h); hashing takes LIMIT_ASSEMBLE_MS at most, and what has become too old by the clock all
+ * the same (LIMIT_FOUND_MS) makes no version.
  */
 #ifndef SD_DRIVE_ASSEMBLE_H
 #define SD_DRIVE_ASSEMBLE_H

@@ -6,9 +6,9 @@
  * Both are looked up in what belongs to the caller alone. The tenant's index of chunks is not asked, so neither the answer
  * nor the time it takes depends on what others have. Within the store equal chunks of a tenant are kept once all the same.
  *
- * A collector must spare leases, and for an hour longer than they last, and the chunks of a version for an hour after it was
- * removed: a request may just be using one (drive/assemble.h). Its roots: versions.recipe, upload_parts.recipe, upload_pieces.recipe,
- * leases, and the packs of uploads.tail.
+ * The collector (collect.h) spares leases for as long as there are rows of them, which is an hour longer than they last, and
+ * the chunks of a version for an hour after it was removed: a request may just be using one (drive/assemble.h). Its roots:
+ * versions.recipe, removed_versions.recipe, upload_parts.recipe, upload_pieces.recipe, leases, and the packs of uploads.tail.
  */
 #ifndef SD_DRIVE_CHUNK_H
 #define SD_DRIVE_CHUNK_H

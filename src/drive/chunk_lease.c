@@ -121,7 +121,8 @@ static int lease_one(void *arg, int64_t chunk_id, const struct sha256 *hash, uin
 	return 0;
 }
 
-/* Whoever adds one clears away several: what is over, and the user's own that are used up. */
+/* Whoever adds one clears away several: what is over, and the user's own that are used up. What is over stays until whoever
+ * found a chunk by it has made a version (drive/assemble.h), since the collector spares chunks for the rows there are. */
 static int sweep(struct dtx *t)
 {
 	int64_t now = clock_now(t->ctx->clock);
@@ -130,7 +131,7 @@ static int sweep(struct dtx *t)
 	int err = tx_exec(t->tx,
 	                  "delete from chunk_leases where id in (select id from chunk_leases"
 	                  " where tenant_id = $1 and expires_at < $2 limit 64)",
-	                  DB_ARGS(V_I(t->ctx->tenant_id), V_I(now)), NULL);
+	                  DB_ARGS(V_I(t->ctx->tenant_id), V_I(now - MILLIS_US(LIMIT_CONDEMNED_MS))), NULL);
 	if (err)
 		return err;
 	return tx_exec(t->tx,

@@ -199,6 +199,12 @@ static const char upload_hints[] = "alter table uploads add column hashes bytea;
                                    "alter table upload_pieces add column recipe bytea;\n"
                                    "alter table upload_pieces add column skip_bytes bigint not null default 0;\n";
 
+/* Recipes of versions that were removed: roots for a collector for an hour more (drive/version.h). */
+static const char removed_versions[] =
+    CHUNKS_SCHEMA_RETIRED
+    "create table removed_versions (id bigint primary key, tenant_id bigint not null, removed_at bigint not null,"
+    " recipe bytea not null);\n";
+
 const struct migration schema_migrations[] = {
     {1, "first light", first},
     {2, "chunk store", CHUNKS_SCHEMA_FIRST},
@@ -210,5 +216,6 @@ const struct migration schema_migrations[] = {
     {8, "chunks are marked", CHUNKS_SCHEMA_MARKS},
     {9, "jobs", jobs},
     {10, "pieces that need not be sent", upload_hints},
+    {11, "packs retire, removed versions are remembered", removed_versions},
 };
 const size_t schema_n_migrations = sizeof schema_migrations / sizeof *schema_migrations;

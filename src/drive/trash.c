@@ -3,6 +3,7 @@
 
 #include "base/name.h"
 #include "drive/share.h"
+#include "drive/version.h"
 
 int node_trash(struct dtx *t, struct node *n, struct str device_id)
 {
@@ -68,11 +69,7 @@ int node_purge(struct dtx *t, struct node *n, struct str device_id)
 	if (!err)
 		err = share_use(t, n->share_id, -size_bytes);
 	if (!err)
-		err = tx_exec(t->tx,
-		              "delete from versions where node_id in (with recursive down(id) as ("
-		              "select id from nodes where id = $1 union all"
-		              " select n.id from down join nodes n on n.parent_id = down.id) select id from down)",
-		              DB_ARGS(V_I(n->id)), NULL);
+		err = version_remove_below(t, n->id);
 	if (!err)
 		err = tx_exec(t->tx,
 		              "delete from conflicts where resource_id in (with recursive down(id) as ("

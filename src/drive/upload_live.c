@@ -377,6 +377,11 @@ static int commit_op(struct tx *tx, void *arg)
 		err = is_over(tx, c->l->id);
 	for (const struct part *p = c->parts; !err && p; p = p->next)
 		err = part_insert(tx, c, p);
+	struct chunk_place place;
+	if (!err && last->tail.n)
+		err = ingest_tail_place(&last->tail, &place);
+	if (!err && last->tail.n) /* the collector looks for tails before it retires a pack, and we after it did */
+		err = index_pack_open(tx, place.pack_id);
 	if (!err)
 		err = tx_exec(tx, "delete from upload_pieces where upload_id = $1 and piece < $2",
 			      DB_ARGS(V_I(c->l->id), V_I(last->upto)), NULL);

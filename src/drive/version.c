@@ -408,7 +408,10 @@ static int replace(struct dtx *t, const struct version_put *in, struct incoming 
 
 int version_commit(struct dtx *t, const struct version_put *in, struct version_result *out)
 {
+	int64_t had_for = clock_now(t->ctx->clock) - in->had_us;
 	*out = (struct version_result){0};
+	if (!in->content && (had_for < 0 || had_for >= MILLIS_US(LIMIT_FOUND_MS))) /* the collector spares them no longer */
+		return ctx_fail(t->ctx, E_BUSY, "Putting the content together took too long; send the request again");
 	struct incoming inc = {
 	    .v = {.size_bytes = in->content ? in->content->size_bytes : in->size_bytes,
 	          .sha256 = in->content ? in->content->sha256 : in->sha256,
@@ -450,6 +453,33 @@ int version_restore(struct dtx *t, const struct node *n, int64_t number, struct 
 	return err ? err : settle(t, &out->node, &in, n->version_id, RESOLVE_NONE, device_id, out);
 }
 
+/* ---- removing ---- */
+
+int version_remove(struct dtx *t, int64_t id)
+{
+	int err = tx_exec(t->tx,
+	                  "insert into removed_versions (id, tenant_id, removed_at, recipe)"
+	                  " select id, tenant_id, $2, recipe from versions where id = $1",
+	                  DB_ARGS(V_I(id), V_I(clock_now(t->ctx->clock))), NULL);
+	return err ? err : tx_exec(t->tx, "delete from versions where id = $1", DB_ARGS(V_I(id)), NULL);
+}
+
+int version_remove_below(struct dtx *t, int64_t node_id)
+{
+	int err = tx_exec(t->tx,
+	                  "insert into removed_versions (id, tenant_id, removed_at, recipe)"
+	                  " select id, tenant_id, $2, recipe from versions where node_id in (with recursive down(id) as ("
+	                  "select id from nodes where id = $1 union all"
+	                  " select n.id from down join nodes n on n.parent_id = down.id) select id from down)",
+	                  DB_ARGS(V_I(node_id), V_I(clock_now(t->ctx->clock))), NULL);
+	return err ? err
+	           : tx_exec(t->tx,
+	                     "delete from versions where node_id in (with recursive down(id) as ("
+	                     "select id from nodes where id = $1 union all"
+	                     " select n.id from down join nodes n on n.parent_id = down.id) select id from down)",
+	                     DB_ARGS(V_I(node_id)), NULL);
+}
+
 /* ---- the end of stages ---- */
 
 struct sweep {
@@ -478,7 +508,7 @@ static int sweep_op(struct dtx *t, void *arg)
 	}
 	err = rows_close(&r);
 	for (size_t i = 0; !err && i < n; i++) {
-		err = tx_exec(t->tx, "delete from versions where id = $1", DB_ARGS(V_I(found[i].id)), NULL);
+		err = version_remove(t, found[i].id);
 		if (!err)
 			err = share_use(t, found[i].share_id, -found[i].size_bytes);
 	}

@@ -39,6 +39,7 @@ struct version_put {
 
 	const struct content *content; /* of ingest_finish or ingest_close; stays the caller's. NULL: the next three */
 	struct str recipe;             /* of chunks that the caller has (drive/chunk.h) */
+	int64_t had_us;                /* wall clock when they were looked for; E_BUSY after LIMIT_FOUND_MS */
 	int64_t size_bytes;
 	struct sha256 sha256;          /* verified */
 	struct chunk_found *leased;    /* n_leased of them: in recipe by leases, which the version uses up (drive/chunk.h) */
@@ -95,6 +96,11 @@ int version_copy(struct dtx *t, const struct node *n, const struct version *v, c
 /* The copy that KEEP_BOTH makes: in the same folder, under resolve_copy_name() and the first free number. */
 int version_copy_beside(struct dtx *t, const struct node *n, const struct version *v, struct str device_id,
                         struct node *out);
+/* In a write: removes the row, or those of all files at and below a node; what else it takes (used bytes, a head that moves) is
+ * the caller's. Nothing else deletes versions: for an hour the recipes stay in removed_versions, where the collector spares
+ * their chunks, since a request may just be making a version of them. */
+int version_remove(struct dtx *t, int64_t id);
+int version_remove_below(struct dtx *t, int64_t node_id);
 /* Removes staged versions whose time is over, at most 500 a call, in ctx->tenant_id. */
 int drive_version_sweep(struct ctx *ctx, int64_t *removed);
 
