@@ -373,8 +373,8 @@ def args(api, op):
     o += [set_default(f, 'in') for f in op.fields]
     for i, f in enumerate(op.fields):
         source = (f'req->params[{op.slots.index(f.name)}]' if f.source == 'path'
-                  else f'request_query(req, ctx->arena, {c_str(f.name)})')
-        text = take_text(f, 'in', f'&rules_args_{op.name}[{i}]', f.name, source)
+                  else f'request_query(req, ctx->arena, {c_str(f.param)})')
+        text = take_text(f, 'in', f'&rules_args_{op.name}[{i}]', f.param, source)
         o.append(text.replace('{&up, ', '{&loc_' + f.source + ', ').replace('(&c, &up, ', f'(&c, &loc_{f.source}, '))
     if op.body:
         mark = '' if op.body_required else '\t\tin->has_body = true;\n'

@@ -219,7 +219,8 @@ class Operation:
             if p['name'] in seen or p['name'] == 'body':
                 raise Fault(f'{at}: parameter {p["name"]} twice')
             seen.add(p['name'])
-            f = Field(doc, at, p['name'], p['schema'], p['in'] == 'path' or p.get('required', False))
+            f = Field(doc, at, p.get('x-field', p['name']), p['schema'], p['in'] == 'path' or p.get('required', False))
+            f.param = p['name']  # as it is sent; x-field is for names that C reserves
             if f.kind not in ('str', 'i64', 'bool', 'time', 'id', 'rid', 'enum'):
                 raise Fault(f'{at}: parameter {f.name} cannot be {f.kind}')
             f.source = p['in']

@@ -37,6 +37,8 @@
 #define LIMIT_CHUNKS_INLINE         64          /* of one change in apply (D14) */
 #define LIMIT_CHUNK_SOURCES         64          /* versions named as sources in one request; 16 a change */
 #define LIMIT_CHUNK_SOURCE_CHUNKS   200000      /* chunks in the recipes of one request's sources */
+#define LIMIT_BASE_BYTES            (INT64_C(1) << 30) /* of known chunks, read for the patches of one body, or for one answer */
+#define LIMIT_SIGNED_BYTES          (64 << 20)  /* content whose signatures are told in one request */
 #define LIMIT_CHUNKS_BODY           (256 << 20) /* one bulk body */
 #define LIMIT_CHUNKS_GROUP          16000       /* chunks of a bulk body that become durable together, by one sync */
 #define LIMIT_CHUNKS_GROUP_BYTES    (64 << 20)  /* the same, bytes */

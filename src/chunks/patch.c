@@ -118,9 +118,9 @@ int patch_base_add(struct patch_base *b, uint32_t source, uint32_t chunk, struct
 	if (in->n < 4)
 		return E_BAD_REQUEST;
 	uint32_t n = *length = (uint32_t)get_le(in->p, 4);
-	size_t count = ((size_t)n + PATCH_BLOCK_BYTES - 1) / PATCH_BLOCK_BYTES;
-	if (!n || n > CHUNK_MAX_BYTES || in->n - 4 < count * BLOCK_BYTES)
+	if (!n || n > CHUNK_MAX_BYTES || in->n < signature_bytes(n))
 		return E_BAD_REQUEST;
+	size_t count = (signature_bytes(n) - 4) / BLOCK_BYTES;
 	reserve(b, count);
 	for (size_t i = 0; i < count; i++) {
 		const char *p = in->p + 4 + i * BLOCK_BYTES;
@@ -136,7 +136,7 @@ int patch_base_add(struct patch_base *b, uint32_t source, uint32_t chunk, struct
 		};
 		table_add(b, b->n - 1);
 	}
-	*in = str_skip(*in, 4 + count * BLOCK_BYTES);
+	*in = str_skip(*in, signature_bytes(n));
 	return 0;
 }
 

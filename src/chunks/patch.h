@@ -28,6 +28,11 @@ enum {
 	PATCH_MAX_BYTES = CHUNK_MAX_BYTES + 9, /* longer than a chunk as one literal; a longer one is refused */
 };
 
+/* Bytes that the signatures of a chunk of n bytes take. */
+static inline size_t signature_bytes(uint32_t n)
+{
+	return 4 + ((size_t)n + PATCH_BLOCK_BYTES - 1) / PATCH_BLOCK_BYTES * 12;
+}
 /* Appends the signatures of a chunk, n > 0. */
 void signature_put(struct buf *b, const void *chunk, size_t n);
 

@@ -175,6 +175,45 @@ static int decode_chunk(struct content_reader *r, size_t i)
 	return err;
 }
 
+size_t content_chunks(const struct content_reader *r)
+{
+	return r->n;
+}
+
+uint32_t content_chunk_bytes(const struct content_reader *r, size_t i)
+{
+	return i < r->n ? (uint32_t)(r->chunks[i].end - (i ? r->chunks[i - 1].end : 0)) : 0;
+}
+
+int content_chunk(struct content_reader *r, size_t i, struct str *bytes)
+{
+	must(i < r->n);
+	int err = decode_chunk(r, i);
+	if (err != E_OK)
+		return err;
+	*bytes = str_n(r->slab, content_chunk_bytes(r, i));
+	atomic_fetch_add(&r->store->bytes_out, (int64_t)bytes->n);
+	return E_OK;
+}
+
+int content_chunk_stored(struct content_reader *r, size_t i, bool *zstd, struct str *stored)
+{
+	const struct chunk_place *p = NULL;
+	must(i < r->n);
+	int err = place_of(r, i, &p);
+	if (err != E_OK)
+		return err;
+	if (!r->slab)
+		r->slab = slab_take(r->store);
+	err = read_stored(r, p, r->slab + CHUNK_MAX_BYTES);
+	if (err != E_OK)
+		return err;
+	*zstd = p->codec == CODEC_ZSTD;
+	*stored = str_n(r->slab + CHUNK_MAX_BYTES, p->stored_len);
+	atomic_fetch_add(&r->store->bytes_out, (int64_t)stored->n);
+	return E_OK;
+}
+
 /* The chunk that holds the byte at offset < size_bytes. */
 static size_t chunk_at(const struct content_reader *r, int64_t offset)
 {

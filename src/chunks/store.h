@@ -108,6 +108,13 @@ int content_open(struct tx *tx, struct store *s, int64_t tenant_id, struct str r
  * or more, read in order. */
 int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, size_t *got);
 void content_close(struct content_reader *r);
+/* By chunks: how many; the length of chunk i, 0 when there is none. */
+size_t content_chunks(const struct content_reader *r);
+uint32_t content_chunk_bytes(const struct content_reader *r, size_t i);
+/* Chunk i, which is there, whole and verified; valid until the next call on r. Errors as content_read. */
+int content_chunk(struct content_reader *r, size_t i, struct str *bytes);
+/* The same as it is stored: *zstd: as one zstd frame that declares its size, else as it is. */
+int content_chunk_stored(struct content_reader *r, size_t i, bool *zstd, struct str *stored);
 
 /* The recipe in words (for the chunks API and fsck): hash and length of chunk i, in file order. */
 struct recipe_chunk {

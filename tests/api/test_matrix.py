@@ -64,7 +64,7 @@ def resumable(method, tail='', **kwargs):
 
 
 def ask(method, path, **kwargs):
-    """path and the strings in kwargs may name {share} {file} {folder} {device} {member} {conflict}."""
+    """path and the strings in kwargs may name {share} {file} {version} {folder} {device} {member} {conflict}."""
     def fill(value, names):
         if isinstance(value, str):
             return value.format(**names) if '{' in value else value
@@ -73,7 +73,7 @@ def ask(method, path, **kwargs):
         return [fill(v, names) for v in value] if isinstance(value, list) else value
 
     def go(w):
-        names = {'share': w.share['id'], 'file': w.file['id'], 'folder': w.folder['id'], 'device': w.device, 'member': w.ids['reader']}
+        names = {'share': w.share['id'], 'file': w.file['id'], 'version': w.file['version_id'], 'folder': w.folder['id'], 'device': w.device, 'member': w.ids['reader']}
         if '{conflict}' in path:
             names['conflict'] = w.conflict()
         return w.caller.request(method, fill(path, names), **{k: fill(v, names) for k, v in kwargs.items()})
@@ -140,6 +140,9 @@ TABLE = {
     'sync_chunks_missing': (READERS, ask('POST', f'{V1}/sync/chunks/missing', params={'share_id': '{share}'}, json={'hashes': ['0' * 64]})),
     'sync_chunks_put': (WRITERS, chunks),
     'sync_chunks_fetch': (READERS, ask('POST', f'{V1}/sync/chunks/fetch', params={'share_id': '{share}'}, json={'items': []})),
+    'sync_chunk_signatures': (READERS, ask('POST', f'{V1}/sync/chunks/signatures', params={'share_id': '{share}'},
+                                           json={'version_id': '{version}', 'runs': [{'first': 0, 'count': 1}]})),
+    'sync_steps': (READERS, ask('GET', f'{V1}/sync/steps', params={'version_id': '{version}'})),
     'sync_version_put': (WRITERS, ask('POST', f'{V1}/sync/versions', params={'share_id': '{share}', 'name': 'new', 'size': '0',
                                                                           'checksum_sha256': sha(b'')})),
     'sync_download': (READERS, ask('GET', f'{V1}/sync/download/{{file}}')),
@@ -231,7 +234,8 @@ def test_sockets(server, people, alice, share):
 
 # ---- unknown and forbidden are alike ----
 
-UNKNOWN = {'file': 'fil_0000000000001', 'folder': 'fld_0000000000001', 'share': 'shr_0000000000001'}
+UNKNOWN = {'file': 'fil_0000000000001', 'folder': 'fld_0000000000001', 'share': 'shr_0000000000001',
+           'version': 'ver_0000000000001'}
 
 
 @pytest.mark.parametrize('caller', ['other', 'none'])
@@ -240,8 +244,8 @@ def test_hidden_is_as_unknown(worlds, name, caller):
     """Byte for byte, but for the id that was sent, the request id and the way it is worded around that id."""
     w = copy.copy(worlds(caller))
     hidden = TABLE[name][1](w)
-    ids = {'file': w.file['id'], 'folder': w.folder['id'], 'share': w.share['id']}
-    w.file, w.folder, w.share = ({'id': UNKNOWN[k]} for k in ('file', 'folder', 'share'))
+    ids = {'file': w.file['id'], 'folder': w.folder['id'], 'share': w.share['id'], 'version': w.file['version_id']}
+    w.file, w.folder, w.share = ({'id': UNKNOWN[k], 'version_id': UNKNOWN['version']} for k in ('file', 'folder', 'share'))
     unknown = TABLE[name][1](w)
 
     def bare(r):

@@ -1,18 +1,19 @@
 /* A file whose content is made of chunks that the caller has (D14). */
 #include "base/limits.h"
 #include "drive/assemble.h"
+#include "features/sync/sync_priv.h"
 #include "features/wire.h"
-#include "http/handler.h"
 
-static int read_sources(struct ctx *ctx, struct str list, struct assemble_in *out)
+int sync_sources(struct ctx *ctx, struct str list, const int64_t **out, size_t *n)
 {
 	int64_t *ids = arena_many(ctx->arena, LIMIT_CHUNK_SOURCES, int64_t);
-	out->sources = ids;
+	*out = ids;
+	*n = 0;
 	while (list.n) {
 		struct str one = str_cut(&list, ',');
-		if (out->n_sources == LIMIT_CHUNK_SOURCES)
+		if (*n == LIMIT_CHUNK_SOURCES)
 			return ctx_invalid(ctx, "query", STR("sources"), "too_long", "at most %d versions", LIMIT_CHUNK_SOURCES);
-		if (!id_parse_kind(one, ID_VERSION, &ids[out->n_sources++]))
+		if (!id_parse_kind(one, ID_VERSION, &ids[(*n)++]))
 			return ctx_invalid(ctx, "query", STR("sources"), "value_error", "ids of versions, separated by commas");
 	}
 	return 0;
@@ -49,7 +50,7 @@ static int read_args(struct ctx *ctx, struct request *req, struct assemble_in *o
 	};
 	if (!str_unhex(in.checksum_sha256, out->put.sha256.b, sizeof out->put.sha256.b))
 		return ctx_invalid(ctx, "query", STR("checksum_sha256"), "value_error", "64 hexadecimal digits");
-	return read_sources(ctx, in.sources, out);
+	return sync_sources(ctx, in.sources, &out->sources, &out->n_sources);
 }
 
 int sync_version_put(struct ctx *ctx, struct request *req, struct reply *out)
