@@ -1,4 +1,5 @@
-/* Fetching many small files: each content is checked, staged and sealed as it comes. Meanwhile those that are sealed are put
+/* Fetching many small files: each content is checked, staged and sealed as it comes; first those that are here under
+ * another name (act_twin.c), which are copied, then the others, by one call for many. Meanwhile those that are sealed are put
  * in their places, many at a time: the file system is synced once, then they are renamed. When all are placed it is synced
  * once more, and only then are the results recorded (I8). */
 #include <stdlib.h>
@@ -76,6 +77,15 @@ static void place_more(struct fetching *f)
 	tasks_add(&f->tasks, &p->task, place);
 }
 
+/* What comes of i is known, but for its place. */
+static void end_one(struct fetching *f, size_t i)
+{
+	f->told[i] = true;
+	f->ended = i + 1;
+	if (f->agent->lane && f->ended - f->placing.to >= PLACE_LEAST)
+		place_more(f);
+}
+
 /* All chunks of a version are here. */
 static int stage_one(struct fetching *f, struct job *j, struct root_stage **stage)
 {
@@ -99,6 +109,35 @@ static int stage_one(struct fetching *f, struct job *j, struct root_stage **stag
 	return err;
 }
 
+/* Those that could not be copied have no twin any more, and are fetched with the others. */
+static void copy_twins(struct fetching *f)
+{
+	struct root *root = f->agent->root;
+	for (size_t i = 0; i < f->n; i++) {
+		struct job *j = f->jobs[i];
+		const struct node_facts *want = &j->op->remote;
+		struct act_stage to = {.job = j, .sha = sha256_new()};
+		int err = root->ops->stage(root, &j->ctx, &to.stage);
+		if (!err)
+			err = act_twin_fetch(j, &to);
+		struct sha256 got = sha256_final(to.sha);
+		sha256_free(to.sha);
+		if (!err && !sha256_eq(&got, &want->checksum))
+			err = E_CHECKSUM;
+		if (!err)
+			err = root->ops->stage_seal(to.stage, &j->ctx, want->mtime_us, want->executable);
+		if (err && to.stage)
+			root->ops->stage_abort(to.stage);
+		if (err) {
+			ctx_clear(&j->ctx);
+			j->twin = STR_NULL;
+		} else {
+			f->stages[i] = to.stage;
+		}
+		end_one(f, i);
+	}
+}
+
 static int on_frame(void *arg, size_t i, const struct frame *frame)
 {
 	static const struct sha256 none;
@@ -116,18 +155,19 @@ static int on_frame(void *arg, size_t i, const struct frame *frame)
 		                  STR_ARG(j->path));
 	else
 		j->err = stage_one(f, j, &f->stages[i]);
-	f->told[i] = true;
-	f->ended = i + 1;
 	buf_clear(&f->content);
-	if (f->agent->lane && f->ended - f->placing.to >= PLACE_LEAST)
-		place_more(f);
+	end_one(f, i);
 	return j->err == E_NO_SPACE ? j->err : 0;
 }
 
-static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f)
+static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f, bool twins)
 {
 	struct placing *p = &f->placing;
-	int err = remote_fetch(ctx, a->remote, a->share, f->version_ids, f->n, on_frame, f);
+	int err = 0;
+	if (twins)
+		copy_twins(f);
+	else
+		err = remote_fetch(ctx, a->remote, a->share, f->version_ids, f->n, on_frame, f);
 	struct job **failed = arena_many(ctx->arena, f->n, struct job *);
 	size_t n = 0;
 	for (size_t i = 0; err && i < f->n; i++)
@@ -151,14 +191,14 @@ static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f)
 	ctx_clear(ctx);
 }
 
-/* Takes up the next jobs. Returns where it stopped. */
-static size_t gather(struct fetching *f, struct job *jobs, size_t at, size_t n)
+/* Takes up the next jobs, those with twins or those without. Returns where it stopped. */
+static size_t gather(struct fetching *f, struct job *jobs, size_t at, size_t n, bool twins)
 {
 	int64_t bytes = 0;
 	f->n = f->ended = f->placing.from = f->placing.to = 0;
 	buf_clear(&f->content);
 	for (; at < n && f->n < GROUP_FILES && bytes < GROUP_BYTES; at++) {
-		if (!jobs[at].bulk || jobs[at].err || jobs[at].op->verb != PLAN_FETCH)
+		if (!jobs[at].bulk || jobs[at].err || jobs[at].op->verb != PLAN_FETCH || twins != (jobs[at].twin.p != NULL))
 			continue;
 		f->stages[f->n] = NULL;
 		f->told[f->n] = false;
@@ -180,11 +220,12 @@ void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n
 	tasks_init(&f->tasks, a->lane);
 	arena_init(&f->placing.arena);
 	ctx_init(&f->placing.ctx, &f->placing.arena, ctx->clock, ctx->rng);
-	for (size_t at = 0; at < n;) {
-		at = gather(f, jobs, at, n);
-		if (f->n)
-			fetch_group(ctx, a, f);
-	}
+	for (int twins = 1; twins >= 0; twins--)
+		for (size_t at = 0; at < n;) {
+			at = gather(f, jobs, at, n, twins);
+			if (f->n)
+				fetch_group(ctx, a, f, twins);
+		}
 	arena_fini(&f->placing.arena);
 	tasks_fini(&f->tasks);
 	buf_fini(&f->content);

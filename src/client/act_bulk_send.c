@@ -103,22 +103,33 @@ static struct str op_id_of(struct ctx *ctx, const struct agent *a, const struct 
 	                 (unsigned long long)xxh3_64(s.p, s.n));
 }
 
-/* Reads and cuts the file of a job into the group. */
+/* It is still what the plan saw. */
+static int look_at_file(struct job *j)
+{
+	struct root_entry now;
+	int err = j->agent->root->ops->stat(j->agent->root, &j->ctx, j->path, &now);
+	return err ? err : stamp_same(&now.stamp, &j->stamp) ? 0 : changed(j);
+}
+
+/* Reads and cuts the file of a job into the group, unless its content is known there. */
 static void take_file(struct ctx *ctx, struct agent *a, struct sending *s, struct job *j)
 {
 	const struct plan_op *op = j->op;
 	uint8_t *p = s->bytes + s->n_bytes;
 	bool replace = op->verb == PLAN_SEND_VERSION;
-	j->err = read_file(j, p);
+	j->err = j->twin_version_id ? look_at_file(j) : read_file(j, p);
 	if (j->err)
 		return;
 	struct remote_file *file = &s->files[s->n];
 	*file = (struct remote_file){.id = replace ? op->id : 0, .parent = op->parent, .name = op->name,
 	                             .base_version_id = replace ? op->base_version_id : 0, .size_bytes = op->local.size_bytes,
 	                             .checksum = op->local.checksum, .mtime_us = op->local.mtime_us,
-	                             .executable = op->local.executable, .op_id = op_id_of(ctx, a, op)};
-	cut(s, &a->gear, p, (size_t)op->local.size_bytes, file);
-	s->n_bytes += (size_t)op->local.size_bytes;
+	                             .executable = op->local.executable, .op_id = op_id_of(ctx, a, op),
+	                             .twin_version_id = j->twin_version_id};
+	if (!j->twin_version_id) {
+		cut(s, &a->gear, p, (size_t)op->local.size_bytes, file);
+		s->n_bytes += (size_t)op->local.size_bytes;
+	}
 	s->answered[s->n] = false;
 	s->jobs[s->n++] = j;
 }
@@ -142,25 +153,29 @@ static int send_chunks(struct sending *s)
 	return err;
 }
 
-/* One apply for the files that ask for one strategy; new files never take another's name, so any strategy that refuses it
- * serves them (RESOLVE_NONE stands for them). */
-static int put_some(struct sending *s, enum resolve_strategy strategy)
+/* One apply for new files, which never take another's name, and one for edits that ask for one strategy. Edits that have none
+ * are refused together when one of them is stale. */
+static int put_some(struct sending *s, bool edits, enum resolve_strategy strategy)
 {
 	struct agent *a = s->agent;
+	size_t most = edits && strategy == RESOLVE_NONE ? LIMIT_APPLY_ALL_OR_NONE : LIMIT_APPLY_CHANGES, n = 0;
 	struct remote_file *files = arena_many(&s->arena, s->n, struct remote_file);
-	size_t *where = arena_many(&s->arena, s->n, size_t), n = 0;
-	for (size_t i = 0; i < s->n; i++)
-		if ((s->files[i].id ? s->jobs[i]->op->strategy : RESOLVE_NONE) == strategy) {
+	size_t *where = arena_many(&s->arena, s->n, size_t);
+	struct str word = str_c(resolve_strategy_name(edits ? strategy : RESOLVE_SERVER_WINS));
+	int err = 0;
+	for (size_t i = 0; !err && i < s->n; i++) {
+		if ((s->files[i].id != 0) == edits && (!edits || s->jobs[i]->op->strategy == strategy)) {
 			where[n] = i;
 			files[n++] = s->files[i];
 		}
-	if (n == 0)
-		return 0;
-	struct str word = str_c(resolve_strategy_name(strategy == RESOLVE_NONE ? RESOLVE_SERVER_WINS : strategy));
-	int err = remote_put_files(&s->ctx, a->remote, a->share, word, a->replica->cursor, files, n);
-	for (size_t i = 0; !err && i < n; i++) {
-		s->files[where[i]] = files[i];
-		s->answered[where[i]] = true;
+		if (!n || (n < most && i + 1 < s->n))
+			continue;
+		err = remote_put_files(&s->ctx, a->remote, a->share, word, a->replica->cursor, files, n);
+		for (size_t k = 0; !err && k < n; k++) {
+			s->files[where[k]] = files[k];
+			s->answered[where[k]] = true;
+		}
+		n = 0;
 	}
 	return err;
 }
@@ -169,13 +184,17 @@ static void send_group(struct task *self)
 {
 	struct sending *s = (struct sending *)self;
 	s->err = send_chunks(s);
+	if (!s->err)
+		s->err = put_some(s, false, RESOLVE_NONE);
 	for (int strategy = RESOLVE_NONE; !s->err && strategy <= RESOLVE_MANUAL; strategy++)
-		s->err = put_some(s, (enum resolve_strategy)strategy);
+		s->err = put_some(s, true, (enum resolve_strategy)strategy);
 }
 
 static void take_result(struct ctx *ctx, struct job *j, const struct remote_file *f)
 {
 	if (f->err) {
+		/* Should the twin be what it cannot have: the next round sends the bytes. */
+		j->agent->no_twins |= f->twin_version_id && f->err != E_NAME_CONFLICT && f->err != E_VERSION_STALE;
 		j->err = ctx_fail(&j->ctx, f->err, "%.*s", STR_ARG(f->detail.p ? f->detail : STR("The server refused the file.")));
 		return;
 	}

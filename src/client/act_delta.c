@@ -318,10 +318,10 @@ static int join(struct joining *d)
 	return err ? err : copy_local(d);
 }
 
-int act_delta_fetch(struct job *j, struct http_sink *sink)
+int act_delta_fetch(struct job *j, struct act_stage *to)
 {
 	const struct plan_op *op = j->op;
-	struct joining d = {.j = j, .sink = sink};
+	struct joining d = {.j = j, .sink = &to->face};
 	int err = remote_recipe(&j->ctx, j->agent->remote, op->id, op->remote.version_id, op->remote.version, &d.want.p, &d.want.n);
 	if (err)
 		return err == E_CHANGED ? E_NOT_FOUND : err;

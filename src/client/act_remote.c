@@ -112,60 +112,51 @@ int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size
 
 /* ---- transfers ---- */
 
-struct stage_sink {
-	struct http_sink face;
-	struct job *job;
-	struct root_stage *stage;
-	struct sha256_state *sha;
-};
-
 static int stage_sink_write(struct http_sink *self, const void *p, size_t n)
 {
-	struct stage_sink *s = (struct stage_sink *)self;
+	struct act_stage *s = (struct act_stage *)self;
 	sha256_update(s->sha, p, n);
 	s->job->agent->bytes += (int64_t)n;
 	return s->job->agent->root->ops->stage_write(s->stage, p, n);
 }
 
-static int download(struct job *j, struct http_sink *sink)
+static int download(struct job *j, struct act_stage *to)
 {
 	const struct plan_op *op = j->op;
-	return remote_download(&j->ctx, j->agent->remote, op->id, op->remote.version_id, op->remote.size_bytes, sink);
+	return remote_download(&j->ctx, j->agent->remote, op->id, op->remote.version_id, op->remote.size_bytes, &to->face);
 }
 
-static int fetch_by(struct job *j, int (*fill)(struct job *j, struct http_sink *sink))
+static int fetch_by(struct job *j, int (*fill)(struct job *j, struct act_stage *to))
 {
 	const struct plan_op *op = j->op;
 	struct root *root = j->agent->root;
-	struct stage_sink sink = {.face = {.write = stage_sink_write}, .job = j};
-	int err = root->ops->stage(root, &j->ctx, &sink.stage);
+	struct act_stage to = {.face = {.write = stage_sink_write}, .job = j};
+	int err = root->ops->stage(root, &j->ctx, &to.stage);
 	if (err)
 		return err;
-	sink.sha = sha256_new();
-	err = fill(j, &sink.face);
-	struct sha256 got = sha256_final(sink.sha);
-	sha256_free(sink.sha);
+	to.sha = sha256_new();
+	err = fill(j, &to);
+	struct sha256 got = sha256_final(to.sha);
+	sha256_free(to.sha);
 	if (!err && !sha256_eq(&got, &op->remote.checksum) && !mutant(M_FETCH_UNVERIFIED))
 		err = ctx_fail(&j->ctx, E_CHECKSUM, "The content that came for \"%.*s\" does not match its checksum; it was not used.", STR_ARG(j->path));
 	if (err) {
-		root->ops->stage_abort(sink.stage);
+		root->ops->stage_abort(to.stage);
 		return err;
 	}
 	struct root_entry now;
 	if (mutant(M_ACT_OVERWRITE) && !root->ops->stat(root, &j->ctx, j->path, &now))
 		j->stamp = now.stamp;
-	return root->ops->stage_commit(sink.stage, &j->ctx, j->path, op->has_local ? &j->stamp : NULL, op->remote.mtime_us,
+	return root->ops->stage_commit(to.stage, &j->ctx, j->path, op->has_local ? &j->stamp : NULL, op->remote.mtime_us,
 	                               op->executable, &j->entry);
 }
 
 static int fetch(struct job *j)
 {
-	if (j->delta) {
-		int err = fetch_by(j, act_delta_fetch);
-		if (!act_delta_gave_up(j, err))
-			return err;
-	}
-	return fetch_by(j, download);
+	int err = j->twin.p ? fetch_by(j, act_twin_fetch) : E_NOT_FOUND;
+	if (act_delta_gave_up(j, err))
+		err = j->delta ? fetch_by(j, act_delta_fetch) : E_NOT_FOUND;
+	return act_delta_gave_up(j, err) ? fetch_by(j, download) : err;
 }
 
 struct file_source {
@@ -390,11 +381,12 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 	size_t n_bulk = 0;
 	struct job *jobs = calloc(n, sizeof(*jobs));
 	int down = 0;
-	bool delta = false;
+	bool delta = false, bulk;
 	must(jobs != NULL);
 	tasks_init(&tasks, a->lane);
 	for (size_t i = 0; !a->one_by_one && i < n; i++)
 		n_bulk += act_bulk_takes(ops[i]);
+	bulk = n_bulk > 1;
 	for (size_t i = 0; i < n; i++)
 		delta |= act_delta_takes(ops[i]);
 	if (delta && act_know_gear(ctx, a))
@@ -406,10 +398,14 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 		arena_init(&j->arena);
 		ctx_init(&j->ctx, j->bulk ? ctx->arena : &j->arena, ctx->clock, ctx->rng); /* bulk runs on this thread */
 		j->err = prepare(&j->ctx, a, j);
+		if (!j->err)
+			act_twin_find(j);
+		if (!j->err && !a->one_by_one && act_bulk_takes_twin(j))
+			bulk = j->bulk = true;
 		if (!j->err && !j->bulk)
 			tasks_add(&tasks, &j->task, run_job);
 	}
-	if (n_bulk > 1)
+	if (bulk)
 		act_bulk(ctx, a, jobs, n);
 	tasks_wait(&tasks, 0, tell, &(struct telling){a, n});
 	for (size_t i = 0; i < n; i++) {

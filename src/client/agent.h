@@ -69,6 +69,7 @@ struct agent {
 	bool unsynced;          /* folders were made that may not be on the disk yet */
 	bool looking;           /* nothing is written */
 	bool one_by_one;        /* a bulk call was refused as a whole */
+	bool no_twins;          /* a content that the server was said to have was refused */
 	struct map own;         /* log entries that this device caused, and whose effect stands in the remote tree */
 	bool has_gear;          /* how the server cuts, once it was asked */
 	struct gear gear;

@@ -44,6 +44,8 @@ struct job {
 	struct arena arena;
 	struct ctx ctx;
 	struct str path;
+	struct str twin;              /* FETCH: a file here that is agreed to have this content; STR_NULL: none */
+	int64_t twin_version_id;      /* SEND: a version there that has it; 0: none */
 	struct disk_stamp stamp;      /* of the local file the plan saw */
 	struct root_entry entry;      /* FETCH: what was written */
 	struct remote_upload up;      /* SEND */
@@ -52,8 +54,27 @@ struct job {
 	bool delta;                   /* act_delta tries first */
 };
 
+/* What a fetch writes to: staged, and hashed as it stands there. */
+struct act_stage {
+	struct http_sink face; /* first */
+	struct job *job;
+	struct root_stage *stage;
+	struct sha256_state *sha;
+};
+
+/* ---- content that is here, or there, under another name (act_twin.c) ---- */
+
+/* Looks for it; sets twin or twin_version_id. */
+void act_twin_find(struct job *j);
+/* The content, from the twin. Whatever was wrong, another way may do (act_delta_gave_up). */
+int act_twin_fetch(struct job *j, struct act_stage *to);
+
+/* ---- many small files ---- */
+
 /* Small enough, and simple enough, to go together with others. */
 bool act_bulk_takes(const struct plan_op *op);
+/* Its content need not travel, whatever its size. */
+bool act_bulk_takes_twin(const struct job *j);
 /* Carries out the jobs marked bulk, whose err is 0; sets entry or up, and err. */
 void act_bulk(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
 void act_bulk_send(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n);
@@ -70,7 +91,7 @@ bool act_delta_takes(const struct plan_op *op);
 /* Sends what the base does not have, and tells how the version is put together; sets up. */
 int act_delta_send(struct job *j);
 /* The content, from the local file and what it lacks. */
-int act_delta_fetch(struct job *j, struct http_sink *sink);
+int act_delta_fetch(struct job *j, struct act_stage *to);
 /* It did not work; sending or fetching all of it may. */
 bool act_delta_gave_up(struct job *j, int err);
 

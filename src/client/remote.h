@@ -97,6 +97,7 @@ struct remote_file {
 	int64_t parent;          /* new */
 	struct str name;         /* new */
 	int64_t base_version_id; /* of an existing one; also where its chunks may come from */
+	int64_t twin_version_id; /* 0, or this version's content, and no chunks */
 	const struct sha256 *chunks;
 	size_t n_chunks;
 	int64_t size_bytes;

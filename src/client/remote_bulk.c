@@ -137,15 +137,28 @@ static void put_time(struct buf *b, int64_t us)
 	buf_char(b, '"');
 }
 
-static void put_file(struct buf *b, const struct remote_file *f)
+static void put_hashes(struct buf *b, const struct sha256 *hashes, size_t n)
 {
-	buf_fmt(b, "{\"resource_type\":\"file\",\"change_type\":\"%s\",\"chunks\":[", f->id ? "updated" : "created");
-	for (size_t i = 0; i < f->n_chunks; i++) {
+	buf_lit(b, "\"chunks\":[");
+	for (size_t i = 0; i < n; i++) {
 		if (i)
 			buf_char(b, ',');
-		put_hash(b, &f->chunks[i]);
+		put_hash(b, &hashes[i]);
 	}
-	buf_lit(b, "],\"op_id\":");
+	buf_char(b, ']');
+}
+
+static void put_file(struct buf *b, const struct remote_file *f)
+{
+	buf_fmt(b, "{\"resource_type\":\"file\",\"change_type\":\"%s\",", f->id ? "updated" : "created");
+	if (f->twin_version_id) {
+		buf_lit(b, "\"source_version_id\":\"");
+		buf_id(b, ID_VERSION, f->twin_version_id);
+		buf_char(b, '"');
+	} else {
+		put_hashes(b, f->chunks, f->n_chunks);
+	}
+	buf_lit(b, ",\"op_id\":");
 	json_put_str(b, f->op_id);
 	if (f->id) {
 		buf_lit(b, ",\"resource_id\":\"");
@@ -155,7 +168,10 @@ static void put_file(struct buf *b, const struct remote_file *f)
 	if (f->id && f->base_version_id) {
 		buf_lit(b, ",\"base_version_id\":\"");
 		buf_id(b, ID_VERSION, f->base_version_id);
-		buf_lit(b, "\",\"sources\":[\"");
+		buf_char(b, '"');
+	}
+	if (f->id && f->base_version_id && !f->twin_version_id) {
+		buf_lit(b, ",\"sources\":[\"");
 		buf_id(b, ID_VERSION, f->base_version_id);
 		buf_lit(b, "\"]");
 	}
@@ -327,12 +343,8 @@ int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int
 	must(n <= LIMIT_CHUNKS_REQUEST);
 	buf_lit(&body, "{\"items\":[{\"version_id\":\"");
 	buf_id(&body, ID_VERSION, version_id);
-	buf_lit(&body, "\",\"chunks\":[");
-	for (size_t i = 0; i < n; i++) {
-		if (i)
-			buf_char(&body, ',');
-		put_hash(&body, &hashes[i]);
-	}
-	buf_lit(&body, "]}]}");
+	buf_lit(&body, "\",");
+	put_hashes(&body, hashes, n);
+	buf_lit(&body, "}]}");
 	return fetch_items(ctx, r, share, &body, 1, on_frame, arg);
 }

@@ -173,6 +173,7 @@ void replica_close(struct replica *r)
 		tree_fini(&r->trees[i]);
 		map_fini(&r->dirty[i]);
 	}
+	map_fini(&r->by_content);
 	arena_fini(&r->arena);
 	*r = (struct replica){0};
 }
@@ -184,11 +185,43 @@ static void touch(struct replica *r, enum replica_tree which, int64_t id)
 	map_put(&r->dirty[which], (uint64_t)id, r);
 }
 
+static uint64_t content_key(const struct sha256 *checksum)
+{
+	uint64_t key;
+	memcpy(&key, checksum->b, sizeof key);
+	return key;
+}
+
+static void know_content(struct replica *r, const struct node_facts *f)
+{
+	if (f->kind == NODE_FILE && f->version_id && f->size_bytes)
+		map_put(&r->by_content, content_key(&f->checksum), (void *)(uintptr_t)f->id);
+}
+
+const struct node_facts *replica_same_content(struct replica *r, const struct sha256 *checksum, int64_t size_bytes)
+{
+	struct tree *synced = &r->trees[REPLICA_SYNCED];
+	uint64_t id;
+	void *value;
+	/* What is not agreed any more is never taken out; so now and then it is made anew. */
+	if (!r->knows_content || r->by_content.count > 2 * synced->count + 1000) {
+		map_fini(&r->by_content);
+		for (size_t at = 0; map_next(&synced->by_id, &at, &id, &value);)
+			know_content(r, &((struct node *)value)->f);
+		r->knows_content = true;
+	}
+	void *found = map_get(&r->by_content, content_key(checksum));
+	const struct node *n = found ? tree_get(synced, (int64_t)(uintptr_t)found) : NULL;
+	return n && n->f.kind == NODE_FILE && n->f.size_bytes == size_bytes && sha256_eq(&n->f.checksum, checksum) ? &n->f : NULL;
+}
+
 bool replica_put(struct replica *r, enum replica_tree which, const struct node_facts *f)
 {
 	if (!tree_put(&r->trees[which], f))
 		return false;
 	touch(r, which, f->id);
+	if (which == REPLICA_SYNCED && r->knows_content)
+		know_content(r, f);
 	return true;
 }
 

@@ -31,6 +31,8 @@ struct replica {
 	struct arena arena; /* of the strings */
 	struct tree trees[REPLICA_TREES];
 	struct map dirty[REPLICA_TREES];
+	struct map by_content; /* first bytes of a checksum -> the id of a file that was once agreed with it; see replica_same_content */
+	bool knows_content;
 	bool meta_dirty;
 	struct replica_facts saved; /* as the database has them */
 	int64_t cursor;        /* -1: none yet, start from the snapshot */
@@ -59,6 +61,9 @@ bool replica_rename_id(struct replica *r, int64_t local_id, int64_t new_id);
 /* Puts a whole new tree in the place of one; only differences are written. *t is moved from. noticed_us: when the differences
  * were seen, remembered as their cause; 0: not. */
 void replica_replace(struct replica *r, enum replica_tree which, struct tree *t, int64_t noticed_us);
+/* A file that both sides agreed to have this content, or NULL. Not every one is found; what is found is right. The first call goes
+ * through the tree. */
+const struct node_facts *replica_same_content(struct replica *r, const struct sha256 *checksum, int64_t size_bytes);
 /* Makes everything since the last flush durable, in one transaction. */
 int replica_flush(struct ctx *ctx, struct replica *r);
 void replica_set_str(struct replica *r, struct str *field, struct str value);

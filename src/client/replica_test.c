@@ -93,6 +93,35 @@ static void everything_comes_back(void **s)
 	replica_close(&r);
 }
 
+/* What was agreed is found by its content, and only as long as it is. */
+static void content_is_found(void **s)
+{
+	(void)s;
+	struct replica r;
+	struct node_facts f = node(3, TREE_ROOT, "a", true), later = f;
+	assert_int_equal(replica_open(&ctx, file, &r), 0);
+	assert_null(replica_same_content(&r, &f.checksum, f.size_bytes));
+	assert_true(replica_put(&r, REPLICA_SYNCED, &f));
+	const struct node_facts *found = replica_same_content(&r, &f.checksum, f.size_bytes);
+	assert_true(found && found->id == 3 && found->version_id == 7);
+	assert_null(replica_same_content(&r, &f.checksum, f.size_bytes + 1));
+	struct sha256 near = f.checksum;
+	near.b[31] ^= 1;
+	assert_null(replica_same_content(&r, &near, f.size_bytes));
+	later.checksum.b[0] = 99;
+	assert_true(replica_put(&r, REPLICA_SYNCED, &later));
+	assert_null(replica_same_content(&r, &f.checksum, f.size_bytes));
+	assert_non_null(replica_same_content(&r, &later.checksum, f.size_bytes));
+	for (int i = 0; i < 3000; i++) { /* what is forgotten does not pile up */
+		memcpy(later.checksum.b, &(uint64_t){(uint64_t)i << 8}, 8);
+		assert_true(replica_put(&r, REPLICA_SYNCED, &later) && replica_same_content(&r, &later.checksum, f.size_bytes));
+	}
+	assert_true(r.by_content.count < 1100);
+	replica_del(&r, REPLICA_SYNCED, 3);
+	assert_null(replica_same_content(&r, &later.checksum, f.size_bytes));
+	replica_close(&r);
+}
+
 /* The process dies with changes in memory: the state before them is whole. */
 static void a_crash_between_flushes(void **s)
 {
@@ -137,6 +166,6 @@ static void a_damaged_file_says_what_to_do(void **s)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {T(everything_comes_back), T(a_crash_between_flushes), T(a_damaged_file_says_what_to_do)};
+	const struct CMUnitTest tests[] = {T(everything_comes_back), T(content_is_found), T(a_crash_between_flushes), T(a_damaged_file_says_what_to_do)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,9 @@ struct root_ops {
 	void (*close)(struct root_file *f);
 	int (*stage)(struct root *r, struct ctx *ctx, struct root_stage **out);
 	int (*stage_write)(struct root_stage *s, const void *p, size_t n);
+	/* The same with n bytes of a file from offset on, which share its blocks where the file system can. They go into sha as they
+	 * stand in the stage, whoever wrote into f meanwhile. E_CHANGED: f is shorter. */
+	int (*stage_copy)(struct root_stage *s, struct root_file *f, int64_t offset, int64_t n, struct sha256_state *sha);
 	/* Makes the staged bytes durable and puts them at path. assumed == NULL: only where nothing is (E_CONFLICT); else
 	 * only over the very file that bears the stamp (E_CHANGED). The stage is freed in any case. */
 	int (*stage_commit)(struct root_stage *s, struct ctx *ctx, struct str path, const struct disk_stamp *assumed,

@@ -19,7 +19,7 @@
 
 /* Files are staged in several folders, so many in a row in each: then one thread can fill one while another empties the one
  * before, and neither waits for the folder's lock. */
-enum { MARKER_MAX = 4096, ROOMS = 8, ROOM_RUN = 500 };
+enum { MARKER_MAX = 4096, ROOMS = 8, ROOM_RUN = 500, COPY_BLOCK = 4096, COPY_PIECE = 8 << 20, COPY_WINDOW = 256 << 10 };
 
 struct posix_root {
 	struct root face;
@@ -285,7 +285,7 @@ static int posix_stage(struct root *face, struct ctx *ctx, struct root_stage **o
 	s->room = r->rooms[number / ROOM_RUN % ROOMS];
 	snprintf(s->name, sizeof(s->name), "new-%u", number);
 	/* The mode that most files keep; nobody else gets into our own folder. */
-	s->fd = openat(s->room, s->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+	s->fd = openat(s->room, s->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
 	if (s->fd < 0) {
 		int saved = errno;
 		free(s);
@@ -307,6 +307,59 @@ static int posix_stage_write(struct root_stage *s, const void *p, size_t n)
 		n -= (size_t)done;
 	}
 	return 0;
+}
+
+/* Up to n bytes, as many as were copied in one go. Blocks are shared only whole: the first piece ends where one ends. */
+static int copy_piece(struct root_stage *s, struct root_file *f, int64_t offset, int64_t at, int64_t n, int64_t *done)
+{
+	int64_t into = at % COPY_BLOCK;
+	off_t from = offset;
+	n = into && n > COPY_BLOCK - into ? COPY_BLOCK - into : n > COPY_PIECE ? COPY_PIECE : n;
+	ssize_t got;
+	do {
+		got = copy_file_range(f->fd, &from, s->fd, NULL, (size_t)n, 0);
+	} while (got < 0 && errno == EINTR);
+	*done = got;
+	if (got > 0)
+		return 0;
+	if (got == 0)
+		return E_CHANGED;
+	if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP && errno != EXDEV)
+		return err_from_errno(errno);
+	char block[COPY_BLOCK]; /* a file system that cannot */
+	*done = n > COPY_BLOCK ? COPY_BLOCK : n;
+	int err = posix_read_at(f, offset, block, (size_t)*done);
+	return err ? err : posix_stage_write(s, block, (size_t)*done);
+}
+
+static int hash_staged(struct root_stage *s, int64_t at, int64_t n, uint8_t *window, struct sha256_state *sha)
+{
+	struct root_file stage = {s->fd};
+	int err = 0;
+	for (int64_t k = 0; !err && n; at += k, n -= k) {
+		k = n < COPY_WINDOW ? n : COPY_WINDOW;
+		err = posix_read_at(&stage, at, window, (size_t)k);
+		if (!err)
+			sha256_update(sha, window, (size_t)k);
+	}
+	return err;
+}
+
+static int posix_stage_copy(struct root_stage *s, struct root_file *f, int64_t offset, int64_t n, struct sha256_state *sha)
+{
+	int64_t at = lseek(s->fd, 0, SEEK_CUR);
+	uint8_t *window = malloc(n < COPY_WINDOW ? (size_t)n : COPY_WINDOW);
+	int err = at < 0 ? err_from_errno(errno) : 0;
+	must(window || !n);
+	for (int64_t done = 0; !err && n; offset += done, at += done, n -= done) {
+		err = copy_piece(s, f, offset, at, n, &done);
+		if (!err && done == COPY_PIECE) /* on its way to the disk while the next is copied */
+			sync_file_range(s->fd, at, done, SYNC_FILE_RANGE_WRITE);
+		if (!err)
+			err = hash_staged(s, at, done, window, sha);
+	}
+	free(window);
+	return err;
 }
 
 static void posix_stage_abort(struct root_stage *s)
@@ -694,6 +747,7 @@ static const struct root_ops posix_ops = {
     .close = posix_close,
     .stage = posix_stage,
     .stage_write = posix_stage_write,
+    .stage_copy = posix_stage_copy,
     .stage_commit = posix_stage_commit,
     .stage_abort = posix_stage_abort,
     .stage_seal = posix_stage_seal,

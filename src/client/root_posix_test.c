@@ -214,6 +214,45 @@ static void writing(void **s)
 	assert_true(staging_is_empty());
 }
 
+/* Parts of a file, on a boundary of blocks and off it, more than a piece of the copying. */
+static void copying(void **s)
+{
+	enum { SIZE = (9 << 20) + 77 };
+	(void)s;
+	struct root_stage *stage;
+	struct root_file *from;
+	struct root_entry e;
+	char *bytes = malloc(SIZE), *got = malloc(SIZE);
+	assert_true(bytes && got);
+	for (uint32_t i = 0, x = 1; i < SIZE; i++)
+		bytes[i] = (char)((x = x * 1664525 + 1013904223) >> 24);
+	int fd = open(in("from"), O_RDWR | O_CREAT, 0644);
+	assert_true(fd >= 0 && write(fd, bytes, SIZE) == SIZE);
+	assert_int_equal(root->ops->open(root, &ctx, STR("from"), &from, &e), 0);
+	assert_int_equal(root->ops->stage(root, &ctx, &stage), 0);
+	struct sha256_state *sha = sha256_new();
+	sha256_update(sha, "x", 1);
+	assert_int_equal(root->ops->stage_write(stage, "x", 1), 0);
+	assert_int_equal(root->ops->stage_copy(stage, from, 10, 5000, sha), 0);
+	assert_int_equal(root->ops->stage_copy(stage, from, 0, SIZE - 5001, sha), 0);
+	assert_int_equal(root->ops->stage_copy(stage, from, SIZE, 0, sha), 0);
+	assert_int_equal(root->ops->stage_commit(stage, &ctx, STR("to"), NULL, 0, false, &e), 0);
+	close(fd);
+	assert_true((fd = open(in("to"), O_RDONLY)) >= 0 && read(fd, got, SIZE) == SIZE);
+	assert_true(got[0] == 'x' && !memcmp(got + 1, bytes + 10, 5000) && !memcmp(got + 5001, bytes, SIZE - 5001));
+	struct sha256 said = sha256_final(sha), is = sha256_of(got, SIZE);
+	assert_memory_equal(&said, &is, sizeof is);
+	assert_int_equal(root->ops->stage(root, &ctx, &stage), 0);
+	assert_int_equal(root->ops->stage_copy(stage, from, SIZE - 5, 6, sha), E_CHANGED);
+	root->ops->stage_abort(stage);
+	assert_true(staging_is_empty());
+	close(fd);
+	root->ops->close(from);
+	sha256_free(sha);
+	free(bytes);
+	free(got);
+}
+
 static void moving(void **s)
 {
 	(void)s;
@@ -331,7 +370,7 @@ static void what_a_crash_left(void **s)
 static int run(const char *name)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {T(escapes), T(parents_that_are_swapped), T(writing), T(moving), T(trash),
+	const struct CMUnitTest tests[] = {T(escapes), T(parents_that_are_swapped), T(writing), T(copying), T(moving), T(trash),
 	                                   T(modes),   T(markers), T(what_a_crash_left), T(mount_points)};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }
@@ -343,7 +382,8 @@ static int run_without(void)
 	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
 	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 0, 1),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 1, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_copy_file_range, 0, 1),
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
 	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};

@@ -186,6 +186,17 @@ static int sim_stage_write(struct root_stage *s, const void *p, size_t n)
 	return err;
 }
 
+static int sim_stage_copy(struct root_stage *s, struct root_file *f, int64_t offset, int64_t n, struct sha256_state *sha)
+{
+	int err = enter(s->root->d, NULL, "copy into", str_c(s->name));
+	const struct content_row *c = &f->d->sim->contents[f->node->content];
+	if (err || offset > (int64_t)c->n || n > (int64_t)c->n - offset)
+		return err ? err : E_CHANGED;
+	buf_put(&s->bytes, c->p + offset, (size_t)n);
+	sha256_update(sha, c->p + offset, (size_t)n);
+	return 0;
+}
+
 static void stage_free(struct root_stage *s)
 {
 	buf_fini(&s->bytes);
@@ -451,6 +462,7 @@ static const struct root_ops ops = {
     .close = sim_close,
     .stage = sim_stage,
     .stage_write = sim_stage_write,
+    .stage_copy = sim_stage_copy,
     .stage_commit = sim_stage_commit,
     .stage_abort = sim_stage_abort,
     .stage_seal = sim_stage_seal,
