@@ -83,7 +83,7 @@ static void cut(struct sending *s, const struct gear *gear, const uint8_t *p, si
 		must(s->n_chunks < GROUP_CHUNKS && k > 0);
 		struct sha256 hash = k == whole ? file->checksum : sha256_of(p, k);
 		s->hashes[s->n_chunks] = hash;
-		s->chunks[s->n_chunks++] = (struct remote_chunk){hash, p, (uint32_t)k};
+		s->chunks[s->n_chunks++] = (struct remote_chunk){.hash = hash, .bytes = p, .length = (uint32_t)k};
 		file->n_chunks++;
 		p += k;
 		n -= k;
@@ -147,7 +147,7 @@ static int send_chunks(struct sending *s)
 		return 0;
 	int err = remote_missing(&s->ctx, a->remote, a->share, s->chunks, s->n_chunks, sources, n_sources, s->wanted);
 	if (!err)
-		err = remote_send_chunks(&s->ctx, a->remote, a->share, s->chunks, s->n_chunks, s->wanted);
+		err = remote_send_chunks(&s->ctx, a->remote, a->share, 0, s->chunks, s->n_chunks, s->wanted);
 	for (size_t i = 0; !err && i < s->n_chunks; i++)
 		a->bytes += s->wanted[i] ? s->chunks[i].length : 0;
 	return err;

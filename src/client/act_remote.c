@@ -156,7 +156,12 @@ static int fetch(struct job *j)
 	int err = j->twin.p ? fetch_by(j, act_twin_fetch) : E_NOT_FOUND;
 	if (act_delta_gave_up(j, err))
 		err = j->delta ? fetch_by(j, act_delta_fetch) : E_NOT_FOUND;
-	return act_delta_gave_up(j, err) ? fetch_by(j, download) : err;
+	if (!act_delta_gave_up(j, err))
+		return err;
+	err = fetch_by(j, download);
+	if (!err)
+		act_delta_learn(j, j->op->remote.version_id, j->op->remote.size_bytes);
+	return err;
 }
 
 struct file_source {
@@ -200,6 +205,8 @@ static int send_once(struct job *j)
 	j->up.content = &source.face;
 	err = remote_upload(&j->ctx, j->agent->remote, j->agent->share, &j->up);
 	root->ops->close(source.file);
+	if (!err && !j->up.conflict)
+		act_delta_learn(j, j->up.stored.version_id, op->local.size_bytes);
 	return err;
 }
 
@@ -325,6 +332,15 @@ static void distrust(struct agent *a, const struct plan_op *op)
 	replica_put(a->replica, REPLICA_LOCAL, &f);
 }
 
+static int fold_content(struct agent *a, struct job *j)
+{
+	int err = j->op->verb == PLAN_FETCH ? fold_fetch(a, j) : j->op->verb == PLAN_SEND ? fold_sent_new(a, j) : fold_sent_version(a, j);
+	const struct node_facts *now = j->op->verb == PLAN_FETCH ? &j->op->remote : &j->up.stored;
+	if (!err && j->layout.n)
+		replica_keep_layout(a->replica, now->id, now->version_id, &j->layout);
+	return err;
+}
+
 static int fold_job(struct ctx *ctx, struct agent *a, struct job *j)
 {
 	const struct plan_op *op = j->op;
@@ -336,13 +352,13 @@ static int fold_job(struct ctx *ctx, struct agent *a, struct job *j)
 		distrust(a, op);
 	if (j->err && !assumed)
 		return ctx_fail(ctx, j->err, "%.*s", STR_ARG(ctx_detail(&j->ctx, j->err)));
-	if (op->verb == PLAN_FETCH)
-		return fold_fetch(a, j);
 	if (op->verb == PLAN_SET_MODE_REMOTE)
 		return fold_mode(ctx, a, op);
-	a->stats.sent_files++;
-	a->stats.sent_bytes += op->local.size_bytes;
-	return op->verb == PLAN_SEND ? fold_sent_new(a, j) : fold_sent_version(a, j);
+	if (op->verb != PLAN_FETCH) {
+		a->stats.sent_files++;
+		a->stats.sent_bytes += op->local.size_bytes;
+	}
+	return fold_content(a, j);
 }
 
 /* Where the file is and how it looks, settled before any worker runs. */
@@ -421,6 +437,7 @@ int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, s
 		agent_report(ctx, a, j->op, err);
 		if (!down)
 			ctx_clear(ctx);
+		buf_fini(&j->layout);
 		arena_fini(&j->arena);
 	}
 	tasks_fini(&tasks);

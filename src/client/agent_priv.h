@@ -3,6 +3,7 @@
 #define SD_CLIENT_AGENT_PRIV_H
 
 #include "client/agent.h"
+#include "client/layout.h"
 #include "client/tasks.h"
 
 /* Pull and, when it is wanted, scan. */
@@ -49,6 +50,7 @@ struct job {
 	struct disk_stamp stamp;      /* of the local file the plan saw */
 	struct root_entry entry;      /* FETCH: what was written */
 	struct remote_upload up;      /* SEND */
+	struct buf layout;            /* of the version that both sides have now, if it is known */
 	int err;
 	bool bulk;                    /* act_bulk carries it out */
 	bool delta;                   /* act_delta tries first */
@@ -86,13 +88,20 @@ void act_bulk_fail(struct agent *a, struct job **jobs, size_t n, int err, struct
 
 /* ---- large files that changed a little (act_delta.c) ---- */
 
-/* Large, and known on both sides. */
+/* Large enough, and known on both sides. */
 bool act_delta_takes(const struct plan_op *op);
-/* Sends what the base does not have, and tells how the version is put together; sets up. */
+/* Sends what the base does not have, and tells how the version is put together; sets up, and layout. */
 int act_delta_send(struct job *j);
-/* The content, from the local file and what it lacks. */
+/* The content, from the local file and what it lacks; sets layout. */
 int act_delta_fetch(struct job *j, struct act_stage *to);
 /* It did not work; sending or fetching all of it may. */
 bool act_delta_gave_up(struct job *j, int err);
+/* The layout of a version of the job's file, from memory or from the server. The text, which is the caller's to give back, must outlive
+ * *out. */
+int act_delta_layout(struct job *j, int64_t version_id, struct buf *text, struct layout *out);
+/* This version went whole: asks for its layout if it is large; sets layout. */
+void act_delta_learn(struct job *j, int64_t version_id, int64_t size_bytes);
+/* E_CHANGED, with its sentence. */
+int act_changed(struct job *j);
 
 #endif

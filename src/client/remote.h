@@ -116,8 +116,20 @@ struct remote_file {
 /* A chunk to be sent. */
 struct remote_chunk {
 	struct sha256 hash;
-	const void *bytes;
-	uint32_t length;
+	const void *bytes; /* the chunk, or by flags (chunks/frame.h) what stands for it */
+	uint32_t length;   /* of the bytes */
+	uint32_t flags;
+};
+
+/* Chunks [first, first + count) of a version. */
+struct remote_run {
+	uint32_t first, count;
+};
+
+/* A chunk to be fetched. */
+struct remote_want {
+	struct sha256 hash;
+	struct remote_run base; /* chunks of a version that we have, which resemble it; count 0: none */
 };
 
 int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str password, struct remote_grant *out);
@@ -150,8 +162,9 @@ int remote_chunking(struct ctx *ctx, struct remote *r, struct str share, struct 
 /* missing[i]: chunk i must be sent. n <= LIMIT_CHUNKS_REQUEST, n_sources <= LIMIT_CHUNK_SOURCES. */
 int remote_missing(struct ctx *ctx, struct remote *r, struct str share, const struct remote_chunk *chunks, size_t n,
                    const int64_t *sources, size_t n_sources, bool *missing);
-/* Sends those that are wanted. When it returns they are durable there. */
-int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, const struct remote_chunk *chunks, size_t n,
+/* Sends those that are wanted. When it returns they are durable there. source: the version that patches count from (0: there
+ * are none). */
+int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t source, const struct remote_chunk *chunks, size_t n,
                        const bool *wanted);
 /* New files and versions whose chunks were sent. Each gets its own err. */
 int remote_put_files(struct ctx *ctx, struct remote *r, struct str share, struct str strategy, int64_t base_cursor,
@@ -161,22 +174,21 @@ int remote_put_files(struct ctx *ctx, struct remote *r, struct str share, struct
 typedef int remote_frame_fn(void *arg, size_t i, const struct frame *f);
 int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int64_t *version_ids, size_t n,
                  remote_frame_fn *on_frame, void *arg);
-/* Some chunks of one version: their frames, in this order, then the one that ends it. */
-int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id,
-                        const struct sha256 *hashes, size_t n, remote_frame_fn *on_frame, void *arg);
+/* Some chunks of one version: their frames, in this order, then the one that ends it. Frames may bear flags; what FRAME_BASED
+ * ones rest on are the wants' chunks of base_version_id. */
+int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id, int64_t base_version_id,
+                        const struct remote_want *wants, size_t n, remote_frame_fn *on_frame, void *arg);
 
-/* ---- large files that changed a little (remote_delta.c) ---- */
+/* ---- large files that changed a little (remote_delta.c); *out is the caller's to give back ---- */
 
-/* A chunk of a file, here or there. */
-struct remote_piece {
-	struct sha256 hash;
-	int64_t offset;
-	uint32_t length;
-};
-/* The chunks of a version, without gaps. E_CHANGED: the number is not that of version_id. */
-int remote_recipe(struct ctx *ctx, struct remote *r, int64_t file_id, int64_t version_id, int64_t number,
-                  struct remote_piece **out, size_t *n);
-/* The next version of up->replace_id from steps (chunks/steps.h) whose one source is the base. up->content is not used. */
+/* The layout of a version (client/layout.h). */
+int remote_layout(struct ctx *ctx, struct remote *r, int64_t version_id, struct buf *out);
+/* The steps (chunks/steps.h) of a version whose one source is the base. */
+int remote_steps(struct ctx *ctx, struct remote *r, int64_t version_id, int64_t base_version_id, struct buf *out);
+/* Signatures (chunks/patch.h) of the chunks of runs of a version, 64 MiB of content at most. */
+int remote_signatures(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id, const struct remote_run *runs, size_t n,
+                      struct buf *out);
+/* The next version of up->replace_id from steps whose one source is the base. up->content is not used. */
 int remote_put_steps(struct ctx *ctx, struct remote *r, struct remote_upload *up, struct str steps);
 
 /* Tells the server how far this device has come (a courtesy: it shows in status and device lists). */

@@ -3,7 +3,7 @@
 #include "base/must.h"
 #include "client/remote_priv.h"
 
-static struct str bulk_path(struct ctx *ctx, const char *call, struct str share)
+struct str remote_bulk_path(struct ctx *ctx, const char *call, struct str share)
 {
 	struct buf path = {0};
 	buf_fmt(&path, "/api/v1/sync/%s?share_id=", call);
@@ -17,7 +17,7 @@ int remote_chunking(struct ctx *ctx, struct remote *r, struct str share, struct 
 {
 	AUTO_JSON *doc = NULL;
 	uint8_t key[32];
-	int err = remote_get(ctx, r, bulk_path(ctx, "chunking", share), &doc);
+	int err = remote_get(ctx, r, remote_bulk_path(ctx, "chunking", share), &doc);
 	if (err)
 		return err;
 	if (!str_eq(json_str(doc, "algorithm"), STR("fastcdc-gear64-1")) ||
@@ -56,7 +56,7 @@ int remote_missing(struct ctx *ctx, struct remote *r, struct str share, const st
 		buf_char(&body, '"');
 	}
 	buf_lit(&body, "]}");
-	int err = remote_post(ctx, r, bulk_path(ctx, "chunks/missing", share), &body, &doc);
+	int err = remote_post(ctx, r, remote_bulk_path(ctx, "chunks/missing", share), &body, &doc);
 	buf_fini(&body);
 	if (err)
 		return err;
@@ -97,7 +97,7 @@ static int chunk_source_read(struct http_source *self, void *out, size_t cap, si
 			continue;
 		}
 		if (s->sent == 0)
-			frame_head(s->head, &c->hash, c->length);
+			frame_head(s->head, &c->hash, c->length | c->flags);
 		bool head = s->sent < FRAME_HEAD_BYTES;
 		const uint8_t *from = head ? s->head + s->sent : (const uint8_t *)c->bytes + (s->sent - FRAME_HEAD_BYTES);
 		size_t left = (head ? FRAME_HEAD_BYTES : FRAME_HEAD_BYTES + (size_t)c->length) - s->sent;
@@ -109,10 +109,11 @@ static int chunk_source_read(struct http_source *self, void *out, size_t cap, si
 	return 0;
 }
 
-int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, const struct remote_chunk *chunks, size_t n,
+int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t source, const struct remote_chunk *chunks, size_t n,
                        const bool *wanted)
 {
 	AUTO_JSON *doc = NULL;
+	struct buf path = {0};
 	struct chunk_source s = {.face = {.read = chunk_source_read}, .chunks = chunks, .wanted = wanted, .n = n};
 	int64_t count = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -121,10 +122,16 @@ int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, cons
 	}
 	if (!count)
 		return 0;
-	struct http_call call = {.method = "POST", .path = bulk_path(ctx, "chunks", share), .source = &s.face,
+	buf_str(&path, remote_bulk_path(ctx, "chunks", share));
+	if (source) {
+		buf_lit(&path, "&sources=");
+		buf_id(&path, ID_VERSION, source);
+	}
+	struct http_call call = {.method = "POST", .path = buf_as_str(&path), .source = &s.face,
 	                         .content_type = STR("application/octet-stream")};
 	int err = remote_call(ctx, r, &call, &doc);
 	http_call_fini(&call);
+	buf_fini(&path);
 	return err || json_i64(doc, "chunks", -1) == count ? err : remote_bad(ctx, "not all chunks were stored");
 }
 
@@ -137,17 +144,6 @@ static void put_time(struct buf *b, int64_t us)
 	buf_char(b, '"');
 }
 
-static void put_hashes(struct buf *b, const struct sha256 *hashes, size_t n)
-{
-	buf_lit(b, "\"chunks\":[");
-	for (size_t i = 0; i < n; i++) {
-		if (i)
-			buf_char(b, ',');
-		put_hash(b, &hashes[i]);
-	}
-	buf_char(b, ']');
-}
-
 static void put_file(struct buf *b, const struct remote_file *f)
 {
 	buf_fmt(b, "{\"resource_type\":\"file\",\"change_type\":\"%s\",", f->id ? "updated" : "created");
@@ -156,7 +152,13 @@ static void put_file(struct buf *b, const struct remote_file *f)
 		buf_id(b, ID_VERSION, f->twin_version_id);
 		buf_char(b, '"');
 	} else {
-		put_hashes(b, f->chunks, f->n_chunks);
+		buf_lit(b, "\"chunks\":[");
+		for (size_t i = 0; i < f->n_chunks; i++) {
+			if (i)
+				buf_char(b, ',');
+			put_hash(b, &f->chunks[i]);
+		}
+		buf_char(b, ']');
 	}
 	buf_lit(b, ",\"op_id\":");
 	json_put_str(b, f->op_id);
@@ -304,12 +306,13 @@ static int frame_sink_write(struct http_sink *self, const void *p, size_t n)
 	return 0;
 }
 
-/* Asks for n items, and empties the body. */
-static int fetch_items(struct ctx *ctx, struct remote *r, struct str share, struct buf *body, size_t n,
+/* Asks for n items, and empties the body. flags: those that frames may bear. */
+static int fetch_items(struct ctx *ctx, struct remote *r, struct str share, struct buf *body, size_t n, uint32_t flags,
                        remote_frame_fn *on_frame, void *arg)
 {
 	struct frame_sink s = {.face = {.write = frame_sink_write}, .n = n, .on_frame = on_frame, .arg = arg};
-	struct http_call call = {.method = "POST", .path = bulk_path(ctx, "chunks/fetch", share), .body = buf_as_str(body),
+	s.frames.allowed = flags;
+	struct http_call call = {.method = "POST", .path = remote_bulk_path(ctx, "chunks/fetch", share), .body = buf_as_str(body),
 	                         .content_type = STR("application/json"), .sink = &s.face};
 	int err = remote_call(ctx, r, &call, NULL);
 	bool whole = s.at == n && frame_between(&s.frames);
@@ -333,18 +336,41 @@ int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int6
 		buf_lit(&body, "\"}");
 	}
 	buf_lit(&body, "]}");
-	return fetch_items(ctx, r, share, &body, n, on_frame, arg);
+	return fetch_items(ctx, r, share, &body, n, 0, on_frame, arg);
 }
 
-int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id,
-                        const struct sha256 *hashes, size_t n, remote_frame_fn *on_frame, void *arg)
+static void put_bases(struct buf *b, int64_t version_id, const struct remote_want *wants, size_t n)
+{
+	buf_lit(b, ",\"base_version_id\":\"");
+	buf_id(b, ID_VERSION, version_id);
+	buf_lit(b, "\",\"bases\":[");
+	for (size_t i = 0; i < n; i++) {
+		const struct remote_run *base = &wants[i].base;
+		if (i)
+			buf_char(b, ',');
+		if (base->count)
+			buf_fmt(b, "{\"first\":%u,\"count\":%u}", base->first, base->count);
+		else
+			buf_lit(b, "null");
+	}
+	buf_char(b, ']');
+}
+
+int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id, int64_t base_version_id,
+                        const struct remote_want *wants, size_t n, remote_frame_fn *on_frame, void *arg)
 {
 	struct buf body = {0};
 	must(n <= LIMIT_CHUNKS_REQUEST);
-	buf_lit(&body, "{\"items\":[{\"version_id\":\"");
+	buf_lit(&body, "{\"zstd\":true,\"items\":[{\"version_id\":\"");
 	buf_id(&body, ID_VERSION, version_id);
-	buf_lit(&body, "\",");
-	put_hashes(&body, hashes, n);
+	buf_lit(&body, "\",\"chunks\":[");
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			buf_char(&body, ',');
+		put_hash(&body, &wants[i].hash);
+	}
+	buf_char(&body, ']');
+	put_bases(&body, base_version_id, wants, n);
 	buf_lit(&body, "}]}");
-	return fetch_items(ctx, r, share, &body, 1, on_frame, arg);
+	return fetch_items(ctx, r, share, &body, 1, FRAME_ZSTD | FRAME_BASED, on_frame, arg);
 }

@@ -1,63 +1,67 @@
-/* The chunks of a version, and versions made of chunks (docs/integrate/bulk.md). */
+/* What versions consist of, versions made of chunks, and chunks told as differences (docs/integrate/bulk.md). */
 #include "base/limits.h"
 #include "base/must.h"
+#include "chunks/patch.h"
+#include "client/layout.h"
 #include "client/remote_priv.h"
-
-static int read_piece(struct ctx *ctx, struct json_object *o, int64_t offset, struct remote_piece *out)
-{
-	int64_t length = json_i64(o, "length", 0);
-	if (!str_unhex(json_str(o, "hash"), out->hash.b, sizeof out->hash.b) || length < 1 || length > CHUNK_MAX_BYTES ||
-	    json_i64(o, "offset", -1) != offset)
-		return remote_bad(ctx, "a malformed chunk");
-	out->offset = offset;
-	out->length = (uint32_t)length;
-	return 0;
-}
-
-static struct str recipe_path(struct ctx *ctx, int64_t file_id, int64_t number, size_t from)
-{
-	char wire[ID_WIRE_MAX + 1];
-	size_t n = id_format(wire, ID_FILE, file_id);
-	return arena_fmt(ctx->arena, "/api/v1/files/%.*s/chunks?version=%lld&offset=%zu&limit=%d", (int)n, wire, (long long)number,
-	                 from, LIMIT_CHUNKS_REQUEST);
-}
-
-int remote_recipe(struct ctx *ctx, struct remote *r, int64_t file_id, int64_t version_id, int64_t number,
-                  struct remote_piece **out, size_t *n)
-{
-	int64_t offset = 0, total = -1, id;
-	for (*n = 0; total < 0 || *n < (size_t)total;) {
-		AUTO_JSON *doc = NULL;
-		int err = remote_get(ctx, r, recipe_path(ctx, file_id, number, *n), &doc);
-		if (err)
-			return err;
-		struct json_object *list = json_get(doc, "chunks");
-		if (!id_parse_kind(json_str(doc, "version_id"), ID_VERSION, &id) || id != version_id)
-			return ctx_fail(ctx, E_CHANGED, "The server's version %lld is another one by now.", (long long)number);
-		if (total < 0) {
-			total = json_i64(doc, "total", -1);
-			if (total < 0 || total > LIMIT_ASSEMBLED_CHUNKS)
-				return ctx_fail(ctx, E_TOO_LARGE, "The file has too many chunks.");
-			*out = arena_many(ctx->arena, (size_t)total, struct remote_piece);
-		}
-		size_t got = json_len(list);
-		if (got > (size_t)total - *n || (!got && total))
-			return remote_bad(ctx, "another number of chunks than it says");
-		for (size_t i = 0; !err && i < got; i++) {
-			struct remote_piece *p = &(*out)[(*n)++];
-			err = read_piece(ctx, json_at(list, i), offset, p);
-			offset += p->length;
-		}
-		if (err)
-			return err;
-	}
-	return 0;
-}
 
 static void query_id(struct buf *path, const char *name, enum id_kind kind, int64_t id)
 {
 	buf_fmt(path, "&%s=", name);
 	buf_id(path, kind, id);
+}
+
+/* The body of the answer, into *out, which is the caller's to give back. */
+static int bytes_of(struct ctx *ctx, struct remote *r, struct http_call *call, size_t most, struct buf *out)
+{
+	call->reply_max = most;
+	int err = remote_call(ctx, r, call, NULL);
+	*out = err ? (struct buf){0} : call->reply;
+	if (err)
+		http_call_fini(call);
+	return err;
+}
+
+int remote_layout(struct ctx *ctx, struct remote *r, int64_t version_id, struct buf *out)
+{
+	struct buf path = {0};
+	buf_lit(&path, "/api/v1/sync/steps?short=true");
+	query_id(&path, "version_id", ID_VERSION, version_id);
+	struct http_call call = {.method = "GET", .path = buf_as_str(&path)};
+	int err = bytes_of(ctx, r, &call, (size_t)LIMIT_ASSEMBLED_CHUNKS * LAYOUT_CHUNK_BYTES, out);
+	buf_fini(&path);
+	return err;
+}
+
+int remote_steps(struct ctx *ctx, struct remote *r, int64_t version_id, int64_t base_version_id, struct buf *out)
+{
+	enum { STEP_MOST = 37 };
+	struct buf path = {0};
+	buf_lit(&path, "/api/v1/sync/steps?short=false");
+	query_id(&path, "version_id", ID_VERSION, version_id);
+	query_id(&path, "base_version_id", ID_VERSION, base_version_id);
+	struct http_call call = {.method = "GET", .path = buf_as_str(&path)};
+	int err = bytes_of(ctx, r, &call, (size_t)LIMIT_ASSEMBLED_CHUNKS * STEP_MOST, out);
+	buf_fini(&path);
+	return err;
+}
+
+int remote_signatures(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id, const struct remote_run *runs, size_t n,
+                      struct buf *out)
+{
+	struct buf body = {0};
+	must(n <= LIMIT_CHUNKS_REQUEST);
+	buf_lit(&body, "{\"version_id\":\"");
+	buf_id(&body, ID_VERSION, version_id);
+	buf_lit(&body, "\",\"runs\":[");
+	for (size_t i = 0; i < n; i++)
+		buf_fmt(&body, "%s{\"first\":%u,\"count\":%u}", i ? "," : "", runs[i].first, runs[i].count);
+	buf_lit(&body, "]}");
+	struct http_call call = {.method = "POST", .path = remote_bulk_path(ctx, "chunks/signatures", share), .body = buf_as_str(&body),
+	                         .content_type = STR("application/json")};
+	int err = bytes_of(ctx, r, &call, LIMIT_CHUNKS_REQUEST * (4 + (size_t)CHUNK_MAX_BYTES / PATCH_BLOCK_BYTES * 12), out);
+	buf_fini(&body);
+	return err;
 }
 
 int remote_put_steps(struct ctx *ctx, struct remote *r, struct remote_upload *up, struct str steps)

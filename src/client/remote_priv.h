@@ -11,6 +11,8 @@ int remote_token(struct ctx *ctx, struct remote *r, struct str refused, struct s
 int remote_call(struct ctx *ctx, struct remote *r, struct http_call *call, struct json_object **doc);
 int remote_get(struct ctx *ctx, struct remote *r, struct str path, struct json_object **doc);
 int remote_post(struct ctx *ctx, struct remote *r, struct str path, const struct buf *body, struct json_object **doc);
+/* The path of a bulk call, in ctx->arena. */
+struct str remote_bulk_path(struct ctx *ctx, const char *call, struct str share);
 /* E_UPSTREAM with what was wrong with the answer. */
 int remote_bad(struct ctx *ctx, const char *what);
 /* The error of a refused call. */

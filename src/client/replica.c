@@ -14,6 +14,12 @@ static const struct migration migrations[] = {
      " checksum bytea not null, mtime_us bigint not null, executable bigint not null, dev bigint not null,"
      " ino bigint not null, birth_ns bigint not null, mtime_ns bigint not null, ctime_ns bigint not null,"
      " primary key (tree, id));\n"},
+    {2, "what the large files consist of", "create table layouts (id bigint primary key, version_id bigint not null, chunks bytea not null);\n"},
+};
+
+struct kept_layout {
+	int64_t version_id;
+	struct buf chunks;
 };
 
 static const char *const number_keys[REPLICA_NUMBERS] = {"cursor", "last_seq", "last_id", "last_at_us", "next_local_id",
@@ -165,6 +171,17 @@ int replica_open(struct ctx *ctx, const char *file, struct replica *out)
 	return 0;
 }
 
+static void forget_layouts(struct replica *r)
+{
+	uint64_t id;
+	void *value;
+	for (size_t at = 0; map_next(&r->layouts, &at, &id, &value);) {
+		buf_fini(&((struct kept_layout *)value)->chunks);
+		free(value);
+	}
+	map_fini(&r->layouts);
+}
+
 void replica_close(struct replica *r)
 {
 	if (r->db)
@@ -174,6 +191,7 @@ void replica_close(struct replica *r)
 		map_fini(&r->dirty[i]);
 	}
 	map_fini(&r->by_content);
+	forget_layouts(r);
 	arena_fini(&r->arena);
 	*r = (struct replica){0};
 }
@@ -308,6 +326,57 @@ void replica_set_problem(struct replica *r, struct str problem, int64_t now_us)
 	r->meta_dirty = true;
 }
 
+void replica_keep_layout(struct replica *r, int64_t id, int64_t version_id, struct buf *layout)
+{
+	struct kept_layout *k = calloc(1, sizeof *k), *before;
+	must(k != NULL);
+	*k = (struct kept_layout){version_id, *layout};
+	*layout = (struct buf){0};
+	before = map_put(&r->layouts, (uint64_t)id, k);
+	if (before)
+		buf_fini(&before->chunks);
+	free(before);
+	r->meta_dirty = true;
+}
+
+struct layout_query {
+	int64_t id, version_id;
+	struct buf *out;
+	bool found;
+};
+
+static int read_layout(struct tx *tx, void *arg)
+{
+	struct layout_query *q = arg;
+	AUTO_ROWS *rows = NULL;
+	int err = tx_query_row(tx, "select chunks from layouts where id = $1 and version_id = $2", DB_ARGS(V_I(q->id), V_I(q->version_id)),
+	                       &rows, &q->found);
+	if (!err && q->found)
+		buf_str(q->out, rows_blob(rows, 0));
+	return err;
+}
+
+bool replica_layout(struct replica *r, int64_t id, int64_t version_id, struct buf *out)
+{
+	struct layout_query q = {.id = id, .version_id = version_id, .out = out};
+	return db_read(r->db, read_layout, &q) == 0 && q.found;
+}
+
+static int flush_layouts(struct tx *tx, const struct replica *r)
+{
+	uint64_t id;
+	void *value;
+	int err = 0;
+	for (size_t at = 0; !err && map_next(&r->layouts, &at, &id, &value);) {
+		const struct kept_layout *k = value;
+		if (tree_get(&r->trees[REPLICA_SYNCED], (int64_t)id))
+			err = tx_exec(tx, "insert into layouts (id, version_id, chunks) values ($1, $2, $3) on conflict (id) do update set"
+			                  " version_id = excluded.version_id, chunks = excluded.chunks",
+			              DB_ARGS(V_I((int64_t)id), V_I(k->version_id), V_B(buf_as_str(&k->chunks))), NULL);
+	}
+	return err;
+}
+
 static int put_meta(struct tx *tx, const char *key, struct str value)
 {
 	if (!value.p)
@@ -361,8 +430,12 @@ static int flush(struct tx *tx, void *arg)
 			struct node *n = tree_get(&r->trees[i], (int64_t)id);
 			err = n ? put_row(tx, i, &n->f)
 			        : tx_exec(tx, "delete from nodes where tree = $1 and id = $2", DB_ARGS(V_I(i), V_I((int64_t)id)), NULL);
+			if (!err && !n && i == REPLICA_SYNCED)
+				err = tx_exec(tx, "delete from layouts where id = $1", DB_ARGS(V_I((int64_t)id)), NULL);
 		}
 	}
+	if (!err)
+		err = flush_layouts(tx, r);
 	return err ? err : flush_meta(tx, r);
 }
 
@@ -379,6 +452,7 @@ int replica_flush(struct ctx *ctx, struct replica *r)
 	for (int i = 0; i < REPLICA_TREES; i++)
 		map_fini(&r->dirty[i]);
 	r->saved = facts_of(r);
+	forget_layouts(r);
 	r->meta_dirty = false;
 	return 0;
 }

@@ -33,6 +33,7 @@ struct replica {
 	struct map dirty[REPLICA_TREES];
 	struct map by_content; /* first bytes of a checksum -> the id of a file that was once agreed with it; see replica_same_content */
 	bool knows_content;
+	struct map layouts;    /* to be written: id -> struct kept_layout */
 	bool meta_dirty;
 	struct replica_facts saved; /* as the database has them */
 	int64_t cursor;        /* -1: none yet, start from the snapshot */
@@ -64,6 +65,11 @@ void replica_replace(struct replica *r, enum replica_tree which, struct tree *t,
 /* A file that both sides agreed to have this content, or NULL. Not every one is found; what is found is right. The first call goes
  * through the tree. */
 const struct node_facts *replica_same_content(struct replica *r, const struct sha256 *checksum, int64_t size_bytes);
+/* What the version of a file that is agreed consists of (client/layout.h): a cache, one version a file, gone with the file. Keeping takes
+ * *layout over. */
+void replica_keep_layout(struct replica *r, int64_t id, int64_t version_id, struct buf *layout);
+/* The one that was flushed, into *out. False: it is not known. From any thread. */
+bool replica_layout(struct replica *r, int64_t id, int64_t version_id, struct buf *out);
 /* Makes everything since the last flush durable, in one transaction. */
 int replica_flush(struct ctx *ctx, struct replica *r);
 void replica_set_str(struct replica *r, struct str *field, struct str value);

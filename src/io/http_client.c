@@ -3,10 +3,11 @@
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <zstd.h>
 
 #include "base/must.h"
 
-enum { POOL_MAX = 16, DEFAULT_IDLE_MS = 60000, DEFAULT_CONNECT_MS = 10000 };
+enum { POOL_MAX = 16, DEFAULT_IDLE_MS = 60000, DEFAULT_CONNECT_MS = 10000, PACK_LEAST_BYTES = 1024, PACK_LEVEL = 3 };
 
 struct curl_client {
 	struct http_client face;
@@ -26,7 +27,9 @@ struct transfer {
 	struct http_call *call;
 	CURL *easy;
 	int err; /* what source or sink said */
+	struct str body; /* the call's, or packed */
 	size_t body_at;
+	char *packed;
 	char message[CURL_ERROR_SIZE];
 };
 
@@ -78,10 +81,10 @@ static size_t on_read(char *out, size_t size, size_t n, void *arg)
 		t->err = t->call->source->read(t->call->source, out, cap, &got);
 		return t->err ? CURL_READFUNC_ABORT : got;
 	}
-	got = t->call->body.n - t->body_at;
+	got = t->body.n - t->body_at;
 	if (got > cap)
 		got = cap;
-	memcpy(out, t->call->body.p + t->body_at, got);
+	memcpy(out, t->body.p + t->body_at, got);
 	t->body_at += got;
 	return got;
 }
@@ -145,7 +148,30 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *text)
 	return more;
 }
 
-static struct curl_slist *set_headers(struct ctx *ctx, const struct http_call *call)
+static bool is_json(struct str type)
+{
+	return str_ieq(str_head(type, 16), STR("application/json"));
+}
+
+/* JSON that is worth it travels as one zstd frame (RFC 8878). */
+static void pack_body(struct transfer *t)
+{
+	t->body = t->call->body;
+	if (t->call->source || t->body.n < PACK_LEAST_BYTES || !is_json(t->call->content_type))
+		return;
+	size_t cap = ZSTD_compressBound(t->body.n);
+	t->packed = malloc(cap);
+	must(t->packed != NULL);
+	size_t n = ZSTD_compress(t->packed, cap, t->body.p, t->body.n, PACK_LEVEL);
+	if (ZSTD_isError(n) || n >= t->body.n) {
+		free(t->packed);
+		t->packed = NULL;
+	} else {
+		t->body = str_n(t->packed, n);
+	}
+}
+
+static struct curl_slist *set_headers(struct ctx *ctx, const struct http_call *call, bool packed)
 {
 	struct curl_slist *list = add_header(NULL, "Expect:");
 	list = add_header(list, "Accept: application/json, */*;q=0.5");
@@ -153,6 +179,8 @@ static struct curl_slist *set_headers(struct ctx *ctx, const struct http_call *c
 		list = add_header(list, arena_fmt(ctx->arena, "Authorization: Bearer %.*s", STR_ARG(call->token)).p);
 	if (call->content_type.p)
 		list = add_header(list, arena_fmt(ctx->arena, "Content-Type: %.*s", STR_ARG(call->content_type)).p);
+	if (packed)
+		list = add_header(list, "Content-Encoding: zstd");
 	for (size_t i = 0; i < call->n_headers; i++)
 		list = add_header(list, arena_cstr(ctx->arena, call->headers[i]));
 	return list;
@@ -169,13 +197,15 @@ static void set_request(struct transfer *t, struct ctx *ctx)
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, t->client->agent);
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->method);
 	if (call->source || call->body.n || strcmp(call->method, "POST") == 0) {
-		int64_t length = call->source ? call->source->length : (int64_t)call->body.n;
+		int64_t length = call->source ? call->source->length : (int64_t)t->body.n;
 		curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
 		curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)length);
 		curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
 		curl_easy_setopt(easy, CURLOPT_READDATA, t);
 		curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 256L * 1024);
 	}
+	if (!call->sink) /* contents travel as they are */
+		curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "zstd, gzip");
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L * 1024);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
@@ -205,7 +235,8 @@ static int curl_call(struct http_client *face, struct ctx *ctx, struct http_call
 {
 	struct curl_client *c = (struct curl_client *)face;
 	struct transfer t = {.client = c, .call = call, .easy = take_easy(c)};
-	struct curl_slist *headers = set_headers(ctx, call);
+	pack_body(&t);
+	struct curl_slist *headers = set_headers(ctx, call, t.packed != NULL);
 	set_request(&t, ctx);
 	curl_easy_setopt(t.easy, CURLOPT_HTTPHEADER, headers);
 	CURLcode code = curl_easy_perform(t.easy);
@@ -219,11 +250,12 @@ static int curl_call(struct http_client *face, struct ctx *ctx, struct http_call
 		curl_easy_getinfo(t.easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
 		call->status = (int)status;
 		call->length = length;
-		call->is_json = type && str_ieq(str_head(str_c(type), 16), STR("application/json"));
+		call->is_json = type && is_json(str_c(type));
 	}
 	curl_easy_setopt(t.easy, CURLOPT_HTTPHEADER, NULL);
 	curl_easy_setopt(t.easy, CURLOPT_ERRORBUFFER, NULL);
 	curl_slist_free_all(headers);
+	free(t.packed);
 	give_easy(c, t.easy);
 	return err;
 }

@@ -1,6 +1,12 @@
 """Large files that changed a little: what the client sends and fetches is as small as the change."""
+import contextlib
+import glob
 import hashlib
 import os
+import random
+import sqlite3
+import subprocess
+import time
 import types
 
 import pytest
@@ -77,18 +83,111 @@ def test_edits_that_move_what_is_behind_them(pair):
     assert up < 1.5 * MIB and down < 1.5 * MIB, (up, down)
 
 
-def test_another_file_goes_whole(pair):
-    pair.content = bytearray(os.urandom(8 * MIB))
+def test_scattered_edits_are_as_small_as_they_are(pair):
+    """In every chunk something changed: what is around it does not travel."""
+    for at in range(0, SIZE, 100_000):
+        pair.content[at:at + 100] = os.urandom(100)
     up, down, ways = pair.move()
-    assert up > 8 * MIB and down > 8 * MIB and ways == {'/api/v1/files ', '/sync/download/'}
+    assert up < SIZE // 20 and down < SIZE // 50 and ways == {'/sync/versions', '/chunks/fetch'}, (up, down, ways)
 
 
-def test_what_is_refused_goes_whole(pair):
-    for w, path in zip(pair.wires, (b'/sync/versions?', b'/chunks/fetch?')):
+def test_a_document(world):  # noqa: F811
+    pair = Pair(world, 200_000)
+    pair.content[100_000:100_010] = b'a sentence more'
+    up, down, _ = pair.move()
+    assert up < 20_000 and down < 20_000, (up, down)
+    pair.close()
+
+
+def test_another_file_goes_whole(pair):
+    pair.content = bytearray(os.urandom(17 * MIB))
+    up, down, ways = pair.move()
+    assert up > 17 * MIB and down > 17 * MIB and ways == {'/api/v1/files ', '/sync/download/'}
+
+
+@pytest.mark.parametrize('up_call, down_call', [(b'/sync/versions?', b'/chunks/fetch?'), (b'/chunks?', b'/sync/steps?'), (b'/sync/steps?', b'/sync/steps?')])
+def test_what_is_refused_goes_whole(pair, up_call, down_call):
+    for w, path in zip(pair.wires, (up_call, down_call)):
         w.twist = (path, path[:-2] + b'X?')  # there is no such call
+    for d in pair.devices:
+        forget_layouts(d)
     pair.content[SIZE // 2:SIZE // 2 + 4096] = os.urandom(4096)
     up, down, ways = pair.move()
     assert up > SIZE and down > SIZE and {'/api/v1/files ', '/sync/download/'} <= ways
+
+
+def test_without_signatures_chunks_go(pair):
+    pair.wires[0].twist = (b'/chunks/signatures?', b'/chunks/signatureX?')
+    pair.content[SIZE // 2:SIZE // 2 + 4096] = os.urandom(4096)
+    up, _, ways = pair.move()
+    assert 16_000 < up < 600_000 and '/sync/versions' in ways
+
+
+def layouts(device, change=None):
+    """What the device remembers of chunks; change is carried out in its database."""
+    path, = glob.glob(os.path.join(device.state, 'roots', '*.db'))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        if change:
+            db.execute(*change)
+            db.commit()
+        return db.execute('select version_id, chunks from layouts').fetchall()
+
+
+def forget_layouts(device):
+    layouts(device, ('delete from layouts',))
+
+
+def test_what_is_remembered_of_chunks(pair):
+    """It is kept from change to change without asking, asked for when it is lost, and goes with the file."""
+    a, b = pair.devices
+    assert len(layouts(a)) == 1 and layouts(a) == layouts(b)
+    first = layouts(a)
+    pair.content[1000:1000] = os.urandom(10_000)
+    pair.move()
+    assert layouts(a) == layouts(b) != first
+    assert not any('short=true' in line for w in pair.wires for line in w.lines)
+    for d in (a, b):
+        forget_layouts(d)
+    pair.content[SIZE // 2:SIZE // 2 + 10] = os.urandom(10)
+    up, down, _ = pair.move()
+    assert all(sum('short=true' in line for line in w.lines) == 1 for w in pair.wires) and up < 100_000 and down < 100_000
+    os.unlink(a.path('disk.img'))
+    a.sync()
+    b.sync()
+    assert layouts(a) == layouts(b) == []
+
+
+def test_a_wrong_memory_costs_bytes_alone(pair):
+    """What is remembered says that chunks are alike which are not: the whole file goes."""
+    for d in pair.devices:
+        (_, chunks), = layouts(d)
+        at = 12 * 5
+        swapped = chunks[:at] + chunks[at:at + 8][::-1] + chunks[at + 8:-12] + chunks[:12]
+        layouts(d, ('update layouts set chunks = ?', (swapped,)))
+    pair.content[SIZE // 2:SIZE // 2 + 10] = os.urandom(10)
+    pair.move()
+
+
+def test_it_is_killed_in_the_middle(pair):
+    """Whatever the moment, the next run ends well, and no half of a file is ever in its place."""
+    a, b = pair.devices
+    for delay in (0.02, 0.05, 0.1, 0.15, 0.2):
+        old = hashlib.sha256(pair.content).digest()
+        for _ in range(20):
+            at = random.randrange(SIZE - 5000)
+            pair.content[at:at + 100] = os.urandom(5000)
+        pair.write()
+        new = hashlib.sha256(pair.content).digest()
+        for d in (a, b):
+            p = subprocess.Popen(d.command('sync', SHARE, d.root, '--once'), env=d.server.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            p.kill()
+            p.wait()
+            if d is a:
+                a.sync()
+            assert hashlib.sha256(pair.at_b()).digest() in (old, new)
+        b.sync()
+        assert pair.at_b() == pair.content and b.names() == ['disk.img']
 
 
 def test_a_lost_answer(pair):
