@@ -6,7 +6,7 @@
 
 enum coding { CODING_IDENTITY, CODING_GZIP, CODING_ZSTD, CODING_UNKNOWN };
 
-enum { ENCODE_MIN = 4096 }; /* smaller replies are sent as they are */
+enum { ENCODE_MIN = 1024 }; /* smaller replies are sent as they are */
 
 /* Compressors cost several hundred KiB each, so a few are kept and shared. Safe from any thread. */
 struct encoders;

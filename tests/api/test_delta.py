@@ -1,6 +1,7 @@
 """Differences on the wire: recipes in steps, signatures, patches up, prefixes down (D13, D15)."""
 import hashlib
 import os
+import random
 import struct
 
 import pytest
@@ -132,6 +133,38 @@ def test_steps_of_moved_and_repeated_chunks(alice, shared):
     assert steps(alice, base, make('empty')).content == chunk(a) + chunk(b) + chunk(a) + chunk(a)
 
 
+def test_any_steps_lead_to_the_recipe(alice, shared):
+    """Versions that random edits of a list of chunks make: their steps, followed, are their recipe."""
+    dice = random.Random(5)
+    parts = [b'%d ' % i * 500 for i in range(12)]
+    hashes = sent(alice, shared, *parts)
+    versions = []
+    for number in range(20):
+        what = list(dice.choice(versions)[1]) if versions and number % 4 else [dice.randrange(12) for _ in range(dice.randrange(200))]
+        for _ in range(dice.randrange(4)):
+            at = dice.randrange(len(what) + 1)
+            what[at:at + dice.randrange(9)] = [dice.randrange(12) for _ in range(dice.randrange(9))]
+        whole = b''.join(parts[i] for i in what)
+        r = alice.post(f'{V1}/sync/versions', params={'share_id': shared['id'], 'name': f'any {number}', 'size': len(whole), 'checksum_sha256': sha(whole)},
+                       content=b''.join(chunk(parts[i]) for i in what))
+        assert r.status_code == 201, r.text
+        versions.append((r.json()['version_id'], what))
+    for version, what in versions:
+        for base, old_what in dice.sample(versions, 4):
+            body, got = steps(alice, version, base).content, []
+            while body:
+                if body[0] == 1:
+                    got.append(hashes.index(body[1:33].hex()))
+                    assert got[-1] not in old_what
+                    body = body[37:]
+                else:
+                    source, first, count = struct.unpack_from('<HII', body, 1)
+                    assert source == 0 and first + count <= len(old_what)
+                    got += old_what[first:first + count]
+                    body = body[11:]
+            assert got == what
+
+
 def test_steps_are_not_sent_again(alice, old):
     seen = {steps(alice, old.v2).headers['etag'], steps(alice, old.v2, old.v1).headers['etag'], steps(alice, old.v2, short='true').headers['etag']}
     assert len(seen) == 3 and not any(e.startswith('W/') for e in seen)
@@ -250,6 +283,14 @@ def test_hostile_patches(alice, shared, old):
     assert put(alice, shared, flagged(new, patch(10, good), BASED), old.v1).status_code == 200
 
 
+def test_reading_for_patches_is_bounded(alice, shared):
+    """A short body has the server read a GiB at most."""
+    f = alice.make_file(shared['id'], content=b'p' * MAX)
+    one = flagged(b'p', patch(1, copy(0, 0, 0, 1)), BASED)
+    assert put(alice, shared, one * 4096, f['version_id']).status_code == 200
+    refused(put(alice, shared, one * 4097, f['version_id']), 413, 'PAYLOAD_TOO_LARGE')
+
+
 def test_hostile_frames(alice, shared):
     content = b'z' * MAX
     frame = zstd(content)
@@ -300,6 +341,16 @@ def test_bases_that_cannot_be_used_are_passed_over(alice, shared, old, stranger)
     cut = recipe(api, mine)['chunks'][0]  # another tenant cuts otherwise
     item = {'version_id': mine['version_id'], 'chunks': [cut['hash']], 'base_version_id': old.v1, 'bases': [{'first': old.at, 'count': 1}]}
     assert fetch(api, share, item) == [(cut['hash'], 0, content[:cut['length']]), (sha(content), 0, b'')]
+
+
+def test_reading_for_bases_is_bounded(alice, shared):
+    """Beyond a GiB of bases chunks come without."""
+    f = alice.make_file(shared['id'], content=b'b' * 4 * MAX)
+    assert recipe(alice, f)['total'] == 4
+    x = alice.make_file(shared['id'], content=b'b' * 99 + b'x')
+    got = fetch(alice, shared, {'version_id': x['version_id'], 'chunks': [x['checksum_sha256']] * 1030,
+                                'base_version_id': f['version_id'], 'bases': [{'first': 0, 'count': 4}] * 1030})
+    assert [flags for _, flags, _ in got] == [BASED | ZSTD] * 1024 + [ZSTD] * 6 + [0]
 
 
 def test_compressed_frames(alice, shared):
