@@ -47,6 +47,7 @@
 	X(PACK_NO_NAME_SYNC, "the name of a new pack is not synced") \
 	X(DB_NO_SYNC, "a commit does not wait for the disk") \
 	X(DB_COMMIT_ASSUMED, "a commit that failed is taken for done") \
+	X(DB_LOG_UNSYNCED, "what a process that ended left in the log is served before it is on the disk") \
 	X(DB_HALF_DONE, "what failed in part is not undone")
 
 enum mutant_name {

@@ -291,7 +291,10 @@ static void agree_anew(struct ctx *ctx, struct agent *a)
 static int reread(struct ctx *ctx, struct agent *a)
 {
 	bool restored = a->restored || (a->replica->cursor < 0 && a->replica->trees[REPLICA_SYNCED].count);
-	int err = snapshot(ctx, a);
+	bool tell = !a->looking && !mutant(M_AGENT_FORGOTTEN); /* a restored server may not know us either */
+	int err = tell ? remote_register(ctx, a->remote, a->device_name) : 0;
+	if (!err)
+		err = snapshot(ctx, a);
 	if (err)
 		return err;
 	if (restored)
@@ -311,9 +314,6 @@ static int pull(struct ctx *ctx, struct agent *a)
 		if (err == E_CURSOR_INVALID) {
 			ctx_clear(ctx);
 			a->restored = true;
-			err = a->looking || mutant(M_AGENT_FORGOTTEN) ? 0 : remote_register(ctx, a->remote, a->device_name); /* a restored server may not know us either */
-			if (err)
-				return err;
 		} else if (err) {
 			/* Half a page may be in the tree, but the cursor is still before it, and replaying is harmless. */
 			return err;

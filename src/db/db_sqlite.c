@@ -454,10 +454,15 @@ static int sq_setup(struct sconn *c, bool query_only)
 	return sq_plain(c, sql);
 }
 
-/* Statistics of memory take a lock at every allocation. Too late (another library began first) is no fault. */
-static void sq_configure(void)
+/* Commits that a process wrote and did not live to sync are valid to whoever opens the log next: they are made durable before
+ * anybody is told of them. A checkpoint begins with that sync. */
+static int sync_log(struct sconn *c)
 {
-	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+	int log, done, rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
+	int err = rc ? sq_fault(c, rc, "checkpoint") : 0;
+	bool synced = err == E_NO_SPACE || err == E_BUSY; /* only the copying failed */
+	c->base.full = false;
+	return synced ? 0 : err;
 }
 
 static int sq_connect(struct db *db, enum db_role role, int64_t timeout_us, struct conn **out, char why[400])
@@ -469,12 +474,12 @@ static int sq_connect(struct db *db, enum db_role role, int64_t timeout_us, stru
 	must(c != NULL);
 	c->base = (struct conn){.db = db, .role = role};
 	arena_init(&c->base.arena);
-	static pthread_once_t configured = PTHREAD_ONCE_INIT;
-	pthread_once(&configured, sq_configure);
 	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
 	flags |= db->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
 	int rc = sqlite3_open_v2(e->path, &c->db, flags, e->vfs);
 	int err = rc ? sq_fault(c, rc, "open") : sq_setup(c, role == DB_READER || db->read_only);
+	if (!err && role == DB_WRITER && !db->read_only && !mutant(M_DB_LOG_UNSYNCED))
+		err = sync_log(c);
 	if (err) {
 		snprintf(why, 400, "%.200s: %.190s", e->path, c->base.why);
 		sq_disconnect(&c->base);
