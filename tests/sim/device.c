@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/must.h"
+#include "reconcile/guard.h"
 #include "sim.h"
 
 enum { SETTLE_ROUNDS = 6 };
@@ -18,6 +19,14 @@ static void on_event(void *arg, const struct agent_event *e)
 	struct device *d = arg;
 	sim_note(d->sim, "d%d: %s \"%.*s\" (%d, %s)%s%s %.*s", d->number, e->verb, STR_ARG(e->path), e->case_no, e->reason,
 	         e->err ? " fails: " : "", e->err ? err_info(e->err)->symbol : "", STR_ARG(e->err ? e->detail : STR("")));
+	d->trashed += !e->err && strcmp(e->verb, "trash_local") == 0;
+}
+
+/* What the guard is for, counted by ourselves (reconcile/guard.h has the bounds). */
+static void check_deletions(struct device *d, size_t agreed)
+{
+	if (!d->allow_mass_delete && d->trashed >= GUARD_LEAST && d->trashed > agreed / 2)
+		sim_violation(d->sim, "d%d: %zu of %zu nodes were deleted here, and nobody was asked", d->number, d->trashed, agreed);
 }
 
 static struct ctx device_ctx(struct device *d, struct arena *a)
@@ -37,7 +46,7 @@ static int open_state(struct device *d, struct ctx *ctx)
 		return err;
 	struct str share = arena_fmt(&d->sim->arena, "%s", "");
 	struct buf wire = {0};
-	buf_id(&wire, ID_SHARE, d->sim->server.share_id);
+	buf_id(&wire, ID_SHARE, d->sim->server.share_ids[d->share]);
 	share = arena_str(&d->sim->arena, buf_as_str(&wire));
 	buf_fini(&wire);
 	replica_set_str(&d->replica, &d->replica.share, share);
@@ -154,7 +163,10 @@ void device_round(struct device *d, bool settle)
 	for (int i = 0; i < (settle ? SETTLE_ROUNDS : 1) && !err && !r.in_step; i++) {
 		d->agent.scan_wanted |= i == 0;
 		d->agent.allow_mass_delete = d->allow_mass_delete;
+		d->trashed = 0;
+		size_t agreed = d->replica.trees[REPLICA_SYNCED].count;
 		err = agent_round(&ctx, &d->agent, &r);
+		check_deletions(d, agreed);
 		tell(d, err, &r);
 		d->done += r.done;
 		for (size_t k = 0; d->sim->verbose && k < d->agent.n_problems; k++)

@@ -77,7 +77,8 @@ static void heal(struct sim *s)
 	if (sim_failed(s))
 		return;
 	api_quota(s, -1);
-	api_member(s, 1, "contributor");
+	for (int i = 0; i < s->n_shares; i++)
+		api_member(s, i, 1, "contributor");
 	for (int i = 0; i < s->n_devices; i++) {
 		struct device *d = &s->devices[i];
 		d->net = NET_OK;
@@ -129,7 +130,7 @@ static const struct server_node *node_by_id(const struct server_node *v, size_t 
 
 static int64_t parent_of(const struct sim *s, const struct server_node *n)
 {
-	return n->parent_id == s->server.root_id ? TREE_ROOT : n->parent_id;
+	return n->parent_id == s->server.root_ids[n->share] ? TREE_ROOT : n->parent_id;
 }
 
 static const struct node *local_node(const struct device *d, struct str path)
@@ -145,7 +146,7 @@ static void compare_entry(struct sim *s, struct device *d, const struct seen *e,
 {
 	const struct node *local = local_node(d, e->path);
 	const struct server_node *r = local ? node_by_id(v, n, local->f.id) : NULL;
-	if (!r || r->is_folder != e->node->is_folder || parent_of(s, r) != local->f.parent) {
+	if (!r || r->share != d->share || r->is_folder != e->node->is_folder || parent_of(s, r) != local->f.parent) {
 		sim_violation(s, "d%d: \"%.*s\" is not on the server", d->number, STR_ARG(e->path));
 		return;
 	}
@@ -165,11 +166,11 @@ static void compare_device(struct sim *s, struct device *d, const struct server_
 	struct seen *seen;
 	size_t n_seen = fs_list(&d->fs, &seen), n_live = 0;
 	for (size_t i = 0; i < n; i++)
-		n_live += v[i].live;
+		n_live += v[i].live && v[i].share == d->share;
 	for (size_t i = 0; i < n_seen; i++)
 		compare_entry(s, d, &seen[i], v, n);
 	for (size_t i = 0; n_seen != n_live && i < n; i++) {
-		bool here = !v[i].live;
+		bool here = !v[i].live || v[i].share != d->share;
 		for (size_t k = 0; k < n_seen && !here; k++) {
 			const struct node *local = local_node(d, seen[k].path);
 			here = local && local->f.id == v[i].id;

@@ -266,7 +266,7 @@ static void act(struct sim *s, const struct action *a)
 		break;
 	case A_RIGHTS:
 		if (v->open)
-			api_member(s, 1, (const char *[]){"reader", "contributor", "admin", NULL}[rng_below(&r.base, 4)]);
+			api_member(s, 0, 1, (const char *[]){"reader", "contributor", "admin", NULL}[rng_below(&r.base, 4)]);
 		break;
 	case A_QUOTA:
 		if (v->open)
@@ -314,11 +314,14 @@ static void start(struct sim *s, uint64_t seed)
 	content_add(s, "", 0);
 	server_init(&s->server, s);
 	server_start(&s->server);
-	api_member(s, 1, "contributor");
+	s->n_shares = seed % 3 ? 1 : SHARES;
+	for (int i = 0; i < s->n_shares; i++)
+		api_member(s, i, 1, "contributor");
 	s->n_devices = 2 + (int)rng_below(&s->rng.base, DEVICES_MAX - 1);
 	for (int i = 0; i < s->n_devices; i++) {
 		struct device *d = &s->devices[i];
 		*d = (struct device){.sim = s, .number = i, .token = i % USERS ? STR("u1") : STR("u0")};
+		d->share = s->n_shares > 1 && i == s->n_devices - 1;
 		sim_clock_init(&d->clock, s);
 		rng_seeded_init(&d->rng, seed * 7 + (uint64_t)i);
 		d->disk = sim_vfs(i + 1, disk_fault_new(seed * 11 + (uint64_t)i));

@@ -15,7 +15,7 @@
 static struct {
 	struct disk *disk, *state_disk; /* with a server's database; with that of a device */
 	struct str db, state;
-	int64_t tenant_id, share_id, root_id, user_ids[USERS];
+	int64_t tenant_id, share_ids[SHARES], root_ids[SHARES], user_ids[USERS];
 	int64_t made_us;
 } template;
 
@@ -300,8 +300,8 @@ static int nodes_op(struct tx *tx, void *arg)
 	AUTO_ROWS *rows = NULL;
 	int err = tx_i64(tx, "select count(*) from nodes", DB_NO_ARGS, 0, &total);
 	if (!err)
-		err = tx_query(tx, "select id, parent_id, version_id, kind, deleted_at, executable, name, sha256 from nodes where"
-		                   " share_id = $1 and parent_id <> 0 order by id", DB_ARGS(V_I(r->s->server.share_id)), &rows);
+		err = tx_query(tx, "select id, parent_id, version_id, kind, deleted_at, executable, name, sha256, share_id from nodes"
+		                   " where parent_id <> 0 order by id", DB_NO_ARGS, &rows);
 	if (err)
 		return err;
 	r->v = arena_many(a, (size_t)total + 1, struct server_node);
@@ -309,7 +309,8 @@ static int nodes_op(struct tx *tx, void *arg)
 		struct server_node *n = &r->v[r->n];
 		*n = (struct server_node){.id = rows_i64(rows, 0), .parent_id = rows_i64(rows, 1), .version_id = rows_i64(rows, 2),
 		                          .is_folder = rows_i64(rows, 3) == 1, .live = rows_i64(rows, 4) == 0,
-		                          .executable = rows_i64(rows, 5) != 0, .name = arena_str(a, rows_text(rows, 6))};
+		                          .executable = rows_i64(rows, 5) != 0, .name = arena_str(a, rows_text(rows, 6)),
+		                          .share = rows_i64(rows, 8) == r->s->server.share_ids[1]};
 		struct str hash = rows_blob(rows, 7);
 		if (hash.n == 32)
 			memcpy(n->hash.b, hash.p, 32);
@@ -386,12 +387,13 @@ static void make_rows(struct server *v, struct arena *a)
 		struct user_new u = {.tenant_id = tenant.id, .email = arena_fmt(a, "u%d@example.org", i), .name = arena_fmt(a, "User %d", i)};
 		must(user_add(&ctx, &u, &users[i]) == 0);
 	}
-	must(tenant_share_add(&ctx, &users[0], STR("Files"), &v->share_id) == 0);
+	for (int i = 0; i < SHARES; i++) {
+		must(tenant_share_add(&ctx, &users[0], i ? STR("Other") : STR("Files"), &template.share_ids[i]) == 0);
+		template.root_ids[i] = server_i64(v, "select root_id from shares where id = $1", template.share_ids[i]);
+	}
 	for (int i = 0; i < USERS; i++)
 		template.user_ids[i] = v->user_ids[i] = users[i].id;
 	template.tenant_id = tenant.id;
-	template.share_id = v->share_id;
-	template.root_id = server_i64(v, "select root_id from shares where id = $1", v->share_id);
 }
 
 void server_make_template(void)
@@ -419,8 +421,9 @@ void server_make_template(void)
 
 void server_init(struct server *v, struct sim *s)
 {
-	*v = (struct server){.sim = s, .auth = {.verify = verify}, .tenant_id = template.tenant_id, .share_id = template.share_id,
-	                     .root_id = template.root_id};
+	*v = (struct server){.sim = s, .auth = {.verify = verify}, .tenant_id = template.tenant_id};
+	memcpy(v->share_ids, template.share_ids, sizeof(v->share_ids));
+	memcpy(v->root_ids, template.root_ids, sizeof(v->root_ids));
 	memcpy(v->user_ids, template.user_ids, sizeof(v->user_ids));
 	sim_clock_init(&v->clock, s);
 	rng_seeded_init(&v->rng, s->seed * 3 + 1);

@@ -25,7 +25,7 @@
 #include "http/dispatch.h"
 #include "io/disk_fault.h"
 
-enum { DEVICES_MAX = 3, USERS = 2, GHOSTS_MAX = 8, DEPTH_MAX = 3 };
+enum { DEVICES_MAX = 3, USERS = 2, SHARES = 2, GHOSTS_MAX = 8, DEPTH_MAX = 3 };
 
 struct sim;
 
@@ -74,7 +74,7 @@ enum net_fault {
 
 struct device {
 	struct sim *sim;
-	int number;
+	int number, share; /* share: that it syncs */
 	struct sim_clock clock;
 	struct rng_seeded rng;
 	struct fs fs;
@@ -98,7 +98,7 @@ struct device {
 	bool allow_mass_delete, registered;
 	/* Of the last rounds. */
 	bool in_step;
-	size_t done;
+	size_t done, trashed;
 };
 
 #define STATE_NAME "state.db"
@@ -131,7 +131,7 @@ struct server {
 	struct http *http;
 	bool power;         /* the next crash loses what is not durable */
 	int64_t acked_seq;  /* the log's head when the last answer to a write was delivered */
-	int64_t tenant_id, share_id, root_id, user_ids[USERS];
+	int64_t tenant_id, share_ids[SHARES], root_ids[SHARES], user_ids[USERS];
 	struct str backup_db;
 	struct str *backup_packs;
 	size_t n_backup_packs;
@@ -153,9 +153,10 @@ void server_restore(struct server *v);
 struct exchange *server_request(struct server *v, struct str method, struct str target, struct str token,
                                 struct str content_type, const struct str *headers, size_t n_headers, struct str body);
 int64_t server_i64(struct server *v, const char *sql, int64_t a);
-/* The nodes of the share but its root, in id order; in the sim's arena. False: the database cannot be read. */
+/* The nodes of the shares but their roots, in id order; in the sim's arena. False: the database cannot be read. */
 struct server_node {
 	int64_t id, parent_id, version_id;
+	int share;
 	bool is_folder, live, executable; /* live: no trashed folder above either */
 	struct str name;
 	struct sha256 hash;
@@ -197,7 +198,7 @@ struct sim {
 	int64_t now_us;
 	struct server server;
 	struct device devices[DEVICES_MAX];
-	int n_devices;
+	int n_devices, n_shares; /* with two, API clients move things between them */
 	struct content_row *contents;
 	size_t n_contents, cap_contents;
 	struct map by_hash;
@@ -240,7 +241,7 @@ void user_edit(struct sim *s, struct device *d, uint64_t seed);
 /* At a hook of the device: the program that writes on. */
 void user_writes_on(struct sim *s, struct device *d);
 void api_edit(struct sim *s, uint64_t seed);
-void api_member(struct sim *s, int user, const char *role);
+void api_member(struct sim *s, int share, int user, const char *role);
 void api_quota(struct sim *s, int64_t bytes);
 void net_deliver_ghost(struct sim *s, size_t i);
 

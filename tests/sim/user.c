@@ -370,11 +370,11 @@ static const struct server_node *pick_node(struct rng *rng, const struct server_
 	return NULL;
 }
 
-static void api_write(struct sim *s, struct rng *rng, const struct server_node *file, const struct server_node *dir)
+static void api_write(struct sim *s, struct rng *rng, int share, const struct server_node *file, const struct server_node *dir)
 {
 	struct buf b = {0};
 	int c = content_make(s, rng, 0, -1);
-	put(&b, "share_id", wire(s, ID_SHARE, s->server.share_id));
+	put(&b, "share_id", wire(s, ID_SHARE, s->server.share_ids[share]));
 	if (file) {
 		put(&b, "replace_file_id", wire(s, ID_FILE, file->id));
 		put(&b, "base_version_id", wire(s, ID_VERSION, file->version_id));
@@ -431,23 +431,24 @@ void api_edit(struct sim *s, uint64_t seed)
 	const struct server_node *any = rng_below(rng, 3) || !dir ? file : dir, *to = rng_below(rng, 3) ? dir : NULL;
 	const struct server_node *gone = pick_node(rng, v, n, -1, false);
 	uint64_t what = rng_below(rng, 12);
+	int share = to ? to->share : s->n_shares > 1 ? (int)rng_below(rng, SHARES) : 0;
 	struct str at = any ? arena_fmt(&s->arena, "/api/v1/%s/%.*s", any->is_folder ? "folders" : "files",
 	                                STR_ARG(wire(s, any->is_folder ? ID_FOLDER : ID_FILE, any->id))) : STR_NULL;
 	if (what < 3 || !any)
-		api_write(s, rng, NULL, to);
+		api_write(s, rng, share, NULL, to);
 	else if (what < 5 && file)
-		api_write(s, rng, file, NULL);
+		api_write(s, rng, file->share, file, NULL);
 	else if (what < 6)
 		ask_json(s, "POST", STR("/api/v1/folders"),
 		         arena_fmt(&s->arena, "{\"name\":\"%s\",\"share_id\":\"%.*s\"%s%.*s%s}", pool[rng_below(rng, 10)],
-		                   STR_ARG(wire(s, ID_SHARE, s->server.share_id)), to ? ",\"parent_id\":\"" : "",
+		                   STR_ARG(wire(s, ID_SHARE, s->server.share_ids[share])), to ? ",\"parent_id\":\"" : "",
 		                   STR_ARG(to ? wire(s, ID_FOLDER, to->id) : STR("")), to ? "\"" : ""));
 	else if (what < 8)
 		ask_json(s, "PATCH", at, json_name(s, rng));
 	else if (what < 10)
 		ask_json(s, "POST", arena_fmt(&s->arena, "%.*s/move", STR_ARG(at)),
 		         to ? arena_fmt(&s->arena, "{\"target_folder_id\":\"%.*s\"}", STR_ARG(wire(s, ID_FOLDER, to->id)))
-		            : arena_fmt(&s->arena, "{\"target_share_id\":\"%.*s\"}", STR_ARG(wire(s, ID_SHARE, s->server.share_id))));
+		            : arena_fmt(&s->arena, "{\"target_share_id\":\"%.*s\"}", STR_ARG(wire(s, ID_SHARE, s->server.share_ids[share]))));
 	else if (what < 11)
 		api_delete(s, v, n, any);
 	else if (gone)
@@ -456,9 +457,9 @@ void api_edit(struct sim *s, uint64_t seed)
 		         STR("{\"restore\":true}"));
 }
 
-void api_member(struct sim *s, int user, const char *role)
+void api_member(struct sim *s, int share, int user, const char *role)
 {
-	struct str members = arena_fmt(&s->arena, "/api/v1/shares/%.*s/members", STR_ARG(wire(s, ID_SHARE, s->server.share_id)));
+	struct str members = arena_fmt(&s->arena, "/api/v1/shares/%.*s/members", STR_ARG(wire(s, ID_SHARE, s->server.share_ids[share])));
 	struct str who = wire(s, ID_USER, s->server.user_ids[user]);
 	ask(s, "DELETE", arena_fmt(&s->arena, "%.*s/%.*s", STR_ARG(members), STR_ARG(who)), STR_NULL, STR(""));
 	if (role && s->server.open)
@@ -468,6 +469,6 @@ void api_member(struct sim *s, int user, const char *role)
 
 void api_quota(struct sim *s, int64_t bytes)
 {
-	struct str path = arena_fmt(&s->arena, "/api/v1/shares/%.*s", STR_ARG(wire(s, ID_SHARE, s->server.share_id)));
+	struct str path = arena_fmt(&s->arena, "/api/v1/shares/%.*s", STR_ARG(wire(s, ID_SHARE, s->server.share_ids[0])));
 	ask_json(s, "PATCH", path, bytes < 0 ? STR("{\"quota_bytes\":null}") : arena_fmt(&s->arena, "{\"quota_bytes\":%lld}", (long long)bytes));
 }
