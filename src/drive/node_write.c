@@ -196,7 +196,7 @@ static int share_follows(struct dtx *t, const struct node *n, int64_t from_share
 		err = share_use(t, n->share_id, size_bytes);
 	if (!err)
 		err = share_use(t, from_share, -size_bytes);
-	if (!err && n->kind == NODE_FOLDER)
+	if (!err && n->kind == NODE_FOLDER && !mutant(M_DRIVE_SHARE_STAYS))
 		err = tx_exec(t->tx,
 		              "update nodes set share_id = $2 where id in (with recursive down(id) as ("
 		              "select id from nodes where parent_id = $1 union all"
@@ -235,7 +235,7 @@ int node_move(struct dtx *t, struct node *n, const struct node *target, struct s
 	struct str old_path = n->path;
 	int64_t from_share = n->share_id;
 	bool leaves = target->share_id != from_share;
-	if (leaves) /* two rows: gone here, arrived there; id and versions stay (D2) */
+	if (leaves && !mutant(M_DRIVE_LEAVES_SILENTLY)) /* two rows: gone here, arrived there; id and versions stay (D2) */
 		err = change_append(t, CHANGE_DELETED, n, old_path, STR_NULL, false, device_id, NULL);
 	if (err)
 		return err;

@@ -307,6 +307,7 @@ void sim_hook(struct sim *s, struct device *d)
 static void start(struct sim *s, uint64_t seed)
 {
 	s->seed = seed;
+	s->n_shares = 1;
 	s->now_us = INT64_C(1800000000000000);
 	rng_seeded_init(&s->rng, seed);
 	arena_init(&s->arena);
@@ -314,7 +315,9 @@ static void start(struct sim *s, uint64_t seed)
 	content_add(s, "", 0);
 	server_init(&s->server, s);
 	server_start(&s->server);
-	s->n_shares = seed % 3 ? 1 : SHARES;
+	for (size_t i = 0; i < s->n_actions; i++)
+		if (s->actions[i].kind == A_API && seed % 2)
+			s->n_shares = SHARES;
 	for (int i = 0; i < s->n_shares; i++)
 		api_member(s, i, 1, "contributor");
 	s->n_devices = 2 + (int)rng_below(&s->rng.base, DEVICES_MAX - 1);

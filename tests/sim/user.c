@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/must.h"
+#include "reconcile/guard.h"
 #include "sim.h"
 
 static const char *const pool[] = {"a", "b", "c", "A", "B", "notes.txt", "Notes.txt", "data", "caf\xc3\xa9", "cafe\xcc\x81"};
@@ -122,6 +123,20 @@ static void create(struct user *u, struct inode *dir, struct str name)
 	}
 }
 
+/* A folder full of files, as from an archive. */
+static void unpack(struct user *u, struct inode *dir)
+{
+	struct inode *made, *n;
+	if (fs_make(u->fs, dir, STR("unpacked"), true, &made))
+		return;
+	sim_note(u->s, "d%d: unpacks an archive", u->d->number);
+	for (uint64_t i = 0, files = 8 + below(u, 10); i < files && u->fs->epoch == u->epoch && in_tree(u, made); i++) {
+		if (fs_make(u->fs, made, arena_fmt(&u->s->arena, "f%d", (int)i), false, &n))
+			return;
+		write_once(u, n);
+	}
+}
+
 /* As rename(2): a file goes over a file. */
 static void rename_over(struct user *u, struct inode *dir, struct str name, struct inode *to, struct str to_name)
 {
@@ -184,6 +199,16 @@ static void delete_tree(struct user *u, struct inode *dir, struct str name, stru
 	sim_note(u->s, "d%d: deletes \"%.*s\"", u->d->number, STR_ARG(name));
 	release(u, node, "deleted");
 	fs_unlink(u->fs, dir, name);
+}
+
+/* Enough for the guard to ask. */
+static void delete_much(struct user *u)
+{
+	sim_note(u->s, "d%d: deletes all", u->d->number);
+	for (size_t i = 0; i < u->n; i++)
+		if (u->seen[i].dent->dir == u->fs->root && u->fs->epoch == u->epoch &&
+		    fs_child(u->fs, u->fs->root, u->seen[i].dent->name) == u->seen[i].node)
+			delete_tree(u, u->fs->root, u->seen[i].dent->name, u->seen[i].node);
 }
 
 static void move(struct user *u, struct seen *f, bool elsewhere)
@@ -270,7 +295,9 @@ static void edit(struct user *u)
 	uint64_t what = below(u, 20);
 	struct inode *dir = pick_folder(u), *made;
 	if (what < 4 || !any) {
-		if (what == 0 || what == 6)
+		if (below(u, 16) == 0)
+			unpack(u, dir);
+		else if (what == 0 || what == 6)
 			fs_make(u->fs, dir, some_name(u), true, &made);
 		else
 			create(u, dir, some_name(u));
@@ -288,6 +315,8 @@ static void edit(struct user *u)
 		swap(u, any, b);
 	} else if (what < 15) {
 		recase(u, any);
+	} else if (what < 17 && u->n >= GUARD_LEAST && below(u, 3) == 0) {
+		delete_much(u);
 	} else if (what < 17) {
 		delete_tree(u, any->dent->dir, any->dent->name, any->node);
 	} else if (what < 18) {
@@ -432,6 +461,8 @@ void api_edit(struct sim *s, uint64_t seed)
 	const struct server_node *gone = pick_node(rng, v, n, -1, false);
 	uint64_t what = rng_below(rng, 12);
 	int share = to ? to->share : s->n_shares > 1 ? (int)rng_below(rng, SHARES) : 0;
+	if (s->n_shares > 1 && rng_below(rng, 2))
+		what = 9; /* a move */
 	struct str at = any ? arena_fmt(&s->arena, "/api/v1/%s/%.*s", any->is_folder ? "folders" : "files",
 	                                STR_ARG(wire(s, any->is_folder ? ID_FOLDER : ID_FILE, any->id))) : STR_NULL;
 	if (what < 3 || !any)
