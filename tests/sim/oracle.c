@@ -56,6 +56,34 @@ void oracle_lost(struct sim *s)
 	}
 }
 
+void oracle_before_restore(struct sim *s, struct living *out)
+{
+	*out = (struct living){0};
+	server_nodes(&s->server, &out->v, &out->n);
+}
+
+static bool lives_in(const struct server_node *v, size_t n, const struct server_node *x)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].live && v[i].id == x->id && sha256_eq(&v[i].hash, &x->hash))
+			return true;
+	return false;
+}
+
+void oracle_after_restore(struct sim *s, const struct living *before)
+{
+	struct living now;
+	oracle_before_restore(s, &now);
+	for (size_t i = 0; i < s->n_contents; i++) {
+		struct content_row *c = &s->contents[i];
+		bool there = !c->tracked || c->released || on_a_disk(s, (int)i);
+		for (size_t k = 0; k < before->n && !there; k++)
+			there = before->v[k].live && sha256_eq(&before->v[k].hash, &c->hash) && lives_in(now.v, now.n, &before->v[k]);
+		if (!there)
+			content_release(s, (int)i, "the file that held it is of the lost time");
+	}
+}
+
 /* ---- becoming quiet ---- */
 
 static void heal(struct sim *s)

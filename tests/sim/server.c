@@ -195,10 +195,12 @@ void server_restore(struct server *v)
 {
 	struct sim *s = v->sim;
 	struct arena arena;
+	struct living before;
 	if (!v->backup_db.p)
 		return;
 	v->power = false;
 	oracle_at_risk(s);
+	oracle_before_restore(s, &before);
 	server_stop(v);
 	s->now_us += SECONDS_US(30);
 	disk_write_all(v->db_disk, DB_NAME, v->backup_db);
@@ -219,6 +221,7 @@ void server_restore(struct server *v)
 	must(drive_write(&ctx, epoch_op, NULL) == 0);
 	arena_fini(&arena);
 	oracle_lost(s);
+	oracle_after_restore(s, &before);
 }
 
 /* ---- requests ---- */

@@ -253,6 +253,14 @@ void oracle_acked(struct sim *s);
 /* Before a machine, or a backup, takes things away: only what is there now can be excused with that. */
 void oracle_at_risk(struct sim *s);
 void oracle_lost(struct sim *s);
+/* A restore takes away the files that it does not know, and what was put into others. A content that such a file alone held may
+ * still be in a history, where somebody had overwritten it. */
+struct living {
+	struct server_node *v;
+	size_t n;
+};
+void oracle_before_restore(struct sim *s, struct living *out);
+void oracle_after_restore(struct sim *s, const struct living *before);
 
 /* Prints what is planned from where the trace stands until all is in step. 0, 1 when a check fails, 2 when the file is no
  * good. */
