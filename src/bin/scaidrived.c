@@ -10,7 +10,7 @@ static const struct command *const commands[] = {
     &cmd_serve,         &cmd_init,         &cmd_token,       &cmd_user_add,   &cmd_user_list,
     &cmd_user_password, &cmd_user_suspend, &cmd_user_activate, &cmd_tenant_add, &cmd_tenant_list,
     &cmd_keys_rotate,   &cmd_config,       &cmd_migrate,     &cmd_fsck,        &cmd_jobs_run,
-    &cmd_jobs,          &cmd_version,
+    &cmd_jobs,          &cmd_policy_show,  &cmd_policy_set,  &cmd_version,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -53,7 +53,7 @@ int usage_fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 extern const struct command cmd_serve, cmd_init, cmd_token, cmd_user_add, cmd_user_list, cmd_user_password,
     cmd_user_suspend, cmd_user_activate, cmd_tenant_add, cmd_tenant_list, cmd_keys_rotate, cmd_config, cmd_migrate,
-    cmd_version, cmd_fsck, cmd_jobs, cmd_jobs_run;
+    cmd_version, cmd_fsck, cmd_jobs, cmd_jobs_run, cmd_policy_show, cmd_policy_set;
 
 /* ---- an opened data folder ---- */
 
@@ -87,6 +87,9 @@ int runtime_open(const struct config *config, unsigned flags, struct runtime *ou
 void runtime_close(struct runtime *rt);
 /* Prints ctx's sentence for err; returns the exit code 1. */
 int runtime_fault(const struct runtime *rt, int err);
+
+/* The tenant that --tenant names; without it the only one there is. */
+int runtime_tenant(struct runtime *rt, const struct args *args, int64_t *id);
 
 /* Logs as JSON lines to the configured file or stderr. 0, or an exit code. */
 int server_log_start(const struct config *config);

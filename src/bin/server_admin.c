@@ -137,7 +137,7 @@ static const struct option_spec user_add_options[] = {
     {0},
 };
 
-static int only_tenant(struct runtime *rt, const struct args *args, int64_t *id)
+int runtime_tenant(struct runtime *rt, const struct args *args, int64_t *id)
 {
 	struct tenant_list all;
 	int err = named_tenant(rt, args, id);
@@ -165,7 +165,7 @@ static int run_user_add(struct args *args)
 	int code = runtime_open(&args->config, 0, &rt);
 	if (code)
 		return code;
-	int err = only_tenant(&rt, args, &in.tenant_id);
+	int err = runtime_tenant(&rt, args, &in.tenant_id);
 	if (!err)
 		err = user_add(&rt.ctx, &in, &u);
 	if (!err) {

@@ -3,57 +3,18 @@
 #include <stdio.h>
 
 #include "chunks/pack.h"
-
-/* ---- where it is ---- */
-
-enum { UP_MAX = 1024 };
+#include "drive/where.h"
 
 struct place_job {
 	struct check *c;
-	int64_t node_id, share_id;
-	struct str share, path;
-	bool in_trash;
+	int64_t node_id;
+	struct where where;
 };
-
-/* The way up, as far as it goes. */
-static int walk_up(struct tx *tx, struct place_job *j)
-{
-	struct arena *a = &j->c->arena;
-	int64_t id = j->node_id;
-	int err = 0;
-	for (int i = 0; !err && id && i < UP_MAX; i++) {
-		AUTO_ROWS *r = NULL;
-		bool found;
-		err = tx_query_row(tx, "select parent_id, name, share_id, deleted_at from nodes where id = $1",
-		                   DB_ARGS(V_I(id)), &r, &found);
-		if (err || !found) {
-			j->path = arena_fmt(a, "/...%.*s", STR_ARG(j->path));
-			return err;
-		}
-		id = rows_i64(r, 0);
-		j->share_id = j->share_id ? j->share_id : rows_i64(r, 2);
-		j->in_trash |= rows_i64(r, 3) > 0;
-		if (id)
-			j->path = arena_fmt(a, "/%.*s%.*s", STR_ARG(rows_text(r, 1)), STR_ARG(j->path));
-		if (j->path.n > 4096) /* a cycle */
-			return 0;
-	}
-	if (!err && !j->path.n)
-		j->path = STR("/");
-	return err;
-}
 
 static int place_op(struct tx *tx, void *arg)
 {
 	struct place_job *j = arg;
-	AUTO_ROWS *r = NULL;
-	bool found;
-	int err = j->node_id ? walk_up(tx, j) : 0;
-	if (!err && j->share_id)
-		err = tx_query_row(tx, "select name from shares where id = $1", DB_ARGS(V_I(j->share_id)), &r, &found);
-	if (!err && j->share_id && found)
-		j->share = arena_str(&j->c->arena, rows_text(r, 0));
-	return err;
+	return where_is(tx, &j->c->arena, j->node_id, &j->where);
 }
 
 static void report(struct check *c, struct check_finding *f)
@@ -70,11 +31,11 @@ void check_tell(struct check *c, const char *code, const struct check_place *at,
 	va_start(ap, fmt);
 	struct check_finding f = {.code = code, .version = at->version, .sentence = arena_vfmt(a, fmt, ap)};
 	va_end(ap);
-	struct place_job j = {.c = c, .node_id = at->node_id, .share_id = at->share_id};
+	struct place_job j = {.c = c, .node_id = at->node_id, .where.share_id = at->share_id};
 	(void)db_read(c->config->db, place_op, &j); /* a name that cannot be read must not hide the finding */
-	f.share = j.share;
-	f.path = j.path;
-	f.in_trash = j.in_trash;
+	f.share = j.where.share;
+	f.path = j.where.path;
+	f.in_trash = j.where.in_trash;
 	if (at->subject.kind != ID_NONE && at->subject.n > 0) {
 		size_t n = id_format(id, at->subject.kind, at->subject.n);
 		f.subject = arena_str(a, str_n(id, n));

@@ -35,7 +35,7 @@ static const struct rule rules[] = {
      "select n.id, n.id, 0, 0, n.kind, 0 from nodes n left join shares s on s.id = n.share_id where s.id is null"},
     {"NODE_ROOT", "it lies at the top, but is not the share's root", false, ID_FOLDER,
      "select n.id, n.id, n.share_id, 0, n.kind, 0 from nodes n join shares s on s.id = n.share_id"
-     " where n.parent_id = 0 and s.root_id <> n.id"},
+     " where n.parent_id = 0 and s.root_id <> n.id and (n.name_key <> '' or n.deleted_at = 0)"}, /* purge.h */
     {"NODE_PARENT_MISSING", "the folder that it lies in does not exist", false, ID_FOLDER,
      "select n.id, n.id, n.share_id, 0, n.kind, 0 from nodes n left join nodes p on p.id = n.parent_id"
      " where n.parent_id <> 0 and p.id is null"},

@@ -53,7 +53,7 @@ extern const size_t job_count;
 const struct job *job_find(struct str name);
 extern const struct job job_housekeeping; /* housekeeping.h */
 extern const struct job job_versions;     /* thin.h */
-extern const struct job job_trash;        /* purge.c */
+extern const struct job job_trash;        /* purge.h */
 
 struct job_run {
 	bool by_hand; /* whether it is due or not */

@@ -61,7 +61,8 @@ int node_move(struct dtx *t, struct node *n, const struct node *target, struct s
 int node_trash(struct dtx *t, struct node *n, struct str device_id);
 /* Out of the trash, to its old place; when the name is taken or the parent is gone: under a free name, or to the root. */
 int node_restore(struct dtx *t, struct node *n, struct str device_id);
-/* The node, its versions and all below are deleted for good. */
+/* The node, its versions and all below are deleted for good: at once when they are few, else it is cut off from the tree,
+ * where nobody finds it any more, and the job "trash" removes the rest (purge.h). */
 int node_purge(struct dtx *t, struct node *n, struct str device_id);
 /* Attributes of the head as they stand in *n (mtime, executable, mime_type): one `updated` change. */
 int node_touch(struct dtx *t, struct node *n, struct str device_id);

@@ -78,8 +78,12 @@ struct step {
 	struct str name;
 };
 
-/* The rest of the way up from a folder, one row a level. *ended: the root was met. */
-static int walk_far(struct dtx *t, struct node *n, int64_t from_id, struct step *steps, size_t *count, bool *ended)
+/* Where a way up ends. */
+enum top { TOP_NONE, TOP_ROOT, TOP_PURGED };
+
+/* The rest of the way up from a folder, one row a level. */
+static int walk_far(struct dtx *t, struct node *n, int64_t from_id, int64_t root_id, struct step *steps, size_t *count,
+                    enum top *top)
 {
 	AUTO_ROWS *r = NULL;
 	int err = tx_query(t->tx,
@@ -92,9 +96,10 @@ static int walk_far(struct dtx *t, struct node *n, int64_t from_id, struct step 
 	if (err)
 		return err;
 	while (*count < NODE_WALK_MAX && rows_next(r)) {
-		*ended = rows_i64(r, 1) == 0;
-		if (*ended)
+		if (rows_i64(r, 1) == 0) {
+			*top = rows_i64(r, 0) == root_id ? TOP_ROOT : TOP_PURGED;
 			break;
+		}
 		n->in_trash |= rows_i64(r, 3) != 0;
 		steps[(*count)++] = (struct step){rows_i64(r, 0), arena_str(t->ctx->arena, rows_text(r, 2))};
 	}
@@ -102,14 +107,17 @@ static int walk_far(struct dtx *t, struct node *n, int64_t from_id, struct step 
 }
 
 /* Path, ancestors and liveness of *n. The folders nearest to it came with its row (columns from NEAR on), since most
- * nodes lie no deeper; the others are walked. */
-static int walk_up(struct dtx *t, struct rows *r, struct node *n, int64_t root_id)
+ * nodes lie no deeper; the others are walked. *top is TOP_PURGED for what purge.c is about to remove. */
+static int walk_up(struct dtx *t, struct rows *r, struct node *n, int64_t root_id, enum top *top)
 {
 	struct arena *a = t->ctx->arena;
+	*top = TOP_ROOT;
 	if (!n->parent_id) {
 		n->path = STR("/");
+		*top = n->id == root_id ? TOP_ROOT : TOP_PURGED;
 		return 0;
 	}
+	*top = TOP_NONE;
 	UNSET struct step steps[NODE_WALK_MAX];
 	size_t count = 0;
 	int64_t at = n->parent_id;
@@ -118,12 +126,15 @@ static int walk_up(struct dtx *t, struct rows *r, struct node *n, int64_t root_i
 		steps[count++] = (struct step){at, arena_str(a, rows_text(r, col + 1))};
 		n->in_trash |= rows_i64(r, col + 2) != 0;
 		at = rows_i64(r, col);
+		if (!at && !rows_is_null(r, col))
+			*top = TOP_PURGED;
 	}
-	bool ended = at == root_id;
-	int err = ended || !at ? 0 : walk_far(t, n, at, steps, &count, &ended);
-	if (!err && !ended)
+	if (at == root_id)
+		*top = TOP_ROOT;
+	int err = *top != TOP_NONE || !at ? 0 : walk_far(t, n, at, root_id, steps, &count, top);
+	if (!err && *top == TOP_NONE)
 		err = ctx_fail(t->ctx, E_CORRUPT, "a folder has no way up to its share");
-	if (err)
+	if (err || *top == TOP_PURGED)
 		return err;
 	int64_t *ancestors = arena_many(a, count + 1, int64_t);
 	struct buf path = {0};
@@ -160,9 +171,12 @@ static int finish(struct dtx *t, struct rows *r, unsigned want, struct node *out
 	out->rights = rights;
 	if (!(rights & RIGHT_READ))
 		return access_verdict(ctx, 0, want, what);
-	err = walk_up(t, r, out, root_id);
+	enum top top;
+	err = walk_up(t, r, out, root_id, &top);
 	if (err)
 		return err;
+	if (top == TOP_PURGED)
+		return access_verdict(ctx, 0, want, what);
 	if (out->in_trash && !(want & NODE_WITH_TRASH)) {
 		char id[ID_WIRE_MAX + 1];
 		id_format(id, what.kind, what.n);

@@ -56,33 +56,3 @@ int node_restore(struct dtx *t, struct node *n, struct str device_id)
 		return err;
 	return change_append(t, CHANGE_CREATED, n, STR_NULL, n->path, n->kind == NODE_FOLDER, device_id, NULL);
 }
-
-/* Costs a walk over what is below; chunks are found by the next mark and sweep, not here. */
-int node_purge(struct dtx *t, struct node *n, struct str device_id)
-{
-	int64_t size_bytes;
-	int err = node_not_root(t, n);
-	if (!err && !n->in_trash)
-		err = change_append(t, CHANGE_DELETED, n, n->path, STR_NULL, false, device_id, NULL);
-	if (!err)
-		err = node_bytes(t, n, &size_bytes);
-	if (!err)
-		err = share_use(t, n->share_id, -size_bytes);
-	if (!err)
-		err = version_remove_below(t, n->id);
-	if (!err)
-		err = tx_exec(t->tx,
-		              "delete from conflicts where resource_id in (with recursive down(id) as ("
-		              "select id from nodes where id = $1 union all"
-		              " select n.id from down join nodes n on n.parent_id = down.id) select id from down)",
-		              DB_ARGS(V_I(n->id)), NULL);
-	if (!err)
-		err = tx_exec(t->tx,
-		              "delete from nodes where id in (with recursive down(id) as ("
-		              "select id from nodes where id = $1 union all"
-		              " select n.id from down join nodes n on n.parent_id = down.id) select id from down)",
-		              DB_ARGS(V_I(n->id)), NULL);
-	n->deleted_at = clock_now(t->ctx->clock);
-	n->in_trash = true;
-	return err;
-}

@@ -245,8 +245,14 @@ int version_again(struct dtx *t, int64_t file_id, int64_t version_id, struct ver
 {
 	*out = (struct version_result){.fate = VERSION_HEAD};
 	int err = node_load(t, file_id, NODE_FILE, RIGHT_READ | NODE_WITH_TRASH, &out->node);
-	if (!err)
-		err = version_load(t, &out->node, version_id, &out->version);
+	if (err)
+		return err;
+	err = version_load(t, &out->node, version_id, &out->version);
+	if (err == E_NOT_FOUND) { /* it has been thinned out since: the file is what can be told of */
+		ctx_clear(t->ctx);
+		out->fate = VERSION_KEPT;
+		return version_load(t, &out->node, out->node.version_id, &out->version);
+	}
 	if (err)
 		return err;
 	if (!out->version.number)
@@ -464,20 +470,26 @@ int version_remove(struct dtx *t, int64_t id)
 	return err ? err : tx_exec(t->tx, "delete from versions where id = $1", DB_ARGS(V_I(id)), NULL);
 }
 
-int version_remove_below(struct dtx *t, int64_t node_id)
+int version_remove_some(struct dtx *t, int64_t node_id, int64_t max, struct version_removed *out)
 {
-	int err = tx_exec(t->tx,
-	                  "insert into removed_versions (id, tenant_id, removed_at, recipe)"
-	                  " select id, tenant_id, $2, recipe from versions where node_id in (with recursive down(id) as ("
-	                  "select id from nodes where id = $1 union all"
-	                  " select n.id from down join nodes n on n.parent_id = down.id) select id from down)",
-	                  DB_ARGS(V_I(node_id), V_I(clock_now(t->ctx->clock))), NULL);
-	return err ? err
-	           : tx_exec(t->tx,
-	                     "delete from versions where node_id in (with recursive down(id) as ("
-	                     "select id from nodes where id = $1 union all"
-	                     " select n.id from down join nodes n on n.parent_id = down.id) select id from down)",
-	                     DB_ARGS(V_I(node_id)), NULL);
+	AUTO_ROWS *r = NULL;
+	int64_t *ids = arena_many(t->ctx->arena, (size_t)max, int64_t);
+	*out = (struct version_removed){0};
+	int err = tx_query(t->tx,
+	                   "select v.id, v.size_bytes from versions v join nodes n on n.id = v.node_id where v.node_id = $1"
+	                   " order by case when v.id = n.version_id then 1 else 0 end limit $2",
+	                   DB_ARGS(V_I(node_id), V_I(max + 1)), &r);
+	while (!err && !out->more && rows_next(r)) {
+		out->more = out->n == max;
+		if (out->more)
+			break;
+		ids[out->n++] = rows_i64(r, 0);
+		out->size_bytes += rows_i64(r, 1);
+	}
+	err = err ? err : rows_close(&r);
+	for (int64_t i = 0; !err && i < out->n; i++)
+		err = version_remove(t, ids[i]);
+	return err;
 }
 
 /* ---- the end of stages ---- */

@@ -96,11 +96,15 @@ int version_copy(struct dtx *t, const struct node *n, const struct version *v, c
 /* The copy that KEEP_BOTH makes: in the same folder, under resolve_copy_name() and the first free number. */
 int version_copy_beside(struct dtx *t, const struct node *n, const struct version *v, struct str device_id,
                         struct node *out);
-/* In a write: removes the row, or those of all files at and below a node; what else it takes (used bytes, a head that moves) is
+/* In a write: removes the row, or up to max > 0 rows of a file, the present version last; what else it takes (used bytes, a head that moves) is
  * the caller's. Nothing else deletes versions: for an hour the recipes stay in removed_versions, where the collector spares
  * their chunks, since a request may just be making a version of them. */
 int version_remove(struct dtx *t, int64_t id);
-int version_remove_below(struct dtx *t, int64_t node_id);
+struct version_removed {
+	int64_t n, size_bytes;
+	bool more; /* the file has more than max */
+};
+int version_remove_some(struct dtx *t, int64_t node_id, int64_t max, struct version_removed *out);
 /* Removes staged versions whose time is over, at most 500 a call, in ctx->tenant_id. */
 int drive_version_sweep(struct ctx *ctx, int64_t *removed);
 

@@ -1,4 +1,5 @@
 """Background work by hand and on its own: scaidrived jobs, on the real server. Ages are set in the database."""
+import datetime
 import os
 import re
 import shutil
@@ -71,6 +72,82 @@ def test_held(quiet):
     assert quiet.jobs()['housekeeping']['result'] == 'interrupted'
     quiet.job('housekeeping')
     assert quiet.jobs()['housekeeping']['result'] == 'ok'
+
+
+def ago(**delta):
+    return int((time.time() - datetime.timedelta(**delta).total_seconds()) * 1000000)
+
+
+def number(wire_id):
+    """A wire id as the database has it."""
+    out = 0
+    for digit in wire_id.split('_')[1]:
+        out = out * 32 + '0123456789ABCDEFGHJKMNPQRSTVWXYZ'.index(digit)
+    return out
+
+
+def test_versions(quiet):
+    alice = quiet.client('alice@example.com')
+    share = alice.make_share(f'Versions {time.time()}')
+    f = alice.make_file(share['id'], 'f.txt', b'1')
+    for i in range(2, 9):
+        assert alice.upload(share['id'], 'f.txt', b'x' * i, replace_file_id=f['id']).status_code in (200, 201)
+    newest = ago(days=3) // 3600000000 * 3600000000 + 3599000000
+    for i in range(1, 9):
+        quiet.sql(f"update versions set created_at = {newest - (8 - i) * 1000000} where node_id = {number(f['id'])} and number = {i}")
+
+    def numbers():
+        return [v['version_number'] for v in alice.ok('GET', f'/api/v1/files/{f["id"]}/versions')['versions']]
+
+    place = ('--share', share['id'])
+    assert quiet.run('policy', 'set', *place, 'version_all_hours=never').splitlines()[1].startswith('version_all_hours=never ')
+    assert 'versions: 0 items' in quiet.job('versions')
+    assert alice.ok('GET', f'/api/v1/shares/{share["id"]}')['settings'] == {'version_all_hours': None}
+    quiet.run('policy', 'set', *place, 'version_all_hours=')
+    assert '# default, hours' in quiet.run('policy', 'show', *place)
+    before, cursor = alice.ok('GET', f'/api/v1/shares/{share["id"]}')['used_bytes'], alice.changes(share['id'])[1]
+    said = quiet.job('versions', '--dry-run')
+    assert f'{share["name"]}:/f.txt version 7  (7 bytes)' in said and 'versions: 7 items, 28 bytes to be dealt with' in said
+    assert numbers() == list(range(8, 0, -1))
+    assert 'versions: 7 items, 28 bytes' in quiet.job('versions')
+    assert numbers() == [8] and alice.content(f['id']) == b'x' * 8
+    assert alice.ok('GET', f'/api/v1/shares/{share["id"]}')['used_bytes'] == before - 28
+    assert alice.changes(share['id'], cursor)[0] == []
+    assert alice.get(f'/api/v1/files/{f["id"]}/content', params={'version': 3}).status_code == 404
+    assert alice.post(f'/api/v1/files/{f["id"]}/versions/3/restore').status_code == 404
+    assert alice.upload(share['id'], 'f.txt', b'next', replace_file_id=f['id']).json()['version'] == 9
+    with pytest.raises(Failed, match='is a number of days'):
+        quiet.run('policy', 'set', *place, 'trash_retention_days=soon')
+
+
+def test_trash(quiet):
+    alice = quiet.client('alice@example.com')
+    share = alice.make_share(f'Trash {time.time()}')
+    top = alice.make_folder(share['id'], 'top')
+    inner = alice.make_folder(share['id'], 'inner', parent_id=top['id'])
+    for i in range(600):  # more than a step removes
+        alice.make_file(share['id'], f'{i}.txt', b'12345', folder_id=inner['id'])
+    session = alice.ok('POST', '/api/v1/uploads', json={'share_id': share['id'], 'folder_id': inner['id'], 'file_name': 'u', 'file_size': 65536,
+                                                        'chunk_size': 65536})['id']
+    assert alice.put(f'/api/v1/uploads/{session}/chunks/0', content=bytes(65536)).status_code == 200
+    young = alice.make_file(share['id'], 'young.txt', b'1')
+    for kind, node in (('folders', top), ('files', young)):
+        alice.delete(f'/api/v1/{kind}/{node["id"]}')
+    cursor = alice.changes(share['id'])[1]
+    quiet.sql(f"update nodes set deleted_at = {ago(days=31)} where id = {number(top['id'])}")
+    said = quiet.job('trash', '--dry-run')
+    assert f'{share["name"]}:/top  (3000 bytes)' in said and 'trash: 1 items, 3000 bytes' in said
+    assert 'trash: 1 items, 3000 bytes' in quiet.job('trash')
+    assert alice.ok('GET', f'/api/v1/shares/{share["id"]}')['used_bytes'] == 1
+    assert alice.changes(share['id'], cursor)[0] == []
+    for node in (top, inner):
+        assert alice.get(f'/api/v1/folders/{node["id"]}').status_code == 404
+        assert alice.patch(f'/api/v1/folders/{node["id"]}', json={'restore': True}).status_code == 404
+    assert alice.post(f'/api/v1/uploads/{session}/complete').status_code == 404
+    alice.ok('PATCH', f'/api/v1/files/{young["id"]}', json={'restore': True})
+    quiet.stop()
+    assert quiet.run('fsck', '--json').count('"finding"') == 0
+    quiet.start()
 
 
 def wait_for(what, timeout_s=20):
