@@ -331,47 +331,10 @@ static int check_pack(struct store_check *c, int64_t pack_id)
 
 /* ---- all packs ---- */
 
-struct listing {
-	struct buf ids;
-	unsigned folder;
-};
-
-static int list_file(void *arg, const char *name, bool is_folder)
-{
-	struct listing *l = arg;
-	uint8_t b[8];
-	int64_t id = 0;
-	struct str stem = str_c(name);
-	if (is_folder || !str_ends(stem, STR(".pack")) || !str_unhex(str_head(stem, stem.n - 5), b, sizeof b))
-		return E_OK;
-	for (size_t i = 0; i < sizeof b; i++)
-		id = id << 8 | b[i];
-	if (id > 0 && pack_folder(id) == l->folder)
-		buf_put(&l->ids, &id, sizeof id);
-	return E_OK;
-}
-
 static int by_id(const void *a, const void *b)
 {
 	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
 	return x < y ? -1 : x > y;
-}
-
-static int list_packs(struct store_check *c, struct buf *ids)
-{
-	struct listing l = {0};
-	int err = E_OK;
-	for (l.folder = 0; c->config.disk && err == E_OK && l.folder < PACK_FOLDERS; l.folder++) {
-		char folder[2];
-		pack_folder_name(folder, l.folder);
-		err = disk_list(c->config.disk, folder, list_file, &l);
-		if (err == E_NOT_FOUND)
-			err = E_OK;
-	}
-	if (l.ids.n)
-		qsort(l.ids.p, l.ids.n / sizeof(int64_t), sizeof(int64_t), by_id);
-	*ids = l.ids;
-	return err;
 }
 
 static void measure(struct store_check *c, const struct buf *ids)
@@ -420,7 +383,7 @@ int store_check_run(const struct store_check_config *config, struct store_check 
 		err = compare_counts(c, w);
 	free(w);
 	if (err == E_OK)
-		err = list_packs(c, &ids);
+		err = config->disk ? pack_list(config->disk, &ids) : E_OK;
 	if (err == E_OK) {
 		measure(c, &ids);
 		tell_missing(c, &ids);

@@ -461,3 +461,9 @@ void finder_stats(struct finder *f, struct finder_stats *out)
 	*out = (struct finder_stats){f->header.hints, f->file ? (int64_t)(f->header.n_pages + 1) * PAGE_BYTES : 0};
 	pthread_mutex_unlock(&f->file_mu);
 }
+
+int finder_remove(struct disk *d)
+{
+	int err = disk_unlink(d, name);
+	return err == E_NOT_FOUND ? E_OK : err;
+}

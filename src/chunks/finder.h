@@ -28,6 +28,9 @@ void finder_open(struct disk *d, struct db *follow, struct finder **out);
 /* Makes it durable: the next life follows from here. */
 void finder_close(struct finder *f);
 
+/* Removes the disk's finder, which nobody has open: the next one begins from the rows. For repairs. */
+int finder_remove(struct disk *d);
+
 /* ids[i]: where hashes[i] may be, or 0. */
 void finder_find(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
 /* The same among the thousands that were added lately, without touching the disk: for the writer. */

@@ -106,27 +106,33 @@ static int added_row(void *arg, size_t call, struct rows *r)
 	return E_OK;
 }
 
+enum { N_ROW_ARGS = 9 };
+
+static void row_args(struct dbv a[N_ROW_ARGS], int64_t tenant_id, const struct chunk_row *row)
+{
+	const struct chunk_place *p = &row->place;
+	a[0] = V_I(row->id);
+	a[1] = V_I(tenant_id);
+	a[2] = V_B(str_n(row->hash.b, 32));
+	a[3] = V_I(p->pack_id);
+	a[4] = V_I(p->offset);
+	a[5] = V_I(p->stored_len);
+	a[6] = V_I(p->raw_len);
+	a[7] = V_I(p->codec);
+	a[8] = V_I(p->xxh);
+}
+
 static int insert_rows(struct tx *tx, int64_t tenant_id, const struct chunk_row *const *rows, size_t n, int64_t *ids)
 {
-	struct dbv args[INDEX_BATCH * 9];
+	struct dbv args[INDEX_BATCH * N_ROW_ARGS];
 	for (size_t i = 0; i < n; i++) {
-		const struct chunk_place *p = &rows[i]->place;
-		struct dbv *a = args + 9 * i;
 		ids[i] = 0;
-		a[0] = V_I(rows[i]->id);
-		a[1] = V_I(tenant_id);
-		a[2] = V_B(str_n(rows[i]->hash.b, 32));
-		a[3] = V_I(p->pack_id);
-		a[4] = V_I(p->offset);
-		a[5] = V_I(p->stored_len);
-		a[6] = V_I(p->raw_len);
-		a[7] = V_I(p->codec);
-		a[8] = V_I(p->xxh);
+		row_args(args + N_ROW_ARGS * i, tenant_id, rows[i]);
 	}
 	return tx_many(tx,
 	               "insert into chunks (id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh) "
 	               "values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing returning id",
-	               args, 9, n, added_row, ids);
+	               args, N_ROW_ARGS, n, added_row, ids);
 }
 
 int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
@@ -318,4 +324,30 @@ int index_walk_packs(struct tx *tx, int64_t after_id, struct index_pack *packs, 
 	while (err == E_OK && *n < max && rows_next(r))
 		packs[(*n)++] = (struct index_pack){rows_i64(r, 0), rows_i64(r, 1), rows_i64(r, 2)};
 	return err != E_OK ? err : rows_close(&r);
+}
+
+/* ---- for repairs ---- */
+
+int index_put(struct tx *tx, int64_t tenant_id, const struct chunk_row *rows, size_t n)
+{
+	struct dbv args[INDEX_BATCH * N_ROW_ARGS];
+	must(n <= INDEX_BATCH);
+	for (size_t i = 0; i < n; i++)
+		row_args(args + N_ROW_ARGS * i, tenant_id, &rows[i]);
+	return tx_many(tx,
+	               "insert into chunks (id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh) "
+	               "values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do update set tenant_id = $2, hash = $3, "
+	               "pack_id = $4, offset_bytes = $5, stored_len = $6, raw_len = $7, codec = $8, xxh = $9",
+	               args, N_ROW_ARGS, n, NULL, NULL);
+}
+
+int index_recount_packs(struct tx *tx, int64_t now_us)
+{
+	int err = tx_exec(tx, "update packs set size_bytes = 0", DB_NO_ARGS, NULL);
+	return err != E_OK ? err
+	                   : tx_exec(tx,
+	                             "insert into packs (id, tenant_id, size_bytes, state, created_at) select pack_id, "
+	                             "min(tenant_id), cast(sum(stored_len) as bigint), cast($1 as bigint), cast($2 as bigint) from chunks where pack_id > 0 group by pack_id "
+	                             "on conflict (id) do update set size_bytes = excluded.size_bytes",
+	                             DB_ARGS(V_I(PACK_LIVE), V_I(now_us)), NULL);
 }

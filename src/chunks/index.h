@@ -70,4 +70,11 @@ struct index_pack {
 /* All packs by id. */
 int index_walk_packs(struct tx *tx, int64_t after_id, struct index_pack *packs, size_t max, size_t *n);
 
+/* ---- for repairs: nobody else writes, and no hint is given ---- */
+
+/* In a write: the rows stand as given from now on, whatever was there. n <= INDEX_BATCH. */
+int index_put(struct tx *tx, int64_t tenant_id, const struct chunk_row *rows, size_t n);
+/* In a write: what packs.size_bytes says is counted anew from the rows; packs that have rows and were not known are added. */
+int index_recount_packs(struct tx *tx, int64_t now_us);
+
 #endif

@@ -434,3 +434,48 @@ int pack_scan(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, st
 	buf_fini(&scan.payload);
 	return err;
 }
+
+/* ---- all packs ---- */
+
+struct listing {
+	struct buf *ids;
+	unsigned folder;
+};
+
+static int list_file(void *arg, const char *name, bool is_folder)
+{
+	struct listing *l = arg;
+	uint8_t b[8];
+	int64_t id = 0;
+	struct str stem = str_c(name);
+	if (is_folder || !str_ends(stem, STR(".pack")) || !str_unhex(str_head(stem, stem.n - 5), b, sizeof b))
+		return E_OK;
+	for (size_t i = 0; i < sizeof b; i++)
+		id = id << 8 | b[i];
+	if (id > 0 && pack_folder(id) == l->folder)
+		buf_put(l->ids, &id, sizeof id);
+	return E_OK;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+int pack_list(struct disk *d, struct buf *ids)
+{
+	struct listing l = {.ids = ids};
+	int err = E_OK;
+	buf_clear(ids);
+	for (; err == E_OK && l.folder < PACK_FOLDERS; l.folder++) {
+		char folder[2];
+		pack_folder_name(folder, l.folder);
+		err = disk_list(d, folder, list_file, &l);
+		if (err == E_NOT_FOUND)
+			err = E_OK;
+	}
+	if (ids->n)
+		qsort(ids->p, ids->n / sizeof(int64_t), sizeof(int64_t), by_id);
+	return err;
+}

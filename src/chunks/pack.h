@@ -66,6 +66,9 @@ void pack_name(char out[PACK_NAME_MAX], int64_t pack_id);
 unsigned pack_folder(int64_t pack_id);
 void pack_folder_name(char out[2], unsigned folder);
 
+/* The ids (int64_t) of all packs on the disk, ascending; ids is the caller's. */
+int pack_list(struct disk *d, struct buf *ids);
+
 /* What is still to be written to a pack, in the order of the file. Bytes that lie one after the other are one run. */
 struct pack_runs {
 	struct pack_run {

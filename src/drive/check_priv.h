@@ -24,6 +24,16 @@ void check_tell(struct check *c, const char *code, const struct check_place *at,
     __attribute__((format(printf, 4, 5)));
 void check_progress(struct check *c, const char *what, int64_t done);
 
+/* A row that breaks a rule of check_rules.c; is, should: the two numbers of its sentence. */
+struct broken {
+	struct check_place at;
+	int64_t is, should;
+};
+/* The first max rows that break the rule of that code. */
+int check_rule_find(struct tx *tx, const char *code, struct broken *found, size_t max, size_t *n);
+/* What is wrong with the name of a node, or NULL. */
+const char *check_name(struct arena *a, struct str name, struct str key, bool is_root);
+
 /* The parts. Not 0: the database failed. */
 int check_rules(struct check *c);
 int check_names(struct check *c);

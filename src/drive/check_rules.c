@@ -89,11 +89,6 @@ static const struct rule rules[] = {
      " where u.id is null"},
 };
 
-struct broken {
-	struct check_place at;
-	int64_t is, should;
-};
-
 struct rule_job {
 	const struct rule *rule;
 	struct broken found[TOLD_MAX];
@@ -101,28 +96,43 @@ struct rule_job {
 	bool more;
 };
 
-static int rule_op(struct tx *tx, void *arg)
+static int find_broken(struct tx *tx, const struct rule *rule, struct broken *found, size_t max, size_t *n, bool *more)
 {
-	struct rule_job *j = arg;
 	AUTO_ROWS *r = NULL;
-	j->n = 0;
-	j->more = false;
-	int err = tx_query(tx, j->rule->sql, DB_NO_ARGS, &r);
+	*n = 0;
+	*more = false;
+	int err = tx_query(tx, rule->sql, DB_NO_ARGS, &r);
 	while (!err && rows_next(r)) {
-		if (j->n == TOLD_MAX) {
-			j->more = true;
+		if (*n == max) {
+			*more = true;
 			break;
 		}
-		struct broken *b = &j->found[j->n++];
+		struct broken *b = &found[(*n)++];
 		*b = (struct broken){
-		    .at = {{j->rule->kind, rows_i64(r, 0)}, rows_i64(r, 1), rows_i64(r, 2), rows_i64(r, 3)},
+		    .at = {{rule->kind, rows_i64(r, 0)}, rows_i64(r, 1), rows_i64(r, 2), rows_i64(r, 3)},
 		    .is = rows_i64(r, 4),
 		    .should = rows_i64(r, 5),
 		};
-		if (j->rule->kind == ID_FOLDER && b->is == NODE_FILE)
+		if (rule->kind == ID_FOLDER && b->is == NODE_FILE)
 			b->at.subject.kind = ID_FILE;
 	}
 	return err ? err : rows_close(&r);
+}
+
+static int rule_op(struct tx *tx, void *arg)
+{
+	struct rule_job *j = arg;
+	return find_broken(tx, j->rule, j->found, TOLD_MAX, &j->n, &j->more);
+}
+
+int check_rule_find(struct tx *tx, const char *code, struct broken *found, size_t max, size_t *n)
+{
+	bool more;
+	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+		if (strcmp(rules[i].code, code) == 0)
+			return find_broken(tx, &rules[i], found, max, n, &more);
+	must(!"a rule of that code");
+	return E_INTERNAL;
 }
 
 /* The sentence of a rule with two numbers, filled. */
@@ -188,7 +198,7 @@ struct names {
 	size_t n, read;
 };
 
-static const char *name_wrong(struct arena *a, struct str name, struct str key, bool is_root)
+const char *check_name(struct arena *a, struct str name, struct str key, bool is_root)
 {
 	if (is_root)
 		return name.n ? "the root of a share has a name" : NULL;
@@ -206,7 +216,7 @@ static int names_op(struct tx *tx, void *arg)
 	                   DB_ARGS(V_I(s->after), V_I(PAGE)), &r);
 	for (; !err && s->read < PAGE && rows_next(r); s->read++) {
 		s->after = rows_i64(r, 0);
-		const char *wrong = name_wrong(&s->c->arena, rows_text(r, 2), rows_text(r, 3), rows_i64(r, 4) == 0);
+		const char *wrong = check_name(&s->c->arena, rows_text(r, 2), rows_text(r, 3), rows_i64(r, 4) == 0);
 		if (!wrong)
 			continue;
 		s->found[s->n].id = s->after;
