@@ -60,6 +60,7 @@ extern const struct command cmd_serve, cmd_init, cmd_token, cmd_user_add, cmd_us
 enum runtime_flags {
 	RUNTIME_SERVE = 1, /* take the lock, start the database's threads, open the chunk store */
 	RUNTIME_CHECK = 2, /* take the lock, open database and store for reading alone; makes and migrates nothing */
+	RUNTIME_REPAIR = 8, /* with RUNTIME_CHECK: but the database may be written */
 	RUNTIME_PACKS = 4, /* without the lock: the packs are opened for reading, beside a server that writes them */
 };
 

@@ -1,10 +1,11 @@
-/* scaidrived fsck: the check of drive/check.h, told line by line. */
+/* scaidrived fsck: the check of drive/check.h, told line by line; and with --repair what drive/repair.h mends of what it found. */
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "bin/server.h"
 #include "drive/check.h"
+#include "drive/repair.h"
 
 enum { CLEAN = 0, FOUND = 1, NOT_CHECKED = 2 };
 
@@ -12,6 +13,8 @@ struct fsck {
 	bool json, quiet; /* quiet: no progress */
 	bool line;        /* a progress line is on the terminal */
 	int64_t told_us;
+	int64_t repaired;
+	struct repair_list *list; /* not NULL: what is found is noted for a repair */
 };
 
 static void wipe_progress(struct fsck *f)
@@ -91,6 +94,8 @@ static void on_finding(void *arg, const struct check_finding *finding)
 {
 	struct fsck *f = arg;
 	struct buf b = {0};
+	if (f->list)
+		repair_note(f->list, finding);
 	if (f->json)
 		finding_json(&b, finding);
 	else
@@ -177,19 +182,37 @@ static void put_summary(struct fsck *f, const struct check_totals *t)
 	put_line(f, &b);
 }
 
+static void on_repaired(void *arg, const char *code, int64_t n, const char *sentence)
+{
+	struct fsck *f = arg;
+	struct buf b = {0};
+	bool first = true;
+	f->repaired += n;
+	if (!f->json) {
+		buf_fmt(&b, "repaired: %s: %lld [%s]", sentence, (long long)n, code);
+	} else {
+		buf_char(&b, '{');
+		put_field(&b, &first, STR("repaired"), str_c(code));
+		json_put_key(&b, &first, STR("rows"));
+		buf_i64(&b, n);
+		put_field(&b, &first, STR("sentence"), str_c(sentence));
+		buf_char(&b, '}');
+	}
+	put_line(f, &b);
+}
+
 static const struct option_spec fsck_options[] = {
     {"quick", NULL, "The database and the heads of packs; no content", NULL},
     {"deep", NULL, "Also reads every version as a download would, and computes its SHA-256", NULL},
+    {"repair", NULL, "Mends what can be mended, then checks again", NULL},
     {"json", NULL, "One JSON object a line", NULL},
     {0},
 };
 
-static int run_fsck(struct args *args)
+/* CLEAN, FOUND or NOT_CHECKED. */
+static int check(struct args *args, struct fsck *f, struct check_totals *totals)
 {
 	struct runtime rt;
-	struct check_totals totals;
-	struct fsck f = {.json = arg(args, "json") != NULL};
-	f.quiet = f.json || !isatty(STDERR_FILENO);
 	if (runtime_open(&args->config, RUNTIME_CHECK, &rt))
 		return NOT_CHECKED;
 	struct check_config config = {
@@ -202,18 +225,49 @@ static int run_fsck(struct args *args)
 	    .finding = on_finding,
 	    .garbage = on_garbage,
 	    .progress = on_progress,
-	    .arg = &f,
+	    .arg = f,
 	};
-	int err = drive_check(&config, &totals);
-	wipe_progress(&f);
+	int err = drive_check(&config, totals);
+	wipe_progress(f);
+	runtime_close(&rt);
+	if (err)
+		usage_fault("the check could not be brought to its end: %s", err_info(err)->sentence);
+	return err ? NOT_CHECKED : totals->findings ? FOUND : CLEAN;
+}
+
+static int repair(struct args *args, struct fsck *f, const struct repair_list *list)
+{
+	struct runtime rt;
+	if (runtime_open(&args->config, RUNTIME_CHECK | RUNTIME_REPAIR, &rt))
+		return NOT_CHECKED;
+	int err = drive_repair(&(struct repair_config){&rt.drive, on_repaired, on_progress, f}, list);
+	wipe_progress(f);
+	runtime_close(&rt);
+	if (err)
+		usage_fault("the repair could not be brought to its end: %s", err_info(err)->sentence);
+	return err ? NOT_CHECKED : CLEAN;
+}
+
+static int run_fsck(struct args *args)
+{
+	struct repair_list list = {0};
+	struct check_totals totals;
+	struct fsck f = {.json = arg(args, "json") != NULL, .list = arg(args, "repair") ? &list : NULL};
+	f.quiet = f.json || !isatty(STDERR_FILENO);
+	int code = check(args, &f, &totals);
+	if (code == FOUND && f.list) {
+		code = repair(args, &f, &list);
+		f.list = NULL;
+		if (code == CLEAN)
+			code = check(args, &f, &totals);
+	}
+	repair_list_fini(&list);
+	if (code == NOT_CHECKED)
+		return code;
 	if (f.json)
 		put_totals(&f, &totals);
 	else
 		put_summary(&f, &totals);
-	int code = err ? NOT_CHECKED : totals.findings ? FOUND : CLEAN;
-	if (err)
-		usage_fault("the check could not be brought to its end: %s", err_info(err)->sentence);
-	runtime_close(&rt);
 	return code;
 }
 

@@ -91,7 +91,7 @@ static int open_database(struct runtime *rt, unsigned flags)
 	    .url = rt->database_url,
 	    .readers = (int)config_int(rt->config, CFG_DATABASE_READERS),
 	    .inline_writes = !(flags & RUNTIME_SERVE),
-	    .read_only = flags & RUNTIME_CHECK,
+	    .read_only = (flags & (RUNTIME_CHECK | RUNTIME_REPAIR)) == RUNTIME_CHECK,
 	    .make_room = make_room,
 	    .make_room_arg = rt,
 	    .clock = &clock_system,
@@ -172,21 +172,25 @@ static int open_there(struct runtime *rt, const char *name, struct disk **out)
 	return 0;
 }
 
-static int open_check(struct runtime *rt)
+static int open_check(struct runtime *rt, unsigned flags)
 {
 	struct stat st;
 	if (stat(rt->data, &st) != 0 || !S_ISDIR(st.st_mode))
 		return usage_fault("%s: is not a data folder", rt->data), 1;
 	int code = take_lock(rt);
 	if (!code)
-		code = open_database(rt, RUNTIME_CHECK);
+		code = open_database(rt, flags);
 	if (!code)
 		code = open_there(rt, "packs", &rt->disk);
 	if (!code)
 		code = open_there(rt, "uploads", &rt->staging);
 	idgen_init(&rt->ids, &clock_system, 0);
-	if (!code && rt->disk && store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store))
+	if (!code && drive_follow_ids(rt->db, &rt->ids))
+		return usage_fault("the database cannot be read"), 1;
+	bool reads = !(flags & RUNTIME_REPAIR); /* a repair needs no store, and would change what it has read */
+	if (!code && reads && rt->disk && store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store))
 		return usage_fault("%s: the chunk store cannot be opened", rt->data), 1;
+	rt->drive = (struct drive){.db = rt->db, .ids = &rt->ids, .clock = &clock_system, .rng = &rng_system, .packs = rt->disk};
 	return code;
 }
 
@@ -267,7 +271,7 @@ int runtime_open(const struct config *config, unsigned flags, struct runtime *ou
 	must(out->data);
 	for (size_t n = strlen(out->data); n > 1 && out->data[n - 1] == '/';)
 		out->data[--n] = 0;
-	int code = flags & RUNTIME_CHECK ? open_check(out) : open_all(out, flags);
+	int code = flags & RUNTIME_CHECK ? open_check(out, flags) : open_all(out, flags);
 	if (code)
 		runtime_close(out);
 	return code;

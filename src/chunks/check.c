@@ -15,6 +15,7 @@ struct pack_count {
 	int64_t rows, bytes; /* of the index */
 	int64_t whole;       /* rows met in the pack and found whole */
 	bool missing;
+	bool counted;        /* there is a row of packs */
 };
 
 struct store_check {
@@ -131,13 +132,17 @@ static int count_rows(struct store_check *c, struct walk *w)
 static int compare_counts(struct store_check *c, struct walk *w)
 {
 	int err;
+	char sentence[160];
+	uint64_t key;
+	void *value;
 	w->after = 0;
 	do {
 		err = db_read(c->config.db, walk_packs_op, w);
 		for (size_t i = 0; err == E_OK && i < w->n; i++) {
-			char sentence[160];
-			const struct pack_count *p = map_get(&c->packs, (uint64_t)w->packs[i].id);
+			struct pack_count *p = map_get(&c->packs, (uint64_t)w->packs[i].id);
 			w->after = w->packs[i].id;
+			if (p)
+				p->counted = true;
 			if (w->packs[i].stored_bytes == (p ? p->bytes : 0))
 				continue;
 			snprintf(sentence, sizeof sentence, "the index counts %lld bytes in it, but its chunks have %lld",
@@ -145,6 +150,9 @@ static int compare_counts(struct store_check *c, struct walk *w)
 			tell(c, "PACK_COUNT", w->packs[i].id, 0, 0, sentence);
 		}
 	} while (err == E_OK && w->n == WALK_ROWS);
+	for (size_t i = 0; err == E_OK && map_next(&c->packs, &i, &key, &value);)
+		if (!((struct pack_count *)value)->counted)
+			tell(c, "PACK_COUNT", (int64_t)key, 0, 0, "the index does not count it");
 	return err;
 }
 

@@ -155,13 +155,17 @@ static int mend_name(struct dtx *t, struct names *s, struct named *n)
 	int64_t other = 0;
 	if (n->rename) {
 		char label[ID_WIRE_MAX + 1];
-		n->name = n->parent_id ? arena_str(a, str_n(label, id_format(label, ID_FILE, n->id))) : STR("");
+		n->name = arena_str(a, str_n(label, id_format(label, ID_FILE, n->id)));
+	}
+	if (!n->parent_id) { /* a share's root has no name; its key is its id */
+		s->now_renamed++;
+		return tx_exec(t->tx, "update nodes set name = '' where id = $1", DB_ARGS(V_I(n->id)), NULL);
 	}
 	struct str key = name_key(a, n->name);
 	int err = n->live ? tx_i64(t->tx, "select id from nodes where parent_id = $1 and name_key = $2 and trash_key = 0 and id <> $3",
 	                           DB_ARGS(V_I(n->parent_id), V_T(key), V_I(n->id)), 0, &other)
 	                  : 0;
-	if (!err && other && n->parent_id) {
+	if (!err && other) {
 		err = node_free_name(t, n->parent_id, n->name, &n->name);
 		n->rename = true;
 	}
