@@ -220,6 +220,7 @@ static int end_group(struct ctx *ctx, struct sending *s, struct str *why)
 	int err = s->err;
 	if (err) {
 		*why = arena_str(ctx->arena, ctx_detail(&s->ctx, err));
+		s->agent->stranger |= err == E_NOT_FOUND;
 		act_bulk_fail(s->agent, left, n, err, *why);
 	}
 	ctx_clear(&s->ctx);

@@ -291,10 +291,7 @@ static void agree_anew(struct ctx *ctx, struct agent *a)
 static int reread(struct ctx *ctx, struct agent *a)
 {
 	bool restored = a->restored || (a->replica->cursor < 0 && a->replica->trees[REPLICA_SYNCED].count);
-	bool tell = !a->looking && !mutant(M_AGENT_FORGOTTEN); /* a restored server may not know us either */
-	int err = tell ? remote_register(ctx, a->remote, a->device_name) : 0;
-	if (!err)
-		err = snapshot(ctx, a);
+	int err = snapshot(ctx, a);
 	if (err)
 		return err;
 	if (restored)
@@ -304,16 +301,28 @@ static int reread(struct ctx *ctx, struct agent *a)
 	return 0;
 }
 
+/* A restored server may not know the device either. */
+static int introduce(struct ctx *ctx, struct agent *a)
+{
+	if (!a->stranger || a->looking || mutant(M_AGENT_FORGOTTEN))
+		return 0;
+	int err = remote_register(ctx, a->remote, a->device_name);
+	a->stranger = err != 0;
+	return err;
+}
+
 static int pull(struct ctx *ctx, struct agent *a)
 {
 	for (int attempt = 0; attempt < RESYNC_MAX; attempt++) {
 		bool lost = false, all = a->replica->cursor < 0 || a->restored;
-		int err = all ? reread(ctx, a) : 0;
+		int err = introduce(ctx, a);
+		if (!err && all)
+			err = reread(ctx, a);
 		if (!err)
 			err = read_log(ctx, a, &lost);
 		if (err == E_CURSOR_INVALID) {
 			ctx_clear(ctx);
-			a->restored = true;
+			a->restored = a->stranger = true;
 		} else if (err) {
 			/* Half a page may be in the tree, but the cursor is still before it, and replaying is harmless. */
 			return err;
@@ -423,6 +432,7 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 	*err = work == WORK_APPLY ? act_apply(ctx, a, ops, n, errs) : act_transfer(ctx, a, ops, n, errs);
 	if (*err && !agent_is_down(*err)) {
 		out->failed += n; /* the whole call was refused: pull and plan again */
+		a->stranger |= *err == E_NOT_FOUND;
 		agent_problem(a, STR(""), ctx_detail(ctx, *err));
 		ctx_clear(ctx);
 		*err = 0;

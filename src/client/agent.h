@@ -60,6 +60,7 @@ struct agent {
 	bool scan_wanted;       /* set by whoever sees the disk change */
 	bool unsettled;         /* scan again soon */
 	bool reread;            /* set by whoever is told that rights changed: read the snapshot, after the log */
+	bool stranger;          /* the server may not know this device: it is told before the log is read */
 	bool restored;          /* the server does not know our position: it may know less than was agreed */
 	struct agent_stats stats;
 	struct agent_problem *problems; /* of the last round */
