@@ -239,6 +239,8 @@ static void act(struct sim *s, const struct action *a)
 		s->faulty = true;
 		v->power = rng_below(&r.base, 2);
 		disk_fault_die(rng_below(&r.base, 2) ? v->db_disk : v->pack_disk, 1 + (int64_t)rng_below(&r.base, 80));
+		if (!v->power && rng_below(&r.base, 3) == 0)
+			v->power_in = 1 + (int)rng_below(&r.base, 60);
 		break;
 	case A_SERVER_DISK:
 		server_disk(s, &r.base);

@@ -124,6 +124,11 @@ void server_start(struct server *v)
 	v->open = true;
 	v->unreachable = 0;
 	sim_note(v->sim, "server starts");
+	if (v->power_in && !v->sim->calm) {
+		v->power = true;
+		disk_fault_die(v->db_disk, v->power_in);
+	}
+	v->power_in = 0;
 	oracle_acked(v->sim);
 	if (v->sim->look_for_lost)
 		oracle_lost(v->sim);
@@ -199,6 +204,7 @@ void server_restore(struct server *v)
 	if (!v->backup_db.p)
 		return;
 	v->power = false;
+	v->power_in = 0;
 	oracle_at_risk(s);
 	oracle_before_restore(s, &before);
 	server_stop(v);

@@ -130,6 +130,7 @@ struct server {
 	struct authenticator auth;
 	struct http *http;
 	bool power;         /* the next crash loses what is not durable */
+	int power_in;       /* calls of its disk after the next start until the power fails; 0: it does not */
 	int64_t acked_seq;  /* the log's head when the last answer to a write was delivered */
 	int64_t tenant_id, share_ids[SHARES], root_ids[SHARES], user_ids[USERS];
 	struct str backup_db;
