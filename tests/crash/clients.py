@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Real clients, two users and one server: random edits on every device, kill -9 of everything, pauses, cut connections.
 
-usage: clients.py [--sequences 10000 | --seconds 60] [--devices 3] [--seed N] [--work DIR] [--build build] [--no-faults]
+usage: clients.py [--sequences 10000 | --seconds 60] [--worlds N] [--devices 3] [--seed N] [--work DIR] [--build build] [--no-faults]
 A sequence is a few edits and faults, then quiet; then all folders are equal and equal to what the server lists, every
 file is whole, and every content that no user gave up (overwrote or deleted on a device that had it) is in the tree, in
 the server's versions or trash, or in a client's trash. Every FSCK_EVERY sequences the clients stop, another round
 changes nothing, and fsck finds nothing. DIR chooses the file system. Edits and faults follow from the seed, the
 processes' timing does not: what fails prints the line that runs it again and what the last sequence did, and keeps its
-folder.
+folder. A sequence waits more than it works, so several worlds side by side (--worlds, each with the next seed) do more.
 """
 import argparse
 import collections
@@ -32,7 +32,7 @@ from proxy import FAULTS, Proxy
 PASSWORD = 'some-clients-password'
 FSCK_EVERY = 100
 FILES_MAX, FOLDERS_MAX = 30, 12
-CALM_S = 0.3     # a client that failed to reach its server waits for a second and more: most sequences start it anew instead
+CALM_S = 0.2     # a client that failed to reach its server waits for a second and more: most sequences start it anew instead
 PATIENCE_S = 90  # one in PATIENT lets every client come back by itself
 PATIENT = 30
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)  # the client was there first
@@ -133,7 +133,7 @@ class Device:
         self.proxy = Proxy(world.server.port)
         self.program = os.path.join(world.build, 'scaidrive')
         self.user = 'bob' if number == world.args.devices - 1 else 'ada'
-        self.growing = {}
+        self.growing, self.hashed = {}, {}
         os.makedirs(self.root)
         quiet_run([self.program, 'login', '--server', f'http://127.0.0.1:{self.proxy.port}', '--email', f'{self.user}@example.org',
                    '--password-stdin', '--device-name', self.name, '--state', self.state], input=PASSWORD + '\n')
@@ -147,7 +147,16 @@ class Device:
         with open(self.root + '.log', 'ab') as log:
             self.process = subprocess.Popen(self.command('--json'), stdout=log, stderr=log)
 
-    def tree(self):
+    def checksum(self, path, whole):
+        """A file whose stamp is the one of before is not read again, unless whole."""
+        with open(path, 'rb') as f:
+            s = os.fstat(f.fileno())
+            stamp = s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
+            if whole or self.hashed.get(path, (None,))[0] != stamp:
+                self.hashed[path] = stamp, hashlib.sha256(f.read()).hexdigest()
+            return self.hashed[path][1], bool(s.st_mode & 0o100)
+
+    def tree(self, whole=False):
         """path -> (checksum, executable), or False for a folder; hidden names are ours or the client's."""
         found = {}
         for top, folders, files in os.walk(self.root):
@@ -156,9 +165,7 @@ class Device:
                 found[os.path.relpath(os.path.join(top, n), self.root)] = False
             for n in files:
                 path = os.path.join(top, n)
-                with open(path, 'rb') as f:
-                    data = f.read()
-                    found[os.path.relpath(path, self.root)] = hashlib.sha256(data).hexdigest(), bool(os.fstat(f.fileno()).st_mode & 0o100)
+                found[os.path.relpath(path, self.root)] = self.checksum(path, whole)
         return found
 
     def trashed(self):
@@ -451,10 +458,10 @@ class World:
         tree = self.become_equal(patient=r.randrange(PATIENT) == 0)
         self.judge(tree)
 
-    def trees(self):
+    def trees(self, whole=False):
         """The server's and the devices'; None: something moved away under our eyes."""
         try:
-            trees = [self.server.tree()] + [d.tree() for d in self.devices]
+            trees = [self.server.tree()] + [d.tree(whole) for d in self.devices]
         except OSError:
             return None
         if any('(name twin' in path for path in trees[0]):
@@ -464,7 +471,7 @@ class World:
     def become_equal(self, patient):
         begin, last, nudged = time.monotonic(), None, 0
         while True:
-            trees = self.trees()
+            trees = self.trees(whole=last is not None and last[0] == last[-1])
             equal = trees and all(t == trees[0] for t in trees)
             if equal and trees == last:
                 return trees[0]
@@ -526,6 +533,7 @@ class World:
                 if number % FSCK_EVERY == 0:
                     self.notes.clear()
                     self.inspect(False)
+                    print(f'{time.strftime("%T")} seed {args.seed}: {number} sequences', flush=True)
             self.inspect(True)
         except (Wrong, subprocess.TimeoutExpired) as e:
             print('\n'.join(self.notes))
@@ -545,6 +553,14 @@ class World:
             shutil.rmtree(self.work)
 
 
+def side_by_side(args):
+    """Each world in a process of its own, with its part of the sequences."""
+    more = [f'--{key}={value}' for key, value in (('seconds', args.seconds), ('devices', args.devices), ('work', args.work), ('build', args.build)) if value]
+    more += ['--no-faults'] * args.no_faults + [f'--sequences={-(-args.sequences // args.worlds)}']
+    worlds = [subprocess.Popen([sys.executable, __file__, *more, f'--seed={args.seed + i}']) for i in range(args.worlds)]
+    return max(w.wait() for w in worlds)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--sequences', type=int, default=10000)
@@ -554,7 +570,11 @@ def main():
     p.add_argument('--work')
     p.add_argument('--build', default='build')
     p.add_argument('--no-faults', action='store_true')
-    world = World(p.parse_args())
+    p.add_argument('--worlds', type=int, default=1)
+    args = p.parse_args()
+    if args.worlds > 1:
+        return side_by_side(args)
+    world = World(args)
     good = False
     try:
         world.setup()
