@@ -27,10 +27,10 @@ from small_files import Ours, Timed, make_tree  # noqa: E402
 MIB = 1 << 20
 
 
-def own_network():
+def own_network(program=os.path.abspath(__file__)):
     if os.environ.get('DELTA_NETNS') != '1':
         os.environ['DELTA_NETNS'] = '1'
-        os.execvp('unshare', ['unshare', '-n', sys.executable, os.path.abspath(__file__), *sys.argv[1:]])
+        os.execvp('unshare', ['unshare', '-n', sys.executable, program, *sys.argv[1:]])
     subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)
 
 
@@ -50,7 +50,8 @@ class Counted(Timed):
 
 
 class Rsync:
-    """A daemon, and two folders that it is between."""
+    """A daemon and its store."""
+    options = []
 
     def __init__(self, work):
         self.store, self.port = os.path.join(work, 'rsync-store'), free_port()
@@ -64,7 +65,7 @@ class Rsync:
 
     def hop(self, source, target, disk):
         with Counted(self.process.pid) as t:
-            subprocess.run(['rsync', '-a', '--delete', '--exclude=.scaidrive', source, target], check=True)
+            subprocess.run(['rsync', '-a', *self.options, '--delete', '--exclude=.scaidrive', source, target], check=True)
             subprocess.run(['sync', '-f', disk], check=True)
         return t
 

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/must.h"
 #include "base/mutant.h"
+#include "chunks/codec.h"
 #include "client/agent_priv.h"
 
 enum {
@@ -20,6 +21,7 @@ struct fetching {
 	size_t n;
 	size_t ended;       /* versions that came */
 	struct buf content; /* of the present one */
+	struct codec_work *work;
 	/* Placing, on another thread: files from .. to. Its results are taken over when it has ended. */
 	struct placing {
 		struct task task; /* first */
@@ -138,18 +140,30 @@ static void copy_twins(struct fetching *f)
 	}
 }
 
+static int add_chunk(struct fetching *f, const struct frame *frame)
+{
+	size_t room = CHUNK_MAX_BYTES - f->content.n, n = frame->length; /* no file that we asked for is longer */
+	buf_reserve(&f->content, CHUNK_MAX_BYTES);
+	if (frame->flags) {
+		if (codec_unpack(f->work, STR_NULL, str_n((const char *)frame->bytes, n), f->content.p + f->content.n, room, &n))
+			return E_UPSTREAM;
+	} else if (n <= room) {
+		memcpy(f->content.p + f->content.n, frame->bytes, n);
+	} else {
+		return E_UPSTREAM;
+	}
+	f->content.n += n;
+	f->agent->bytes += frame->length;
+	return 0;
+}
+
 static int on_frame(void *arg, size_t i, const struct frame *frame)
 {
 	static const struct sha256 none;
 	struct fetching *f = arg;
 	struct job *j = f->jobs[i];
-	if (frame->length) {
-		if (f->content.n + frame->length > CHUNK_MAX_BYTES)
-			return E_UPSTREAM; /* longer than any that we asked for */
-		buf_put(&f->content, frame->bytes, frame->length);
-		f->agent->bytes += frame->length;
-		return 0;
-	}
+	if (frame->length)
+		return add_chunk(f, frame);
 	if (sha256_eq(&frame->hash, &none))
 		j->err = ctx_fail(&j->ctx, E_NOT_FOUND, "The server has no such version of \"%.*s\" any more; it is looked at again.",
 		                  STR_ARG(j->path));
@@ -216,6 +230,7 @@ void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n
 	must(f != NULL);
 	memset(f, 0, offsetof(struct fetching, jobs));
 	f->agent = a;
+	f->work = codec_work_new();
 	f->placing.f = f;
 	tasks_init(&f->tasks, a->lane);
 	arena_init(&f->placing.arena);
@@ -229,5 +244,6 @@ void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n
 	arena_fini(&f->placing.arena);
 	tasks_fini(&f->tasks);
 	buf_fini(&f->content);
+	codec_work_free(f->work);
 	free(f);
 }

@@ -5,12 +5,14 @@
 
 #include "base/limits.h"
 #include "base/must.h"
+#include "chunks/codec.h"
 #include "client/agent_priv.h"
 
 enum {
 	SLOTS = 3, /* groups at a time: one is read, the others are on their way */
 	GROUP_FILES = 2500,
 	GROUP_BYTES = 16 << 20,
+	PACK_TRIES = 16, /* in vain, one after the other; then one in so many is tried. A chunk must shrink by such a part */
 	FILE_CHUNKS = CHUNK_MAX_BYTES / CHUNK_MIN_BYTES + 1, /* of the largest file that goes this way */
 	GROUP_CHUNKS = GROUP_BYTES / CHUNK_MIN_BYTES + GROUP_FILES + FILE_CHUNKS,
 };
@@ -134,6 +136,27 @@ static void take_file(struct ctx *ctx, struct agent *a, struct sending *s, struc
 	s->jobs[s->n++] = j;
 }
 
+/* In its place, where it shrinks. Of what is compressed already only some is tried. */
+static void pack_chunks(struct sending *s)
+{
+	struct codec_work *work = codec_work_new();
+	size_t in_vain = 0;
+	for (size_t i = 0; i < s->n_chunks; i++) {
+		struct remote_chunk *c = &s->chunks[i];
+		struct str packed;
+		if (!s->wanted[i] || (in_vain >= PACK_TRIES && i % PACK_TRIES))
+			continue;
+		in_vain++;
+		if (!codec_pack(work, STR_NULL, c->bytes, c->length, &packed) || packed.n > c->length - c->length / PACK_TRIES)
+			continue;
+		memcpy(s->bytes + ((const uint8_t *)c->bytes - s->bytes), packed.p, packed.n);
+		c->length = (uint32_t)packed.n;
+		c->flags = FRAME_ZSTD;
+		in_vain = 0;
+	}
+	codec_work_free(work);
+}
+
 /* What the server does not have yet; of edited files it has most. */
 static int send_chunks(struct sending *s)
 {
@@ -146,6 +169,8 @@ static int send_chunks(struct sending *s)
 	if (!s->n_chunks)
 		return 0;
 	int err = remote_missing(&s->ctx, a->remote, a->share, s->chunks, s->n_chunks, sources, n_sources, s->wanted);
+	if (!err)
+		pack_chunks(s);
 	if (!err)
 		err = remote_send_chunks(&s->ctx, a->remote, a->share, 0, s->chunks, s->n_chunks, s->wanted);
 	for (size_t i = 0; !err && i < s->n_chunks; i++)

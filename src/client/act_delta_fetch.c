@@ -11,7 +11,7 @@
 
 enum {
 	BATCH_BYTES = 16 << 20, /* new chunks of one request, held in memory */
-	AROUND = 1,             /* chunks of the base beside those in the place of a chunk */
+	AROUND = 8,             /* chunks of the base beside those in the place of a chunk, as far as a prefix goes */
 	LEAST_PART = 4,         /* at least a fourth of a file with more news than a batch must be had, else it is not worth it */
 };
 

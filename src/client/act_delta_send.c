@@ -17,7 +17,9 @@ enum {
 	BATCH_CHUNKS = BATCH_BYTES / CHUNK_MIN_BYTES + 1,
 	BATCH_BASE_BYTES = 64 << 20, /* signatures of one request */
 	BATCH_BASE_CHUNKS = LIMIT_CHUNKS_REQUEST,
-	AROUND = 4,             /* chunks of the base beside those in the place of a chunk */
+	AROUND = 8,             /* chunks of the base beside those in the place of a chunk */
+	BUSY_TRIES = 100,       /* the server hashes as many contents as it has processors; others wait for their turn */
+	BUSY_PAUSE_MS = 100,
 	LEAST_PART = 4,         /* at least a fourth of the file must be had, or the first batch shrink by a fourth */
 };
 
@@ -311,10 +313,26 @@ static void put_steps(const struct sending *s, struct buf *steps)
 	}
 }
 
+static int put_together(const struct sending *s)
+{
+	struct job *j = s->j;
+	struct agent *a = j->agent;
+	struct buf steps = {0};
+	put_steps(s, &steps);
+	int err = remote_put_steps(&j->ctx, a->remote, &j->up, buf_as_str(&steps));
+	for (int i = 0; err == E_BUSY && a->pause && i < BUSY_TRIES; i++) {
+		ctx_clear(&j->ctx);
+		a->pause(a->arg, BUSY_PAUSE_MS);
+		err = remote_put_steps(&j->ctx, a->remote, &j->up, buf_as_str(&steps));
+	}
+	buf_fini(&steps);
+	return err;
+}
+
 int act_delta_send(struct job *j)
 {
 	struct sending s = {.j = j, .work = codec_work_new()};
-	struct buf text = {0}, steps = {0};
+	struct buf text = {0};
 	int err = act_delta_layout(j, j->op->base_version_id, &text, &s.base);
 	if (!err)
 		err = cut_local(&s);
@@ -322,10 +340,8 @@ int act_delta_send(struct job *j)
 		match(&s);
 		err = send_news(&s);
 	}
-	if (!err) {
-		put_steps(&s, &steps);
-		err = remote_put_steps(&j->ctx, j->agent->remote, &j->up, buf_as_str(&steps));
-	}
+	if (!err)
+		err = put_together(&s);
 	buf_clear(&j->layout);
 	for (size_t i = 0; !err && !j->up.conflict && i < s.n; i++)
 		layout_put(&j->layout, &s.pieces[i].hash, s.pieces[i].length);
@@ -335,6 +351,5 @@ int act_delta_send(struct job *j)
 	layout_fini(&s.base);
 	free(s.pieces);
 	buf_fini(&text);
-	buf_fini(&steps);
 	return err;
 }

@@ -169,7 +169,7 @@ int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, int6
 /* New files and versions whose chunks were sent. Each gets its own err. */
 int remote_put_files(struct ctx *ctx, struct remote *r, struct str share, struct str strategy, int64_t base_cursor,
                      struct remote_file *files, size_t n);
-/* The chunks of whole versions. Each frame is told with the number of its version; the frame of length 0 is the last of a
+/* The chunks of whole versions; frames may bear FRAME_ZSTD. Each is told with the number of its version; the frame of length 0 is the last of a
  * version (hash all zeros: it cannot be had). What on_frame returns ends the call. */
 typedef int remote_frame_fn(void *arg, size_t i, const struct frame *f);
 int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int64_t *version_ids, size_t n,

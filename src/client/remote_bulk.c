@@ -329,14 +329,14 @@ int remote_fetch(struct ctx *ctx, struct remote *r, struct str share, const int6
 {
 	struct buf body = {0};
 	must(n <= LIMIT_CHUNKS_REQUEST);
-	buf_lit(&body, "{\"items\":[");
+	buf_lit(&body, "{\"zstd\":true,\"items\":[");
 	for (size_t i = 0; i < n; i++) {
 		buf_str(&body, i ? STR(",{\"version_id\":\"") : STR("{\"version_id\":\""));
 		buf_id(&body, ID_VERSION, version_ids[i]);
 		buf_lit(&body, "\"}");
 	}
 	buf_lit(&body, "]}");
-	return fetch_items(ctx, r, share, &body, n, 0, on_frame, arg);
+	return fetch_items(ctx, r, share, &body, n, FRAME_ZSTD, on_frame, arg);
 }
 
 static void put_bases(struct buf *b, int64_t version_id, const struct remote_want *wants, size_t n)

@@ -99,6 +99,22 @@ def test_a_document(world):  # noqa: F811
     pair.close()
 
 
+def test_many_documents_at_once(pair):
+    """More than the server puts together at a time: they wait for their turn instead of going whole."""
+    texts = [bytearray(os.urandom(400_000)) for _ in range(12)]
+
+    def write():
+        for i, text in enumerate(texts):
+            with open(pair.devices[0].path(f'document-{i}'), 'wb') as f:
+                f.write(text)
+        return pair.move()
+    write()
+    for text in texts:
+        text[200_000:200_000] = b'a sentence more'
+    up, down, ways = write()
+    assert up < 150_000 and down < 150_000 and '/api/v1/files ' not in ways, (up, down, ways)
+
+
 def test_another_file_goes_whole(pair):
     pair.content = bytearray(os.urandom(17 * MIB))
     up, down, ways = pair.move()

@@ -78,3 +78,16 @@ def test_a_twin_that_the_server_refuses_is_sent(pair):
     shutil.copyfile(a.path('small/5'), a.path('small/5 again'))
     (up, _), calls = moved(pair)
     assert calls[0].count('/api/v1/sync/apply') == 1 and '/api/v1/files' in calls[0] and up > 3000, calls[0]
+
+
+def test_text_travels_packed(pair):
+    """New files, then edits of them, many at a time; and a text that does not shrink among them."""
+    a = pair.devices[0]
+    os.makedirs(a.path('text'))
+    for round_no in range(2):
+        for i in range(60):
+            with open(a.path(f'text/{i}'), 'wb') as f:
+                f.write(b'line %d of file %d of round %d\n' % (7, i, round_no) * 1500 if i % 7 else os.urandom(2000))
+        (up, down), calls = moved(pair)
+        assert 18_000 < up < 200_000 and 18_000 < down < 200_000, (up, down)
+        assert '/api/v1/files' not in calls[0] and calls[0].count('/api/v1/sync/chunks') == 1, calls
