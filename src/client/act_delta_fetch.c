@@ -23,8 +23,9 @@ struct news {
 struct joining {
 	struct job *j;
 	struct act_stage *to;
-	struct root_file *file; /* the old one */
-	struct layout base;
+	struct act_base of;     /* the version that is here, */
+	struct root_file *file; /* its file, */
+	struct layout base;     /* and its chunks */
 	struct buf layout;      /* of what comes out */
 	struct str steps;       /* that were not carried out yet */
 	struct news *news;
@@ -182,7 +183,7 @@ static int join(struct joining *d)
 		d->to_news = d->done + n;
 		d->n_bytes = 0;
 		if (n)
-			err = remote_fetch_chunks(&j->ctx, j->agent->remote, j->agent->share, j->op->remote.version_id, j->op->synced.version_id,
+			err = remote_fetch_chunks(&j->ctx, j->agent->remote, j->agent->share, j->op->remote.version_id, d->of.version_id,
 			                          d->wants, n, on_frame, d);
 		if (!err)
 			err = carry_out(d);
@@ -195,7 +196,7 @@ static int open_and_join(struct joining *d)
 	struct job *j = d->j;
 	const struct root_ops *ops = j->agent->root->ops;
 	struct root_entry now;
-	int err = ops->open(j->agent->root, &j->ctx, j->path, &d->file, &now);
+	int err = ops->open(j->agent->root, &j->ctx, d->of.path, &d->file, &now);
 	if (err)
 		return err;
 	size_t most = d->n < LIMIT_CHUNKS_REQUEST ? d->n : LIMIT_CHUNKS_REQUEST;
@@ -204,7 +205,7 @@ static int open_and_join(struct joining *d)
 	d->prefix = malloc(CODEC_PREFIX_MAX);
 	d->work = codec_work_new();
 	must(d->bytes && d->prefix);
-	err = stamp_same(&now.stamp, &j->stamp) ? join(d) : act_changed(j);
+	err = stamp_same(&now.stamp, &d->of.stamp) ? join(d) : ctx_fail(&j->ctx, E_NOT_FOUND, "The file that is here changed meanwhile.");
 	ops->close(d->file);
 	codec_work_free(d->work);
 	free(d->prefix);
@@ -212,26 +213,48 @@ static int open_and_join(struct joining *d)
 	return err;
 }
 
+/* Of a new file the layout is asked for first: it tells which other file it resembles, and is kept in any case. */
+static int find_base(struct joining *d)
+{
+	struct job *j = d->j;
+	struct layout like;
+	if (act_delta_own_base(j, &d->of))
+		return 0;
+	buf_clear(&j->layout);
+	int err = remote_layout(&j->ctx, j->agent->remote, j->op->remote.version_id, &j->layout);
+	if (!err)
+		err = layout_read(&like, buf_as_str(&j->layout));
+	if (err) {
+		buf_fini(&j->layout);
+		return err;
+	}
+	err = act_delta_other_base(j, &like, &d->of);
+	layout_fini(&like);
+	return err;
+}
+
 int act_delta_fetch(struct job *j, struct act_stage *to)
 {
-	const struct plan_op *op = j->op;
 	struct joining d = {.j = j, .to = to};
 	struct buf text = {0}, steps = {0};
-	int err = act_delta_layout(j, op->synced.version_id, &text, &d.base);
-	if (!err && d.base.offsets[d.base.n] != op->local.size_bytes)
+	int err = find_base(&d);
+	if (!err)
+		err = act_delta_layout(j, d.of.id, d.of.version_id, &text, &d.base);
+	if (!err && d.base.offsets[d.base.n] != d.of.size_bytes)
 		err = E_NOT_FOUND;
 	if (!err)
-		err = remote_steps(&j->ctx, j->agent->remote, op->remote.version_id, op->synced.version_id, &steps);
+		err = remote_steps(&j->ctx, j->agent->remote, j->op->remote.version_id, d.of.version_id, &steps);
 	d.steps = buf_as_str(&steps);
 	if (!err)
 		err = read_steps(&d);
 	if (!err)
 		err = open_and_join(&d);
-	buf_fini(&j->layout);
-	if (!err)
+	if (!err) {
+		buf_fini(&j->layout);
 		j->layout = d.layout;
-	else
+	} else {
 		buf_fini(&d.layout);
+	}
 	layout_fini(&d.base);
 	free(d.news);
 	buf_fini(&steps);

@@ -20,6 +20,7 @@ enum {
 	AROUND = 8,             /* chunks of the base beside those in the place of a chunk */
 	BUSY_TRIES = 100,       /* the server hashes as many contents as it has processors; others wait for their turn */
 	BUSY_PAUSE_MS = 100,
+	SAMPLE_BYTES = 8 << 20,
 	LEAST_PART = 4,         /* at least a fourth of the file must be had, or the first batch shrink by a fourth */
 };
 
@@ -36,7 +37,8 @@ struct sending {
 	struct root_file *file;
 	struct piece *pieces;
 	size_t n, cap;
-	struct layout base;
+	struct act_base of; /* the version that is there, */
+	struct layout base; /* and its chunks */
 	int64_t news_bytes, size_bytes;
 	bool no_patches; /* signatures cost more than they saved */
 	struct codec_work *work;
@@ -52,25 +54,28 @@ static void add_piece(struct sending *s, const struct sha256 *hash, int64_t offs
 	s->pieces[s->n++] = (struct piece){.hash = *hash, .offset = offset, .length = length};
 }
 
-static int cut_open(struct sending *s)
+/* Cuts the file, or the first of it: whole chunks of most_bytes at least. */
+static int cut(struct sending *s, int64_t most_bytes)
 {
+	struct job *j = s->j;
 	struct chunker c;
 	struct sha256_state *sha = sha256_new();
 	uint8_t *window = malloc(WINDOW_BYTES);
-	size_t got = 1, length = 0;
-	int64_t offset = 0;
+	int64_t size = j->op->local.size_bytes, offset = 0, from = 0; /* of the next chunk; of the window */
+	size_t length = 0, n = 0;
 	int err = 0;
 	must(window != NULL);
-	chunker_init(&c, &s->j->agent->gear);
-	while (!err && got) {
-		err = s->j->agent->root->ops->read(s->file, window, WINDOW_BYTES, &got);
-		for (size_t at = 0; !err && (at < got || (!got && length));) {
-			bool cut = !got;
-			size_t k = got ? chunker_scan(&c, window + at, got - at, &cut) : 0;
+	chunker_init(&c, &j->agent->gear);
+	s->n = 0;
+	for (; !err && from < size && offset < most_bytes; from += (int64_t)n) {
+		n = size - from < WINDOW_BYTES ? (size_t)(size - from) : WINDOW_BYTES;
+		err = j->agent->root->ops->read_at(s->file, from, window, n);
+		for (size_t at = 0, k; !err && at < n; at += k) {
+			bool is_cut;
+			k = chunker_scan(&c, window + at, n - at, &is_cut);
 			sha256_update(sha, window + at, k);
-			at += k;
 			length += k;
-			if (!cut)
+			if (!is_cut && from + (int64_t)(at + k) < size)
 				continue;
 			struct sha256 hash = sha256_final(sha);
 			add_piece(s, &hash, offset, (uint32_t)length);
@@ -85,21 +90,49 @@ static int cut_open(struct sending *s)
 	return err;
 }
 
-/* Opens the file that the plan saw, and cuts it. */
-static int cut_local(struct sending *s)
+/* A new file may resemble another one: whether it does, its beginning tells. */
+static int find_base(struct sending *s)
+{
+	struct buf text = {0};
+	struct layout like;
+	if (act_delta_own_base(s->j, &s->of))
+		return 0;
+	int err = cut(s, SAMPLE_BYTES);
+	for (size_t i = 0; i < s->n; i++)
+		layout_put(&text, &s->pieces[i].hash, s->pieces[i].length);
+	if (!err)
+		err = layout_read(&like, buf_as_str(&text));
+	if (!err) {
+		err = act_delta_other_base(s->j, &like, &s->of);
+		layout_fini(&like);
+	}
+	buf_fini(&text);
+	return err;
+}
+
+/* It is still what the plan saw. */
+static int look(const struct sending *s)
+{
+	struct root_entry now;
+	int err = s->j->agent->root->ops->file_stat(s->file, &now);
+	return err ? err : stamp_same(&now.stamp, &s->j->stamp) ? 0 : act_changed(s->j);
+}
+
+/* Opens the file, finds the base and what they have in common. */
+static int prepare(struct sending *s, struct buf *text)
 {
 	struct job *j = s->j;
-	const struct root_ops *ops = j->agent->root->ops;
 	struct root_entry now;
-	int err = ops->open(j->agent->root, &j->ctx, j->path, &s->file, &now);
-	if (err)
-		return err;
-	err = stamp_same(&now.stamp, &j->stamp) ? cut_open(s) : act_changed(j);
+	int err = j->agent->root->ops->open(j->agent->root, &j->ctx, j->path, &s->file, &now);
 	if (!err)
-		err = ops->file_stat(s->file, &now);
-	if (!err && (!stamp_same_file(&now.stamp, &j->stamp) || now.stamp.ctime_ns != j->stamp.ctime_ns))
-		err = act_changed(j);
-	return err;
+		err = look(s);
+	if (!err)
+		err = find_base(s);
+	if (!err)
+		err = act_delta_layout(j, s->of.id, s->of.version_id, text, &s->base);
+	if (!err)
+		err = cut(s, INT64_MAX);
+	return err ? err : look(s);
 }
 
 /* ---- what the base has ---- */
@@ -207,7 +240,7 @@ static void ask_signatures(struct sending *s, struct batch *b)
 	buf_fini(&b->signatures);
 	if (!b->n_runs)
 		return;
-	int err = remote_signatures(&j->ctx, j->agent->remote, j->agent->share, j->op->base_version_id, b->runs, b->n_runs, &b->signatures);
+	int err = remote_signatures(&j->ctx, j->agent->remote, j->agent->share, s->of.version_id, b->runs, b->n_runs, &b->signatures);
 	struct str in = buf_as_str(&b->signatures);
 	b->base = patch_base_new();
 	for (size_t i = 0; !err && i < b->n_runs; i++)
@@ -252,7 +285,7 @@ static int send_batch(struct sending *s, struct batch *b, bool first)
 {
 	struct job *j = s->j;
 	struct agent *a = j->agent;
-	int64_t source = j->op->base_version_id;
+	int64_t source = s->of.version_id;
 	int err = 0;
 	if (s->news_bytes > BATCH_BYTES) /* some may have been sent before the last attempt ended */
 		err = remote_missing(&j->ctx, a->remote, a->share, b->chunks, b->n, &source, 1, b->wanted);
@@ -319,11 +352,11 @@ static int put_together(const struct sending *s)
 	struct agent *a = j->agent;
 	struct buf steps = {0};
 	put_steps(s, &steps);
-	int err = remote_put_steps(&j->ctx, a->remote, &j->up, buf_as_str(&steps));
+	int err = remote_put_steps(&j->ctx, a->remote, a->share, &j->up, s->of.version_id, buf_as_str(&steps));
 	for (int i = 0; err == E_BUSY && a->pause && i < BUSY_TRIES; i++) {
 		ctx_clear(&j->ctx);
 		a->pause(a->arg, BUSY_PAUSE_MS);
-		err = remote_put_steps(&j->ctx, a->remote, &j->up, buf_as_str(&steps));
+		err = remote_put_steps(&j->ctx, a->remote, a->share, &j->up, s->of.version_id, buf_as_str(&steps));
 	}
 	buf_fini(&steps);
 	return err;
@@ -333,9 +366,7 @@ int act_delta_send(struct job *j)
 {
 	struct sending s = {.j = j, .work = codec_work_new()};
 	struct buf text = {0};
-	int err = act_delta_layout(j, j->op->base_version_id, &text, &s.base);
-	if (!err)
-		err = cut_local(&s);
+	int err = prepare(&s, &text);
 	if (!err) {
 		match(&s);
 		err = send_news(&s);

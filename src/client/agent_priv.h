@@ -37,6 +37,13 @@ int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size
 /* Transfers, several at a time; many small ones together (act_bulk.c). */
 int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs);
 
+/* A version that resembles what a job transfers. */
+struct act_base {
+	int64_t id, version_id, size_bytes;
+	struct str path;         /* FETCH: the file here that has its content, */
+	struct disk_stamp stamp; /* looking so */
+};
+
 /* One transfer at work. */
 struct job {
 	struct task task; /* first */
@@ -88,17 +95,20 @@ void act_bulk_fail(struct agent *a, struct job **jobs, size_t n, int err, struct
 
 /* ---- large files that changed a little (act_delta.c) ---- */
 
-/* Large enough, and known on both sides. */
+/* Large enough, and not unlike what both sides have, or perhaps not unlike another file. */
 bool act_delta_takes(const struct plan_op *op);
 /* Sends what the base does not have, and tells how the version is put together; sets up, and layout. */
 int act_delta_send(struct job *j);
-/* The content, from the local file and what it lacks; sets layout. */
+/* The content, from a local file and what it lacks; sets layout. */
 int act_delta_fetch(struct job *j, struct act_stage *to);
 /* It did not work; sending or fetching all of it may. */
 bool act_delta_gave_up(struct job *j, int err);
-/* The layout of a version of the job's file, from memory or from the server. The text, which is the caller's to give back, must outlive
- * *out. */
-int act_delta_layout(struct job *j, int64_t version_id, struct buf *text, struct layout *out);
+/* The version that the job's file had, whose content the other side has. False: it is new, or was edited on both sides. */
+bool act_delta_own_base(struct job *j, struct act_base *out);
+/* The remembered version that has most in common with this one, a fourth of it at least. E_NOT_FOUND: there is none. */
+int act_delta_other_base(struct job *j, const struct layout *like, struct act_base *out);
+/* The layout of a version, from memory or from the server. The text, which is the caller's to give back, must outlive *out. */
+int act_delta_layout(struct job *j, int64_t id, int64_t version_id, struct buf *text, struct layout *out);
 /* This version went whole: asks for its layout if it is large; sets layout. */
 void act_delta_learn(struct job *j, int64_t version_id, int64_t size_bytes);
 /* E_CHANGED, with its sentence. */

@@ -59,6 +59,17 @@ size_t layout_find(const struct layout *l, const struct sha256 *hash, uint32_t l
 	return i && layout_length(l, i - 1) == length ? i - 1 : LAYOUT_NONE;
 }
 
+int64_t layout_common(const struct layout *l, struct str other)
+{
+	int64_t bytes = 0;
+	for (; other.n >= LAYOUT_CHUNK_BYTES; other = str_skip(other, LAYOUT_CHUNK_BYTES)) {
+		size_t i = (size_t)(uintptr_t)map_get(&l->by_key, get_le(other.p, 8));
+		uint32_t length = (uint32_t)get_le(other.p + 8, 4);
+		bytes += i && layout_length(l, i - 1) == length ? length : 0;
+	}
+	return bytes;
+}
+
 void layout_put(struct buf *text, const struct sha256 *hash, uint32_t length)
 {
 	buf_put(text, hash->b, 8);

@@ -25,6 +25,9 @@ void layout_fini(struct layout *l);
 size_t layout_find(const struct layout *l, const struct sha256 *hash, uint32_t length, size_t likely);
 uint32_t layout_length(const struct layout *l, size_t i);
 
+/* How many bytes of the other's chunks are in l; equal ones count each. */
+int64_t layout_common(const struct layout *l, struct str other);
+
 /* Appends. */
 void layout_put(struct buf *text, const struct sha256 *hash, uint32_t length);
 void layout_put_run(struct buf *text, const struct layout *l, size_t first, size_t count);

@@ -34,6 +34,13 @@ static void chunks_are_found(void **s)
 	assert_true(layout_find(&l, &h[0], 100, LAYOUT_NONE) == 0 && layout_find(&l, &h[0], 100, 2) == 2);
 	assert_true(layout_find(&l, &h[0], 100, 1) == 0 && layout_find(&l, &h[2], 5, 4) == 3);
 	assert_true(layout_find(&l, &h[0], 101, 0) == LAYOUT_NONE && layout_find(&l, &h[3], 5, 3) == LAYOUT_NONE);
+	put(&part, 0, 100);
+	put(&part, 1, 201);
+	put(&part, 2, 5);
+	put(&part, 3, 9);
+	assert_int_equal(layout_common(&l, buf_as_str(&part)), 105);
+	assert_int_equal(layout_common(&l, str_n(part.p, 11)), 0);
+	buf_clear(&part);
 	layout_put_run(&part, &l, 1, 2);
 	layout_fini(&l);
 	assert_int_equal(layout_read(&l, buf_as_str(&part)), 0);

@@ -188,8 +188,8 @@ int remote_steps(struct ctx *ctx, struct remote *r, int64_t version_id, int64_t 
 /* Signatures (chunks/patch.h) of the chunks of runs of a version, 64 MiB of content at most. */
 int remote_signatures(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id, const struct remote_run *runs, size_t n,
                       struct buf *out);
-/* The next version of up->replace_id from steps whose one source is the base. up->content is not used. */
-int remote_put_steps(struct ctx *ctx, struct remote *r, struct remote_upload *up, struct str steps);
+/* The file from steps with this one source. up->content is not used. */
+int remote_put_steps(struct ctx *ctx, struct remote *r, struct str share, struct remote_upload *up, int64_t source, struct str steps);
 
 /* Tells the server how far this device has come (a courtesy: it shows in status and device lists). */
 int remote_advance(struct ctx *ctx, struct remote *r, struct str share, int64_t position);

@@ -64,7 +64,24 @@ int remote_signatures(struct ctx *ctx, struct remote *r, struct str share, int64
 	return err;
 }
 
-int remote_put_steps(struct ctx *ctx, struct remote *r, struct remote_upload *up, struct str steps)
+static void put_place(struct buf *path, struct str share, const struct remote_upload *up)
+{
+	if (up->replace_id) {
+		query_id(path, "replace_file_id", ID_FILE, up->replace_id);
+		query_id(path, "base_version_id", ID_VERSION, up->base_version_id);
+		if (up->strategy.n)
+			buf_fmt(path, "&conflict_resolution=%.*s", STR_ARG(up->strategy));
+		return;
+	}
+	buf_lit(path, "&share_id=");
+	http_escape(path, share);
+	if (up->parent != TREE_ROOT)
+		query_id(path, "folder_id", ID_FOLDER, up->parent);
+	buf_lit(path, "&name=");
+	http_escape(path, up->name);
+}
+
+int remote_put_steps(struct ctx *ctx, struct remote *r, struct str share, struct remote_upload *up, int64_t source, struct str steps)
 {
 	AUTO_JSON *doc = NULL;
 	struct buf path = {0}, mtime = {0};
@@ -76,11 +93,8 @@ int remote_put_steps(struct ctx *ctx, struct remote *r, struct remote_upload *up
 	http_escape(&path, r->device_id);
 	buf_lit(&path, "&mtime=");
 	http_escape(&path, buf_as_str(&mtime));
-	query_id(&path, "replace_file_id", ID_FILE, up->replace_id);
-	query_id(&path, "base_version_id", ID_VERSION, up->base_version_id);
-	query_id(&path, "sources", ID_VERSION, up->base_version_id);
-	if (up->strategy.n)
-		buf_fmt(&path, "&conflict_resolution=%.*s", STR_ARG(up->strategy));
+	query_id(&path, "sources", ID_VERSION, source);
+	put_place(&path, share, up);
 	struct http_call call = {.method = "POST", .path = buf_as_str(&path), .body = steps,
 	                         .content_type = STR("application/octet-stream")};
 	int err = remote_call(ctx, r, &call, &doc);

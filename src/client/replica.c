@@ -17,6 +17,8 @@ static const struct migration migrations[] = {
     {2, "what the large files consist of", "create table layouts (id bigint primary key, version_id bigint not null, chunks bytea not null);\n"},
 };
 
+enum { SIMILAR_BYTES = 64 << 20 }; /* of layouts, of some 350 GiB of files */
+
 struct kept_layout {
 	int64_t version_id;
 	struct buf chunks;
@@ -360,6 +362,39 @@ bool replica_layout(struct replica *r, int64_t id, int64_t version_id, struct bu
 {
 	struct layout_query q = {.id = id, .version_id = version_id, .out = out};
 	return db_read(r->db, read_layout, &q) == 0 && q.found;
+}
+
+struct similar_query {
+	const struct layout *like;
+	int64_t id, version_id, bytes;
+};
+
+static int find_similar(struct tx *tx, void *arg)
+{
+	struct similar_query *q = arg;
+	AUTO_ROWS *rows = NULL;
+	size_t seen = 0;
+	int err = tx_query(tx, "select id, version_id, chunks from layouts", DB_NO_ARGS, &rows);
+	if (err)
+		return err;
+	while (seen < SIMILAR_BYTES && rows_next(rows)) {
+		struct str chunks = rows_blob(rows, 2);
+		int64_t bytes = layout_common(q->like, chunks);
+		seen += chunks.n;
+		if (bytes > q->bytes)
+			*q = (struct similar_query){q->like, rows_i64(rows, 0), rows_i64(rows, 1), bytes};
+	}
+	return rows_close(&rows);
+}
+
+int64_t replica_similar(struct replica *r, const struct layout *like, int64_t *id, int64_t *version_id)
+{
+	struct similar_query q = {.like = like};
+	if (db_read(r->db, find_similar, &q))
+		return 0;
+	*id = q.id;
+	*version_id = q.version_id;
+	return q.bytes;
 }
 
 static int flush_layouts(struct tx *tx, const struct replica *r)

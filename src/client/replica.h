@@ -7,6 +7,7 @@
 #define SD_CLIENT_REPLICA_H
 
 #include "base/ctx.h"
+#include "client/layout.h"
 #include "db/db.h"
 #include "reconcile/tree.h"
 
@@ -70,6 +71,9 @@ const struct node_facts *replica_same_content(struct replica *r, const struct sh
 void replica_keep_layout(struct replica *r, int64_t id, int64_t version_id, struct buf *layout);
 /* The one that was flushed, into *out. False: it is not known. From any thread. */
 bool replica_layout(struct replica *r, int64_t id, int64_t version_id, struct buf *out);
+/* The flushed layout that has most bytes in common with this one: how many, and whose it is; 0: none has any. Of very many layouts
+ * the first are looked at. From any thread. */
+int64_t replica_similar(struct replica *r, const struct layout *like, int64_t *id, int64_t *version_id);
 /* Makes everything since the last flush durable, in one transaction. */
 int replica_flush(struct ctx *ctx, struct replica *r);
 void replica_set_str(struct replica *r, struct str *field, struct str value);

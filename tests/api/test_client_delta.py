@@ -184,6 +184,33 @@ def test_a_wrong_memory_costs_bytes_alone(pair):
     pair.move()
 
 
+def test_a_new_file_that_resembles_another(pair):
+    """Saved under another name and edited, somewhere below: chunks of the other file are not sent, and not fetched."""
+    a, b = pair.devices
+    other = pair.content[:]
+    other[SIZE // 2:SIZE // 2] = b'a sentence more'
+    other[1000:2000] = os.urandom(1000)
+    os.makedirs(a.path('a folder'))
+    with open(a.path('a folder/Saved as & so on.img'), 'wb') as f:
+        f.write(other)
+    up, down, ways = pair.move()
+    with open(b.path('a folder/Saved as & so on.img'), 'rb') as f:
+        assert f.read() == other
+    assert up < 100_000 and down < 200_000 and ways == {'/sync/versions', '/chunks/fetch'}, (up, down, ways)
+    assert len(layouts(a)) == 2 and sorted(layouts(a)) == sorted(layouts(b))
+    # the other file is edited here in the very moment in which a third one arrives that resembles it
+    other[5_000_000:5_000_000] = b'more'
+    with open(a.path('third'), 'wb') as f:
+        f.write(other)
+    a.sync()
+    for name in ('disk.img', 'a folder/Saved as & so on.img'):
+        with open(b.path(name), 'r+b') as f:
+            f.write(b'edited here')
+    b.sync()
+    with open(b.path('third'), 'rb') as f:
+        assert f.read() == other
+
+
 def test_it_is_killed_in_the_middle(pair):
     """Whatever the moment, the next run ends well, and no half of a file is ever in its place."""
     a, b = pair.devices
