@@ -252,7 +252,7 @@ def main():
             steps.guarded('sim', steps.sim)
         # Two chains side by side: they mostly wait for disks and password hashes.
         chains = [[('sqlite', steps.api, 'sqlite'), ('crash', steps.crash, 'clients.py', '--seconds', '30'),
-                   ('crash', steps.crash, 'full_disk.py', '--rounds', '2')],
+                   ('crash', steps.crash, 'restore.py', '--rounds', '3'), ('crash', steps.crash, 'full_disk.py', '--rounds', '2')],
                   [('postgresql', steps.api, 'postgresql'), ('interop', steps.interop), ('crash', steps.crash, 'kill_server.py', '--rounds', '6'),
                    ('crash', steps.crash, 'each_call.py', '--sample', '40'),
                    ('crash', steps.crash, 'each_call.py', '--fault', 'eio', '--sample', '20')]]

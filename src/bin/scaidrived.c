@@ -10,7 +10,8 @@ static const struct command *const commands[] = {
     &cmd_serve,         &cmd_init,         &cmd_token,       &cmd_user_add,   &cmd_user_list,
     &cmd_user_password, &cmd_user_suspend, &cmd_user_activate, &cmd_tenant_add, &cmd_tenant_list,
     &cmd_keys_rotate,   &cmd_config,       &cmd_migrate,     &cmd_fsck,        &cmd_jobs_run,
-    &cmd_jobs,          &cmd_policy_show,  &cmd_policy_set,  &cmd_version,
+    &cmd_jobs,          &cmd_policy_show,  &cmd_policy_set,  &cmd_backup_list, &cmd_backup_verify,
+    &cmd_backup,        &cmd_restore,      &cmd_export,      &cmd_import,      &cmd_version,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -35,27 +36,15 @@ static void print_options(const struct option_spec *o)
 {
 	for (; o->name; o++) {
 		char left[64];
-		snprintf(left, sizeof left, "%s%s%s%s", *o->name ? "--" : "", o->name, *o->name && o->value ? " " : "",
-		         o->value ? o->value : "");
+		snprintf(left, sizeof left, "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
 		printf("  %-28s %s\n", left, o->meaning);
 	}
 }
 
-static const struct option_spec *find_option(const struct command *c, struct str name)
-{
-	const struct option_spec *lists[] = {c->options, common};
-	for (int l = 0; l < 2; l++)
-		for (const struct option_spec *o = lists[l]; o->name; o++)
-			if (str_eq(str_c(o->name), name))
-				return o;
-	return NULL;
-}
-
 static void help(const struct command *c)
 {
-	const struct option_spec *operand = find_option(c, STR(""));
-	printf("Usage: scaidrived %s%s%s [OPTIONS]\n\n%s.\n\nOptions:\n", c->name, operand ? " " : "",
-	       operand ? operand->value : "", c->summary);
+	printf("Usage: scaidrived %s%s%s [OPTIONS]\n\n%s.\n\nOptions:\n", c->name, c->operands ? " " : "",
+	       c->operands ? c->operands : "", c->summary);
 	print_options(c->options);
 	print_options(common);
 }
@@ -106,21 +95,42 @@ char *arg_secret(const struct args *args, const char *name, const char *variable
 	return value ? strdup(value) : NULL;
 }
 
-/* --name VALUE, --name=VALUE, --flag or an operand. 0 or an exit code. */
+static const struct option_spec *find_option(const struct command *c, struct str name)
+{
+	const struct option_spec *lists[] = {c->options, common};
+	for (int l = 0; l < 2; l++)
+		for (const struct option_spec *o = lists[l]; o->name; o++)
+			if (str_eq(str_c(o->name), name))
+				return o;
+	return NULL;
+}
+
+static int operands_of(const struct command *c)
+{
+	int n = c->operands != NULL;
+	for (const char *p = c->operands; p && *p; p++)
+		n += *p == ' ';
+	return n;
+}
+
+/* --name VALUE, --name=VALUE or --flag, and the operands anywhere between. 0 or an exit code. */
 static int parse(int argc, char **argv, struct args *args)
 {
+	int operands = 0, wanted = operands_of(args->command);
+	must(wanted <= OPERANDS_MAX);
 	for (int i = 0; i < argc; i++) {
-		struct str rest = str_c(argv[i]), name = STR("");
-		bool named = str_starts(rest, STR("--")) && rest.n > 2, has_value = true;
-		if (named) {
-			rest = str_skip(rest, 2);
-			has_value = str_chr(rest, '=') >= 0;
-			name = str_cut(&rest, '=');
+		struct str rest = str_c(argv[i]);
+		if (!str_starts(rest, STR("-")) && operands < wanted) {
+			args->operands[operands++] = argv[i];
+			continue;
 		}
-		const struct option_spec *o = find_option(args->command, name);
-		if (!named && (!o || str_starts(rest, STR("-"))))
+		if (!str_starts(rest, STR("--")) || rest.n == 2)
 			return usage_fault("%s: unexpected argument \"%s\" (see: scaidrived %s --help)", args->command->name, argv[i],
 			                   args->command->name);
+		rest = str_skip(rest, 2);
+		bool has_value = str_chr(rest, '=') >= 0;
+		struct str name = str_cut(&rest, '=');
+		const struct option_spec *o = find_option(args->command, name);
 		if (!o)
 			return usage_fault("%s: there is no option --%.*s (see: scaidrived %s --help)", args->command->name,
 			                   STR_ARG(name), args->command->name);
@@ -133,6 +143,9 @@ static int parse(int argc, char **argv, struct args *args)
 		args->items[args->n].spec = o;
 		args->items[args->n++].value = !o->value ? "" : has_value ? rest.p : argv[i];
 	}
+	if (operands < wanted && !arg(args, "help"))
+		return usage_fault("%s needs %s (see: scaidrived %s --help)", args->command->name, args->command->operands,
+		                   args->command->name);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "base/buf.h"
 #include "base/ctx.h"
 #include "drive/drive.h"
 #include "drive/tenant.h"
@@ -15,13 +16,13 @@
 /* ---- arguments ---- */
 
 struct option_spec {
-	const char *name;    /* without "--"; "": what stands there by itself */
+	const char *name;    /* without "--" */
 	const char *value;   /* how help calls the value; NULL: a flag */
 	const char *meaning;
 	const char *key;     /* a setting; NULL: look it up with arg() */
 };
 
-enum { ARGS_MAX = 64 };
+enum { ARGS_MAX = 64, OPERANDS_MAX = 2 };
 
 struct args {
 	const struct command *command;
@@ -30,6 +31,7 @@ struct args {
 		const char *value; /* "" for a flag */
 	} items[ARGS_MAX];
 	int n;
+	const char *operands[OPERANDS_MAX]; /* as many as the command has */
 	struct config config; /* all sources applied */
 };
 
@@ -40,6 +42,7 @@ struct command {
 	const char *summary;
 	const struct option_spec *options; /* ends with a NULL name; the common ones come on top */
 	command_fn *run;     /* an exit code */
+	const char *operands; /* what stands beside the options, as help calls it: "SHARE DIR"; NULL: nothing */
 };
 
 /* The last value of an option, or NULL. A flag that is set gives "". */
@@ -51,17 +54,24 @@ char *arg_secret(const struct args *args, const char *name, const char *variable
 /* Prints a sentence to stderr and returns the exit code 2. */
 int usage_fault(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* The account that an option names, in the tenant of --tenant. */
+struct runtime;
+struct user;
+int named_user(struct runtime *rt, const struct args *args, const char *option, struct user *u);
+
 extern const struct command cmd_serve, cmd_init, cmd_token, cmd_user_add, cmd_user_list, cmd_user_password,
     cmd_user_suspend, cmd_user_activate, cmd_tenant_add, cmd_tenant_list, cmd_keys_rotate, cmd_config, cmd_migrate,
-    cmd_version, cmd_fsck, cmd_jobs, cmd_jobs_run, cmd_policy_show, cmd_policy_set;
+    cmd_version, cmd_fsck, cmd_jobs, cmd_jobs_run, cmd_policy_show, cmd_policy_set, cmd_backup, cmd_backup_list,
+    cmd_backup_verify, cmd_restore, cmd_export, cmd_import;
 
 /* ---- an opened data folder ---- */
 
 enum runtime_flags {
 	RUNTIME_SERVE = 1, /* take the lock, start the database's threads, open the chunk store */
 	RUNTIME_CHECK = 2, /* take the lock, open database and store for reading alone; makes and migrates nothing */
+	RUNTIME_READ = 4,  /* without the lock: packs and store are opened for reading, beside a server that writes them */
 	RUNTIME_REPAIR = 8, /* with RUNTIME_CHECK: but the database may be written */
-	RUNTIME_PACKS = 4, /* without the lock: the packs are opened for reading, beside a server that writes them */
+	RUNTIME_RESTORE = 16, /* take the lock, make what is missing, leave the database as it is; no store */
 };
 
 struct runtime {
@@ -82,6 +92,9 @@ struct runtime {
 	struct reserve *reserve; /* NULL: none is kept */
 };
 
+/* In a data folder while a restore fills it: a random word, which stands in the database once that is whole. */
+#define RESTORING "restoring"
+
 /* Makes the folder, takes the lock, opens and migrates the database, opens store and keys. On a fault it prints a sentence
  * to stderr, cleans up and returns an exit code; else 0. */
 int runtime_open(const struct config *config, unsigned flags, struct runtime *out);
@@ -100,6 +113,21 @@ void server_log_reopen(void);
 void server_log_stop(void);
 
 struct str server_openapi(void);
+
+/* ---- what tools tell ---- */
+
+/* One line on the terminal that standard error is, five times a second. */
+struct progress {
+	bool quiet; /* none */
+	bool line;  /* it is there now */
+	int64_t told_us;
+};
+void progress_init(struct progress *p, bool quiet);
+/* all -1: not known. */
+void progress_show(struct progress *p, const char *what, int64_t done, int64_t all);
+void progress_wipe(struct progress *p);
+/* What came from a database or a disk must not drive a terminal. */
+void put_plain(struct buf *b, struct str s);
 
 /* ---- node numbers (base/id.h) ---- */
 

@@ -35,7 +35,7 @@ static int named_tenant(struct runtime *rt, const struct args *args, int64_t *id
 	return err;
 }
 
-static int named_user(struct runtime *rt, const struct args *args, const char *option, struct user *u)
+int named_user(struct runtime *rt, const struct args *args, const char *option, struct user *u)
 {
 	int64_t tenant_id;
 	int err = named_tenant(rt, args, &tenant_id);

@@ -1,6 +1,5 @@
 /* scaidrived fsck: the check of drive/check.h, told line by line; and with --repair what drive/repair.h mends of what it found. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/json.h"
 #include "bin/server.h"
@@ -10,23 +9,15 @@
 enum { CLEAN = 0, FOUND = 1, NOT_CHECKED = 2 };
 
 struct fsck {
-	bool json, quiet; /* quiet: no progress */
-	bool line;        /* a progress line is on the terminal */
-	int64_t told_us;
+	bool json;
+	struct progress progress;
 	int64_t repaired;
 	struct repair_list *list; /* not NULL: what is found is noted for a repair */
 };
 
-static void wipe_progress(struct fsck *f)
-{
-	if (f->line)
-		fputs("\r\033[K", stderr);
-	f->line = false;
-}
-
 static void put_line(struct fsck *f, struct buf *b)
 {
-	wipe_progress(f);
+	progress_wipe(&f->progress);
 	buf_char(b, '\n');
 	fwrite(b->p, 1, b->n, stdout);
 	fflush(stdout);
@@ -59,13 +50,6 @@ static void finding_json(struct buf *b, const struct check_finding *f)
 	}
 	put_field(b, &first, STR("sentence"), f->sentence);
 	buf_char(b, '}');
-}
-
-/* What came from the database must not drive a terminal. */
-static void put_plain(struct buf *b, struct str s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		buf_char(b, (unsigned char)s.p[i] < 32 || s.p[i] == 127 ? '?' : s.p[i]);
 }
 
 static void finding_text(struct buf *b, const struct check_finding *f)
@@ -123,15 +107,7 @@ static void on_garbage(void *arg, struct str file, int64_t bytes)
 static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
 {
 	struct fsck *f = arg;
-	int64_t now = f->quiet ? 0 : clock_mono(&clock_system);
-	if (f->quiet || now - f->told_us < MILLIS_US(200))
-		return;
-	f->told_us = now;
-	f->line = true;
-	if (all > 0)
-		fprintf(stderr, "\r\033[K%s: %lld of %lld (%d %%)", what, (long long)done, (long long)all, (int)(done * 100 / all));
-	else
-		fprintf(stderr, "\r\033[K%s: %lld", what, (long long)done);
+	progress_show(&f->progress, what, done, all);
 }
 
 static void put_totals(struct fsck *f, const struct check_totals *t)
@@ -228,7 +204,7 @@ static int check(struct args *args, struct fsck *f, struct check_totals *totals)
 	    .arg = f,
 	};
 	int err = drive_check(&config, totals);
-	wipe_progress(f);
+	progress_wipe(&f->progress);
 	runtime_close(&rt);
 	if (err)
 		usage_fault("the check could not be brought to its end: %s", err_info(err)->sentence);
@@ -241,7 +217,7 @@ static int repair(struct args *args, struct fsck *f, const struct repair_list *l
 	if (runtime_open(&args->config, RUNTIME_CHECK | RUNTIME_REPAIR, &rt))
 		return NOT_CHECKED;
 	int err = drive_repair(&(struct repair_config){&rt.drive, on_repaired, on_progress, f}, list);
-	wipe_progress(f);
+	progress_wipe(&f->progress);
 	runtime_close(&rt);
 	if (err)
 		usage_fault("the repair could not be brought to its end: %s", err_info(err)->sentence);
@@ -253,7 +229,7 @@ static int run_fsck(struct args *args)
 	struct repair_list list = {0};
 	struct check_totals totals;
 	struct fsck f = {.json = arg(args, "json") != NULL, .list = arg(args, "repair") ? &list : NULL};
-	f.quiet = f.json || !isatty(STDERR_FILENO);
+	progress_init(&f.progress, f.json);
 	int code = check(args, &f, &totals);
 	if (code == FOUND && f.list) {
 		code = repair(args, &f, &list);

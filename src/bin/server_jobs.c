@@ -237,7 +237,6 @@ const struct command cmd_jobs = {"jobs", "List the background jobs: when they ra
 /* ---- scaidrived jobs run ---- */
 
 static const struct option_spec jobs_run_options[] = {
-    {"", "NAME", "One of those that scaidrived jobs lists", NULL},
     {"dry-run", NULL, "Change nothing; tell what a round would do", NULL},
     {"full", NULL, "Round after round, until nothing is left", NULL},
     {0},
@@ -281,12 +280,11 @@ static int rounds(struct runtime *rt, const struct job *job, bool dry, bool full
 static int run_jobs_run(struct args *args)
 {
 	struct runtime rt;
-	const char *name = arg(args, "");
+	const char *name = args->operands[0];
 	const struct job *job = job_find(str_c(name));
 	if (!job)
-		return usage_fault(name ? "there is no job \"%s\" (see: scaidrived jobs)" : "jobs run: %s a job (see: scaidrived jobs)",
-		                   name ? name : "name");
-	int code = runtime_open(&args->config, job->packs ? RUNTIME_PACKS : 0, &rt);
+		return usage_fault("there is no job \"%s\" (see: scaidrived jobs)", name);
+	int code = runtime_open(&args->config, job->packs ? RUNTIME_READ : 0, &rt);
 	if (code)
 		return code;
 	code = rounds(&rt, job, arg(args, "dry-run"), arg(args, "full"));
@@ -295,4 +293,4 @@ static int run_jobs_run(struct args *args)
 }
 
 const struct command cmd_jobs_run = {"jobs run", "Do a round of a job now, beside a running server or without one",
-                                     jobs_run_options, run_jobs_run};
+                                     jobs_run_options, run_jobs_run, "NAME"};

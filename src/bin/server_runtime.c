@@ -99,7 +99,7 @@ static int open_database(struct runtime *rt, unsigned flags)
 	int err = db_open(&c, &rt->db, &why);
 	if (!err && (flags & RUNTIME_CHECK))
 		err = schema_is_ours(rt->db, &why);
-	else if (!err)
+	else if (!err && !(flags & RUNTIME_RESTORE))
 		err = db_migrate(rt->db, schema_migrations, schema_n_migrations, &why);
 	if (err)
 		usage_fault("the database cannot be used: %s", why ? why : err_info(err)->sentence);
@@ -172,12 +172,31 @@ static int open_there(struct runtime *rt, const char *name, struct disk **out)
 	return 0;
 }
 
+static int open_store_to_read(struct runtime *rt)
+{
+	struct store_config c = {.disk = rt->disk, .db = rt->db, .ids = &rt->ids, .clock = &clock_system, .read_only = true};
+	if (rt->disk && store_open(&c, &rt->store))
+		return usage_fault("%s: the chunk store cannot be opened", rt->data), 1;
+	return 0;
+}
+
+/* A data folder that a restore has begun to fill is for that restore alone. */
+static int refuse_half_restored(const struct runtime *rt)
+{
+	char path[4096];
+	if ((size_t)snprintf(path, sizeof path, "%s/%s", rt->data, RESTORING) < sizeof path && access(path, F_OK) == 0)
+		return usage_fault("%s: a restore into it did not come to its end; run it again", rt->data), 1;
+	return 0;
+}
+
 static int open_check(struct runtime *rt, unsigned flags)
 {
 	struct stat st;
 	if (stat(rt->data, &st) != 0 || !S_ISDIR(st.st_mode))
 		return usage_fault("%s: is not a data folder", rt->data), 1;
 	int code = take_lock(rt);
+	if (!code)
+		code = refuse_half_restored(rt);
 	if (!code)
 		code = open_database(rt, flags);
 	if (!code)
@@ -187,11 +206,9 @@ static int open_check(struct runtime *rt, unsigned flags)
 	idgen_init(&rt->ids, &clock_system, 0);
 	if (!code && drive_follow_ids(rt->db, &rt->ids))
 		return usage_fault("the database cannot be read"), 1;
-	bool reads = !(flags & RUNTIME_REPAIR); /* a repair needs no store, and would change what it has read */
-	if (!code && reads && rt->disk && store_open(&(struct store_config){rt->disk, rt->db, &rt->ids, &clock_system}, &rt->store))
-		return usage_fault("%s: the chunk store cannot be opened", rt->data), 1;
 	rt->drive = (struct drive){.db = rt->db, .ids = &rt->ids, .clock = &clock_system, .rng = &rng_system, .packs = rt->disk};
-	return code;
+	/* a repair needs no store, and would change what it has read */
+	return code || (flags & RUNTIME_REPAIR) ? code : open_store_to_read(rt);
 }
 
 /* Ids of two processes must differ: the embedded server is number 0, tools beside it draw one, and servers that share a
@@ -216,10 +233,12 @@ static int assembling_max(const struct config *config)
 
 static int open_all(struct runtime *rt, unsigned flags)
 {
-	bool serve = flags & RUNTIME_SERVE;
+	bool serve = flags & RUNTIME_SERVE, restore = flags & RUNTIME_RESTORE;
 	int code = make_folder(rt->data);
-	if (!code && serve)
+	if (!code && (serve || restore))
 		code = take_lock(rt);
+	if (!code && !restore)
+		code = refuse_half_restored(rt);
 	if (!code)
 		code = open_database(rt, flags);
 	if (code)
@@ -233,11 +252,15 @@ static int open_all(struct runtime *rt, unsigned flags)
 	    .assembling_max = assembling_max(rt->config),
 	};
 	rt->ctx.drive = &rt->drive;
+	if (restore) /* it makes no ids, and there may be no tables yet */
+		return open_disk(rt, "packs", &rt->disk);
 	code = choose_number(rt, serve);
 	if (!code && serve)
 		code = open_store(rt);
-	else if (!code && (flags & RUNTIME_PACKS))
+	if (!code && (flags & RUNTIME_READ))
 		code = open_there(rt, "packs", &rt->disk);
+	if (!code && (flags & RUNTIME_READ))
+		code = open_store_to_read(rt);
 	if (code)
 		return code;
 	rt->drive.store = rt->store;

@@ -17,7 +17,8 @@ int store_open(const struct store_config *config, struct store **out)
 	must(s != NULL);
 	s->config = *config;
 	pthread_mutex_init(&s->mu, NULL);
-	finder_open(config->disk, config->follow ? config->db : NULL, &s->finder);
+	if (!config->read_only)
+		finder_open(config->disk, config->follow ? config->db : NULL, &s->finder);
 	*out = s;
 	return E_OK;
 }
@@ -27,7 +28,8 @@ void store_close(struct store *s)
 	if (!s)
 		return;
 	shared_close_all(s);
-	finder_close(s->finder);
+	if (s->finder)
+		finder_close(s->finder);
 	uint64_t key;
 	void *value;
 	for (size_t i = 0; map_next(&s->handles, &i, &key, &value);) {
@@ -57,8 +59,9 @@ int store_room(struct store *s, int64_t n)
 
 void store_stats(struct store *s, struct store_stats *out)
 {
-	struct finder_stats finder;
-	finder_stats(s->finder, &finder);
+	struct finder_stats finder = {0};
+	if (s->finder)
+		finder_stats(s->finder, &finder);
 	*out = (struct store_stats){
 	    .chunks_new = atomic_load(&s->chunks_new),
 	    .chunks_deduplicated = atomic_load(&s->chunks_deduplicated),

@@ -30,6 +30,7 @@ struct store_config {
 	struct idgen *ids;
 	const struct clock *clock;
 	bool follow;         /* a thread keeps the finder up with the rows (finder.h); for servers */
+	bool read_only;      /* for readers alone, also beside a server: no finder, and nothing may be fed */
 };
 
 int store_open(const struct store_config *config, struct store **out);

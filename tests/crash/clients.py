@@ -52,7 +52,7 @@ def quiet_run(command, **more):
 def without_twins(tree):
     """Of names that differ by case alone one has another name on the server, and its own on the disk where it was made: names as they
     are compared, and how often each is there."""
-    entries = collections.Counter((re.sub(r' \(name twin( \d+)?\)', '', path).lower(), entry) for path, entry in tree.items())
+    entries = collections.Counter((re.sub(r' \((name twin|on the server)( \d+)?\)', '', path).lower(), entry) for path, entry in tree.items())
     return {(*what, i): what[1] for what, n in entries.items() for i in range(n)}
 
 
@@ -464,7 +464,7 @@ class World:
             trees = [self.server.tree()] + [d.tree(whole) for d in self.devices]
         except OSError:
             return None
-        if any('(name twin' in path for path in trees[0]):
+        if any('(name twin' in path or '(on the server' in path for tree in trees for path in tree):
             trees = [without_twins(t) for t in trees]
         return trees
 
@@ -574,7 +574,10 @@ def main():
     args = p.parse_args()
     if args.worlds > 1:
         return side_by_side(args)
-    world = World(args)
+    return campaign(World(args))
+
+
+def campaign(world):
     good = False
     try:
         world.setup()

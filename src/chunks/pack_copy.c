@@ -1,0 +1,115 @@
+#include "chunks/pack_copy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/must.h"
+
+enum { WINDOW = 1 << 20 };
+
+static int copy_bytes(struct disk_file *from, struct disk_file *to, int64_t n)
+{
+	char *window = malloc(WINDOW);
+	must(window != NULL);
+	int err = 0;
+	for (int64_t at = 0; !err && at < n;) {
+		size_t want = n - at < WINDOW ? (size_t)(n - at) : WINDOW, got = 0;
+		err = disk_pread(from, window, want, at, &got);
+		if (!err && got < want)
+			err = E_IO; /* it became shorter, which no pack does */
+		if (!err)
+			err = disk_pwrite(to, window, got, at);
+		if (!err)
+			disk_start_write(to, at, (int64_t)got);
+		at += (int64_t)got;
+	}
+	free(window);
+	return err;
+}
+
+/* Looks at the copy, so that what was read wrongly is found as well as what lay there wrongly. */
+static int look(struct disk_file *f, int64_t pack_id, bool *damaged)
+{
+	struct pack_info info;
+	int err = pack_scan(f, true, NULL, NULL, &info);
+	*damaged = err == E_CORRUPT || (!err && (info.n_bad || info.n_gaps || info.pack_id != pack_id));
+	return err == E_CORRUPT ? 0 : err;
+}
+
+static int length_of(struct disk *d, const char *name, int64_t *n)
+{
+	struct disk_file *f;
+	*n = -1;
+	int err = disk_open(d, name, DISK_READ, &f);
+	if (err)
+		return err == E_NOT_FOUND ? 0 : err;
+	err = disk_size(f, n);
+	disk_close(f);
+	return err;
+}
+
+static int copy_beside(struct disk *to, const char *name, struct disk_file *source, int64_t pack_id, struct pack_copied *out)
+{
+	char part[PACK_NAME_MAX + 8];
+	struct disk_file *f;
+	snprintf(part, sizeof part, "%s.part", name);
+	int err = disk_unlink(to, part);
+	if (!err || err == E_NOT_FOUND)
+		err = disk_open(to, part, DISK_WRITE | DISK_CREATE, &f);
+	if (err)
+		return err;
+	err = copy_bytes(source, f, out->bytes);
+	if (!err)
+		err = disk_sync(f);
+	if (!err)
+		err = look(f, pack_id, &out->damaged);
+	disk_close(f);
+	if (!err)
+		err = disk_rename(to, part, name);
+	if (err)
+		(void)disk_unlink(to, part);
+	out->copied = !err;
+	return err;
+}
+
+int pack_copy(struct disk *from, struct disk *to, int64_t pack_id, struct pack_copied *out)
+{
+	char name[PACK_NAME_MAX];
+	struct disk_file *source;
+	int64_t there;
+	pack_name(name, pack_id);
+	*out = (struct pack_copied){0};
+	int err = disk_open(from, name, DISK_READ, &source);
+	if (err)
+		return err;
+	err = disk_size(source, &out->bytes);
+	if (!err)
+		err = length_of(to, name, &there);
+	if (!err && there < out->bytes)
+		err = copy_beside(to, name, source, pack_id, out);
+	else if (!err)
+		out->damaged = there > out->bytes;
+	disk_close(source);
+	return err;
+}
+
+static int each_folder(struct disk *to, int (*fn)(struct disk *, const char *))
+{
+	int err = 0;
+	for (unsigned i = 0; !err && i < PACK_FOLDERS; i++) {
+		char folder[2];
+		pack_folder_name(folder, i);
+		err = fn(to, folder);
+	}
+	return err ? err : disk_sync_dir(to, "");
+}
+
+int pack_copy_begin(struct disk *to)
+{
+	return each_folder(to, disk_mkdir);
+}
+
+int pack_copy_end(struct disk *to)
+{
+	return each_folder(to, disk_sync_dir);
+}

@@ -1,0 +1,22 @@
+/* pack_copy: packs from one disk to another, for backups. */
+#ifndef SD_CHUNKS_PACK_COPY_H
+#define SD_CHUNKS_PACK_COPY_H
+
+#include "chunks/pack.h"
+
+struct pack_copied {
+	bool copied;  /* false: it was there already, and is not shorter */
+	bool damaged; /* not all of what was copied is whole, or the source has become shorter (then the copy stays as it was) */
+	int64_t bytes; /* of the source */
+};
+
+/* A file of the pack's name is whole, durable but for its name, or not there: it is written beside and renamed. A pack that
+ * is there and shorter than its source is copied anew, since the head of its last segment may have been a hole; one of equal
+ * length is the same, because packs only grow. E_NOT_FOUND: the source has no such pack. E_NO_SPACE, E_IO, E_READ_ONLY. */
+int pack_copy(struct disk *from, struct disk *to, int64_t pack_id, struct pack_copied *out);
+/* Makes the folders of packs. */
+int pack_copy_begin(struct disk *to);
+/* Makes the names durable. */
+int pack_copy_end(struct disk *to);
+
+#endif
