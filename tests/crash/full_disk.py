@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A server, then a client, on a disk that is full: 507 and nothing half made, deleting and signing in go on, and when there is
+"""A server, then a client, then backups, on a disk that is full: 507 and nothing half made, deleting and signing in go on, and when there is
 room again so does everything else, without a restart.
 
 usage: full_disk.py [--build build] [--rounds N]
@@ -305,6 +305,44 @@ def client_round(disk, state_on_disk):
     print(f'a client on a full disk (its state {"there too" if state_on_disk else "elsewhere"}): safe, told, recovered', flush=True)
 
 
+def backup_round(disk):
+    """A backup onto, and a restore into, a disk that gets full: no point and nothing to serve; the points before stay whole; with room it
+    goes on."""
+    server = Server()
+    other = Server(data=os.path.join(disk.path, 'data'))
+    shelf = os.path.join(disk.path, 'shelf')
+    try:
+        server.init().start()
+        admin = server.client('admin@example.com')
+        sid = admin.make_share()['id']
+        admin.make_file(sid, 'first', R.randbytes(MIB))
+        server.run('backup', shelf)
+        files = [(admin.make_file(sid, f'f{i}', data)['id'], data) for i, data in enumerate(R.randbytes(6 * MIB) for _ in range(4))]
+        for leave in (0, 100_000, 8 * MIB):
+            disk.fill(leave)
+            done = server.run('backup', shelf, check=False)
+            must(done.returncode == 2, f'a backup onto a full disk: {done}')
+            disk.clear()
+            points = server.run('backup', 'list', shelf).splitlines()
+            must(len(points) == 1 and server.run('backup', 'verify', shelf, check=False).returncode == 0, 'the point before is hurt')
+        server.run('backup', shelf, '--keep', '1')
+        must(server.run('backup', 'verify', shelf, check=False).returncode == 0, 'a backup after a full disk')
+        for leave in (100_000, 8 * MIB):
+            disk.fill(leave)
+            must(other.run('restore', shelf, check=False).returncode == 2, 'a restore into a full disk')
+            must(other.run('fsck', check=False).returncode == 2, 'a half restored server is checked')
+            disk.clear()
+        other.run('restore', shelf)
+        must(other.run('fsck', check=False).returncode == 0, 'a restore that went on')
+        other.start()
+        client = other.client('admin@example.com')
+        must(all(client.get(f'{V1}/files/{f}/content').content == data for f, data in files), 'restored contents')
+    finally:
+        other.close()
+        server.close()
+        subprocess.run(['rm', '-rf', shelf, other.data], check=False)
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument('--build', default='build')
@@ -321,6 +359,7 @@ def main():
         subprocess.run(['rm', '-rf', os.path.join(disk.path, 'data')], check=False)
         for state_on_disk in (False, True):
             client_round(disk, state_on_disk)
+        backup_round(disk)
         print(f'{args.rounds} rounds on a full {disk.kind}, nothing half made')
     finally:
         disk.close()
