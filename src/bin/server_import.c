@@ -180,6 +180,26 @@ static int make_folder(struct import *x, const struct tree_entry *there, int64_t
 	return err;
 }
 
+/* What the share has under that name. Here names may differ by case alone, there they may not: then it is the one that is
+ * written alike. E_NAME_CONFLICT: for the others. */
+static int counterpart(struct import *x, const struct tree_entry *folder, struct str path, struct str name,
+                       const struct tree_entry **out)
+{
+	struct root_entry twin;
+	*out = child(x, folder, name);
+	if (!*out || str_eq((*out)->name, name) || x->root->fold)
+		return 0;
+	struct str other = path.n ? arena_fmt(&x->scratch, "%.*s/%.*s", STR_ARG(path), STR_ARG((*out)->name)) : (*out)->name;
+	if (!x->root->ops->stat(x->root, &x->work, other, &twin))
+		return ctx_fail(&x->work, E_NAME_CONFLICT, "its name differs from that of its sibling %.*s by case alone",
+		                STR_ARG((*out)->name));
+	ctx_clear(&x->work);
+	return 0;
+}
+
+static int import_entry(struct import *x, const struct tree_entry *folder, int64_t folder_id, const struct root_entry *e,
+                        struct str path, struct str at, int depth);
+
 /* folder: where it goes, as it was; NULL: a new one. */
 static void import_below(struct import *x, const struct tree_entry *folder, int64_t folder_id, struct str path, int depth)
 {
@@ -195,7 +215,6 @@ static void import_below(struct import *x, const struct tree_entry *folder, int6
 	for (size_t i = 0; i < n && !x->fatal; i++) {
 		const struct root_entry *e = &entries[i];
 		struct str at = path.n ? arena_fmt(x->ctx->arena, "%.*s/%.*s", STR_ARG(path), STR_ARG(e->name)) : e->name;
-		int64_t id;
 		arena_reset(&x->scratch);
 		ctx_clear(&x->work);
 		progress_show(&x->progress, "files", x->files + x->versions + x->same, -1);
@@ -204,16 +223,24 @@ static void import_below(struct import *x, const struct tree_entry *folder, int6
 			carry_tell(&x->progress, at, STR("is no regular file and is left out"));
 			continue;
 		}
-		const struct tree_entry *there = child(x, folder, e->name);
-		if (e->kind == ENTRY_FILE)
-			err = import_file(x, there, folder_id, e, at);
-		else
-			err = make_folder(x, there, folder_id, e->name, &id);
+		err = import_entry(x, folder, folder_id, e, path, at, depth);
 		if (err)
 			fail(x, at, err);
-		else if (e->kind == ENTRY_FOLDER)
-			import_below(x, there, id, at, depth + 1);
 	}
+}
+
+static int import_entry(struct import *x, const struct tree_entry *folder, int64_t folder_id, const struct root_entry *e,
+                        struct str path, struct str at, int depth)
+{
+	const struct tree_entry *there;
+	int64_t id;
+	int err = counterpart(x, folder, path, e->name, &there);
+	if (err || e->kind == ENTRY_FILE)
+		return err ? err : import_file(x, there, folder_id, e, at);
+	err = make_folder(x, there, folder_id, e->name, &id);
+	if (!err)
+		import_below(x, there, id, at, depth + 1);
+	return err;
 }
 
 /* ---- the command ---- */

@@ -108,6 +108,16 @@ def test_only_regular_files(there):
     assert done.stderr.count('no regular file') == 4
 
 
+def test_names_that_the_share_cannot_have(there):
+    """Told, each time alike; the rest comes in, and nothing becomes a version of its twin."""
+    for name in (b'Twin', b'twin', b'\xff\xfe', b'con\x01trol'):
+        with open(os.path.join(there.root.encode(), name), 'wb') as f:
+            f.write(name)
+    for expected in ('5 files, 4 folders, 0 new versions', '0 files, 0 folders, 0 new versions'):
+        done = there.into(check=False)
+        assert done.returncode == 1 and done.stdout.startswith(expected) and '3 faults' in done.stdout, done
+
+
 def test_a_folder_of_the_share(there):
     done = there.into('--folder', 'deep/er', check=False)
     assert done.returncode == 2 and 'no such folder' in done.stderr
