@@ -231,6 +231,18 @@ def test_packed_answers(alice, share):
     assert 'content-encoding' not in get('gzip;q=0, br').headers
 
 
+def test_short_answers_stay_plain(alice, share):
+    """Packing costs more than a KiB is worth."""
+    seen = set()
+    for i in range(8):
+        alice.make_folder(share['id'], f'folder {i}')
+        r = alice.get(f'{V1}/sync/snapshot', params={'share_id': share['id']}, headers={'Accept-Encoding': 'gzip'})
+        packed = r.headers.get('content-encoding') == 'gzip'
+        assert packed == (len(r.content) > 1024) == ('vary' in r.headers)
+        seen.add(packed)
+    assert seen == {False, True}
+
+
 def test_zstd_answers(server, alice, share):
     for i in range(40):
         alice.make_folder(share['id'], f'folder {i}')
