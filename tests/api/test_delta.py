@@ -294,7 +294,7 @@ def test_reading_for_patches_is_bounded(alice, shared):
 def test_hostile_frames(alice, shared):
     content = b'z' * MAX
     frame = zstd(content)
-    for payload in (frame[:-1], frame + b'\0', frame + frame, zstd(content, declared=False), zstd(content + b'z'), zstd(b''), b'no frame', content[:100],
+    for payload in (frame[:-1], frame + b'\0', frame + frame, frame + bytes.fromhex('502a4d1801000000') + b'a', zstd(content, declared=False), zstd(content + b'z'), zstd(b''), b'no frame', content[:100],
                     zstd(b'z' * (1 << 27)), bytes.fromhex('502a4d1801000000') + b'a', frame[:4] + b'\xe0' + b'\xff' * 8 + frame[10:]):
         refused(send(alice, shared, raw=flagged(content, payload, ZSTD)), 400, 'BAD_REQUEST')
     for flags in (1 << 29, ZSTD | 1 << 28, 1 << 31 | 1 << 18):
