@@ -431,6 +431,8 @@ static int sync_run(struct client *c)
 			keep_house(&s);
 		}
 	}
+	if (err == E_CANCELLED && !c->once)
+		err = 0; /* told to stop while it was still starting: no fault */
 	if (!err && c->once)
 		print_summary(&s, &round);
 	end_line(&s);
