@@ -200,6 +200,7 @@ static void state(struct sim *s, struct device *d, enum action_kind kind)
 		}
 		sim_note(s, "d%d: its state is copied", d->number);
 	} else if (d->old_state.p) {
+		disk_fault_restart(d->disk); /* it fails no more: somebody saw to it */
 		d->disk->ops->unlink(d->disk, STATE_NAME "-wal");
 		disk_write_all(d->disk, STATE_NAME, d->old_state);
 		sim_note(s, "d%d: an old state comes back", d->number);
