@@ -17,7 +17,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from uploads import SIZE, Nginx, Unpinned, arguments, connect, fill, remember, show, upload  # noqa: E402
+from uploads import SIZE, Nginx, Unpinned, arguments, connect, content, remember, show, upload  # noqa: E402
 
 RANGE, RANGES = 47 << 20, 20
 
@@ -106,10 +106,8 @@ class Work:
 
 
 def prepare(server, nginx):
-    plain = os.memfd_create('plain')
-    os.ftruncate(plain, SIZE)
-    digests, dice = fill(plain, SIZE), random.Random(2)
-    file = upload(server, 'plain', plain, SIZE, digests)
+    plain, dice = content(SIZE), random.Random(2)
+    file = upload(server, 'plain', plain, SIZE, None)
     places = chunks_of(server, file)
     mixed = shuffled(plain, places)
     other = upload(server, 'scattered', mixed, SIZE, None)

@@ -2,7 +2,7 @@
 """A resumable upload of 1 GiB in 4 parallel pieces of 4 MiB, each acknowledged on disk, against nginx DAV PUT + fsync of the same bytes.
 
 usage: uploads.py [--build build] [--pairs 7] [--work DIR] [--log FILE] [--claims]
-Random content, new for every pair, so nothing is deduplicated or shrinks. The client sends it from memory with sendfile, so that it costs
+Random content, other chunks for every pair, so nothing is deduplicated or shrinks. The client sends it from memory with sendfile, so that it costs
 next to nothing itself. CPU is the server's; memory is the server's peak during the upload (VmHWM).
 --log collects pairs over several runs and sums up all of them; --claims sends the SHA-256 of every piece with it, which the server
 checks. --work must be on a disk.
@@ -86,11 +86,13 @@ def connect(port):
     return s
 
 
-def send(s, head, fd, offset, n):
+def send(s, head, fd, offset, n, spare=None):
     s.sendall(head.encode())
     while n:
-        sent = os.sendfile(s.fileno(), fd, offset, n)
+        sent = os.sendfile(s.fileno(), fd, offset, min(n, PIECE))
         offset, n = offset + sent, n - sent
+        if spare:
+            spare.give(sent)
 
 
 def answer(s):
@@ -108,25 +110,50 @@ def answer(s):
     return int(head.split()[1]), body
 
 
-def fill(fd, size):
-    """New random bytes, and their digest for each piece."""
-    digests = []
+def content(size):
+    """A file in memory with random bytes."""
+    fd = os.memfd_create('content')
+    os.ftruncate(fd, size)
     with mmap.mmap(fd, size) as m:
         for at in range(0, size, PIECE):
             m[at:at + PIECE] = os.urandom(min(PIECE, size - at))
-            digests.append(hashlib.sha256(m[at:at + PIECE]).hexdigest())
-    return digests
+    return fd
 
 
-def warm(size):
-    """Memory that the host took back costs a fault to the host at its first touch: that is no server's work."""
-    with mmap.mmap(-1, size) as m:
+def renew(fd, size, digested):
+    """Makes every 4 KiB another, so that no chunk is one that was there before; the digests of the pieces, if they are wanted."""
+    with mmap.mmap(fd, size) as m:
         for at in range(0, size, 4096):
-            m[at] = 1
-    os.sync()
+            m[at:at + 8] = os.urandom(8)
+        return [hashlib.sha256(m[at:at + PIECE]).hexdigest() for at in range(0, size, PIECE)] if digested else None
 
 
-def upload(server, name, fd, size, digests):
+class Spare:
+    """Memory for what a server is going to write. A virtual machine's host takes back memory that lies free, within seconds, and the first
+    touch after that costs a fault to the host, which counts as the CPU of whoever writes: up to 1.5 s a GiB. So a file of that size is
+    written before, and let go as the upload proceeds: the page cache of what the server writes is its memory."""
+    AHEAD = 128 << 20
+
+    def __init__(self, work, size):
+        self.given, self.lock = 0, threading.Lock()
+        with tempfile.TemporaryFile(dir=work, buffering=0) as f:
+            self.fd = os.dup(f.fileno())
+            block = bytes(1 << 20)
+            for _ in range((size + self.AHEAD) >> 20):
+                f.write(block)
+        os.sync()
+        self.give(self.AHEAD)
+
+    def give(self, n):
+        with self.lock:
+            os.posix_fadvise(self.fd, self.given, n, os.POSIX_FADV_DONTNEED)
+            self.given += n
+
+    def close(self):
+        os.close(self.fd)
+
+
+def upload(server, name, fd, size, digests, spare=None):
     session = server.ask('POST', '/api/v1/uploads', {'share_id': server.share, 'file_name': name, 'file_size': size, 'chunk_size': PIECE})
     todo, lock = iter(range(session['total_chunks'])), threading.Lock()
 
@@ -140,7 +167,7 @@ def upload(server, name, fd, size, digests):
                 n = min(PIECE, size - i * PIECE)
                 claim = f'X-Chunk-SHA256: {digests[i]}\r\n' if digests else ''
                 send(s, f'PUT /api/v1/uploads/{session["id"]}/chunks/{i} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {server.bearer}\r\n{claim}'
-                     f'Content-Length: {n}\r\n\r\n', fd, i * PIECE, n)
+                     f'Content-Length: {n}\r\n\r\n', fd, i * PIECE, n, spare)
                 status, body = answer(s)
                 if status != 200:
                     sys.exit(f'piece {i}: {status} {body!r}')
@@ -153,9 +180,9 @@ def upload(server, name, fd, size, digests):
     return server.ask('POST', f'/api/v1/uploads/{session["id"]}/complete')['id']
 
 
-def put(nginx, name, fd, size):
+def put(nginx, name, fd, size, spare):
     with connect(nginx.port) as s:
-        send(s, f'PUT /{name} HTTP/1.1\r\nHost: bench\r\nContent-Length: {size}\r\n\r\n', fd, 0, size)
+        send(s, f'PUT /{name} HTTP/1.1\r\nHost: bench\r\nContent-Length: {size}\r\n\r\n', fd, 0, size, spare)
         status, _ = answer(s)
     if status != 201:
         sys.exit(f'nginx: {status}')
@@ -164,26 +191,28 @@ def put(nginx, name, fd, size):
     os.close(f)
 
 
-def timed(peer, fn, *args):
+def timed(work, peer, fn, *args):
     """Wall seconds, CPU seconds of the peer, CPU seconds of this process: the load (and the fsync of what nginx wrote)."""
-    warm(SIZE + (SIZE >> 2))
+    spare = Spare(work, SIZE)
     cpu, mine, begin = peer.cpu(), time.process_time(), time.monotonic()
-    fn(peer, *args)
-    return time.monotonic() - begin, peer.cpu() - cpu, time.process_time() - mine
+    fn(peer, *args, spare)
+    result = time.monotonic() - begin, peer.cpu() - cpu, time.process_time() - mine
+    spare.close()
+    return result
 
 
-def one_pair(server, nginx, fd, number, claims):
-    digests = fill(fd, SIZE)
+def one_pair(work, server, nginx, fd, number, claims):
+    digests = renew(fd, SIZE, claims)
     name = f'file-{number}-{os.getpid()}'
     row = {}
 
     def ours():
         server.forget_peak()
-        row['ours'], row['cpu'], row['client_cpu'] = timed(server, upload, name, fd, SIZE, digests if claims else None)
+        row['ours'], row['cpu'], row['client_cpu'] = timed(work, server, upload, name, fd, SIZE, digests)
         row['peak_mb'] = server.peak_mb()
 
     def peers():
-        row['nginx'], row['nginx_cpu'], row['nginx_client_cpu'] = timed(nginx, put, name, fd, SIZE)
+        row['nginx'], row['nginx_cpu'], row['nginx_client_cpu'] = timed(work, nginx, put, name, fd, SIZE)
         os.unlink(os.path.join(nginx.files, name))
 
     for step in (ours, peers)[::1 if number % 2 == 0 else -1]:
@@ -222,12 +251,11 @@ def main():
     args = args.parse_args()
     work = tempfile.mkdtemp(prefix='uploads-', dir=args.work)
     server, nginx = Unpinned(os.path.abspath(args.build), work), Nginx(work)
-    fd = os.memfd_create('content')
-    os.ftruncate(fd, SIZE)
+    fd = content(SIZE)
     rows = []
     try:
         for number in range(args.pairs):
-            rows.append(one_pair(server, nginx, fd, number, args.claims))
+            rows.append(one_pair(work, server, nginx, fd, number, args.claims))
             print('  ' + '  '.join(f'{k} {v:.2f}' for k, v in rows[-1].items()), flush=True)
     finally:
         server.stop()
