@@ -194,3 +194,29 @@ uint64_t xxh3_64(const void *p, size_t n)
 {
 	return XXH3_64bits(p, n);
 }
+
+struct xxh3_state *xxh3_new(void)
+{
+	XXH3_state_t *s = XXH3_createState();
+	must(s != NULL);
+	XXH3_64bits_reset(s);
+	return (struct xxh3_state *)s;
+}
+
+void xxh3_update(struct xxh3_state *s, const void *p, size_t n)
+{
+	XXH3_64bits_update((XXH3_state_t *)s, p, n);
+}
+
+uint64_t xxh3_final(struct xxh3_state *s)
+{
+	uint64_t h = XXH3_64bits_digest((XXH3_state_t *)s);
+	xxh3_free(s);
+	return h;
+}
+
+void xxh3_free(struct xxh3_state *s)
+{
+	if (s)
+		XXH3_freeState((XXH3_state_t *)s);
+}

@@ -70,6 +70,7 @@
 #define LIMIT_UPLOAD_RESERVED_BYTES (INT64_C(16) << 40)   /* of one user's open sessions together */
 #define LIMIT_UPLOAD_MEMORY         (16 << 20)            /* pieces held in memory, of all sessions */
 #define LIMIT_UPLOAD_WAIT_MS        3000                  /* a whole piece waits for its turn before it is staged */
+#define LIMIT_UPLOAD_GAP_MS         250                   /* the same, when a piece before it is not even on its way */
 #define LIMIT_UPLOAD_WAITING        1                     /* completions that hold a worker until all is fed */
 #define LIMIT_UPLOAD_INGESTS        64                    /* live ones */
 #define LIMIT_OP_RESULT_MS          (INT64_C(30) * 24 * 3600 * 1000)

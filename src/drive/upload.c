@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/must.h"
-#include "chunks/recipe.h"
 #include "drive/file.h"
 #include "drive/upload_hint.h"
 #include "drive/upload_priv.h"
@@ -196,42 +195,6 @@ int upload_stage(struct tx *tx, int64_t id, const struct staged_row *rows, size_
 	                     "insert into upload_pieces (upload_id, piece, file_id, size_bytes, xxh, hash, recipe, skip_bytes) values"
 	                     " ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (upload_id, piece) do nothing returning piece",
 	                     args, ARGS, (size_t)(a - args) / ARGS, staged_new, n_new);
-}
-
-struct unstaged {
-	struct uploads *u;
-	int64_t tenant_id, id, piece, skip_bytes;
-	struct content_reader *reader;
-};
-
-static int unstaged_op(struct tx *tx, void *arg)
-{
-	struct unstaged *x = arg;
-	AUTO_ROWS *r = NULL;
-	bool found;
-	size_t n;
-	int64_t size;
-	int err = tx_query_row(tx, "select recipe, skip_bytes from upload_pieces where upload_id = $1 and piece = $2 and recipe is not null",
-	                       DB_ARGS(V_I(x->id), V_I(x->piece)), &r, &found);
-	if (!err && !found)
-		err = E_CORRUPT;
-	if (!err)
-		err = recipe_measure(rows_blob(r, 0), &n, &size);
-	if (err)
-		return err;
-	x->skip_bytes = rows_i64(r, 1);
-	return content_open(tx, x->u->drive->store, x->tenant_id, rows_blob(r, 0), size, &x->reader);
-}
-
-int upload_unstaged_read(struct uploads *u, int64_t tenant_id, int64_t id, int64_t piece, int64_t size_bytes, void *out)
-{
-	struct unstaged x = {.u = u, .tenant_id = tenant_id, .id = id, .piece = piece};
-	size_t got = 0;
-	int err = db_read(u->drive->db, unstaged_op, &x);
-	if (!err)
-		err = content_read(x.reader, x.skip_bytes, out, (size_t)size_bytes, &got);
-	content_close(x.reader);
-	return !err && got != (size_t)size_bytes ? E_CORRUPT : err;
 }
 
 /* ---- what is received ---- */

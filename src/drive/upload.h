@@ -4,7 +4,7 @@
  * so that at the end nothing is left to do but one transaction. What an acknowledged piece rests on:
  *   - Its turn has come: its chunks are in a pack that was synced, and in the index; the session's row says how far the
  * file has come, and upload_parts hold the recipe so far. A piece whose predecessors are on their way waits for them in
- * memory, shortly (LIMIT_UPLOAD_WAIT_MS), and holds no worker meanwhile.
+ * memory, shortly (LIMIT_UPLOAD_WAIT_MS; LIMIT_UPLOAD_GAP_MS for one that may just be late), and holds no worker meanwhile.
  *   - Its turn has not come: it lies in a staging file of its own, synced, and in upload_pieces; the mover (a thread)
  * feeds it when the gap before it has closed. The ingest lives in memory. Lost in a restart, or parked because nothing
  * came for a while, it is rebuilt by the mover from the parts (their bytes are read and hashed again); pieces that come

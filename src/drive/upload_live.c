@@ -298,6 +298,12 @@ void live_release(struct live *l, int err)
 		wake(arg);
 }
 
+int live_feed_first(struct live *l, const void *p, size_t n)
+{
+	int err = l->ingest ? 0 : live_begin_ingest(l);
+	return err ? err : ingest_feed(l->ingest, p, n);
+}
+
 int live_feed(struct live *l, int64_t index, const void *p, size_t n, const struct sha256 *claim, bool kept, uint64_t *breaks)
 {
 	struct part *part = calloc(1, sizeof *part);
@@ -504,6 +510,8 @@ void live_wake(struct uploads *u, struct live *only)
 			p = overdue_locked(only, true);
 		for (size_t i = 0; !only && !p && map_next(&u->lives, &i, &key, &value);)
 			p = overdue_locked(value, false);
+		if (p && !only)
+			p->live->jumps |= p->for_gap;
 		if (p) {
 			wake = p->wake;
 			arg = p->wake_arg;

@@ -13,6 +13,7 @@ enum {
 	IDLE_TICK_MS = 5000,
 	PARK_AFTER_S = 30,
 	SWEEP_EVERY_S = 60,
+	WINDOW = 512 << 10,
 	PAUSE_AFTER_FAULT_MS = 1000,
 	BATCH = 8
 };
@@ -82,7 +83,7 @@ static int rebuild_step(struct live *l, uint8_t *window)
 		return err;
 	}
 	if (l->rebuilt_bytes < l->rebuild_bytes) {
-		int err = content_read(l->reader, l->rebuilt_bytes, window, LIMIT_UPLOAD_CHUNK_MAX, &got);
+		int err = content_read(l->reader, l->rebuilt_bytes, window, WINDOW, &got);
 		if (!err)
 			ingest_resume(l->ingest, window, got);
 		l->rebuilt_bytes += (int64_t)got;
@@ -131,23 +132,39 @@ static int forget_piece(struct live *l, int64_t piece, int64_t file_id)
 	return 0;
 }
 
+/* Shows the ingest all of the piece but its last bytes, which are left in the window. *fed: some were shown. */
+static int move_most(struct live *l, struct stage_source *source, uint8_t *window, size_t *n, bool *fed, int *fault)
+{
+	int err = stage_source_read(source, window, WINDOW, n);
+	while (!err && !*fault && source->at_bytes < source->size_bytes) {
+		*fed = true;
+		*fault = live_feed_first(l, window, *n);
+		if (!*fault)
+			err = stage_source_read(source, window, WINDOW, n);
+	}
+	return err;
+}
+
 /* With l->feeding set; clears it. */
 static int move_piece(struct live *l, int64_t index, struct staged s, uint8_t *window)
 {
 	uint64_t breaks;
-	int err = s.size_bytes != piece_size(l, index) ? E_CORRUPT
-		  : s.file_id ? stage_read(l->u, &s, window)
-			      : upload_unstaged_read(l->u, l->tenant_id, l->id, index, s.size_bytes, window);
-	if (err == E_CORRUPT) {
+	struct stage_source source = {0};
+	size_t n = 0;
+	bool fed = false;
+	int fault = 0; /* of the ingest */
+	int err = s.size_bytes == piece_size(l, index) ? stage_source_open(l, index, &s, &source) : E_CORRUPT;
+	if (!err)
+		err = move_most(l, &source, window, &n, &fed, &fault);
+	stage_source_close(&source);
+	bool damaged = err == E_CORRUPT;
+	if (damaged)
 		err = forget_piece(l, index, s.file_id);
-		live_release(l, 0);
-		return err;
+	if (damaged || err || fault) {
+		live_release(l, fault ? fault : fed ? E_BUSY : 0); /* an ingest that was shown a part is of no more use */
+		return err ? err : fault;
 	}
-	if (err) {
-		live_release(l, 0);
-		return err;
-	}
-	err = live_feed(l, index, window, (size_t)s.size_bytes, s.claimed ? &s.claim : NULL, false, &breaks);
+	err = live_feed(l, index, window, n, s.claimed ? &s.claim : NULL, false, &breaks);
 	if (err)
 		return err;
 	/* one sync for several, unless somebody may wait */
@@ -202,7 +219,7 @@ static int step_locked(struct uploads *u, struct live *l, uint8_t **window)
 	bool rebuild = l->reader || (!l->ingest && l->fed > 0);
 	pthread_mutex_unlock(&u->mu);
 	if (!*window)
-		*window = malloc(LIMIT_UPLOAD_CHUNK_MAX);
+		*window = malloc(WINDOW);
 	must(*window != NULL);
 	int err;
 	if (rebuild) {

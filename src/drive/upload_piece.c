@@ -78,6 +78,9 @@ int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t lengt
 static int feed_file(struct upload_piece *p, const void *data, size_t n)
 {
 	int err = p->file ? 0 : stage_create(p->live->u, &p->file_id, &p->file);
+	if (!p->xxh)
+		p->xxh = xxh3_new();
+	xxh3_update(p->xxh, data, n);
 	return err ? err : disk_pwrite(p->file, data, n, p->got_bytes);
 }
 
@@ -121,24 +124,25 @@ static int verify(struct upload_piece *p)
 	return p->claim_differs ? E_CHECKSUM : 0;
 }
 
-/* Are all pieces before it on their way: in memory, or staged, so that the mover feeds them? */
-static bool near_locked(struct upload_piece *p)
+/* How long it is worth to wait for its turn; 0: not at all. All pieces before it are on their way: in memory, or staged, so that the
+ * mover feeds them. Or the others that are under way tell that the one that is missing may just be late. */
+static int64_t patience_ms_locked(const struct upload_piece *p)
 {
 	enum { NEAR = 16 };
-	struct live *l = p->live;
-	bool rebuilding = l->reader || (!l->ingest && l->fed > 0);
+	const struct live *l = p->live;
+	bool rebuilding = l->reader || (!l->ingest && l->fed > 0), gap = false;
 	if (l->dead || l->broken || rebuilding || p->index < l->fed || p->index - l->fed > NEAR)
-		return false;
+		return 0;
 	if (p->index == l->fed)
-		return l->feeding;
+		return l->feeding ? LIMIT_UPLOAD_WAIT_MS : 0;
 	for (int64_t i = l->fed; i < p->index; i++) {
-		struct upload_piece *q = l->active;
+		const struct upload_piece *q = l->active;
 		while (q && (q->index != i || !q->memory))
 			q = q->next;
-		if (!q && !(i == l->fed && l->feeding) && !map_get(&l->staged, (uint64_t)i + 1))
-			return false;
+		gap |= !q && !(i == l->fed && l->feeding) && !map_get(&l->staged, (uint64_t)i + 1);
 	}
-	return true;
+	bool alone = l->active == p && !p->next;
+	return !gap ? LIMIT_UPLOAD_WAIT_MS : alone || l->jumps ? 0 : LIMIT_UPLOAD_GAP_MS;
 }
 
 bool upload_piece_ready(struct upload_piece *p, void (*wake)(void *arg), void *arg)
@@ -150,21 +154,22 @@ bool upload_piece_ready(struct upload_piece *p, void (*wake)(void *arg), void *a
 	p->complete = true;
 	if (verify(p))
 		return true;
-	bool wait = false;
+	int64_t wait_ms = 0;
 	pthread_mutex_lock(&u->mu);
-	if (live_has(l, p->index)) {
-		wait = false;
-	} else if (live_may_feed_locked(l, p->index)) {
+	bool known = live_has(l, p->index);
+	if (!known && live_may_feed_locked(l, p->index))
 		l->feeding = p->granted = true;
-	} else if (near_locked(p)) {
-		wait = true;
+	else if (!known)
+		wait_ms = patience_ms_locked(p);
+	if (wait_ms) {
 		p->wake = wake;
 		p->wake_arg = arg;
-		p->deadline_us = clock_mono(u->drive->clock) + MILLIS_US(LIMIT_UPLOAD_WAIT_MS);
+		p->for_gap = wait_ms == LIMIT_UPLOAD_GAP_MS;
+		p->deadline_us = clock_mono(u->drive->clock) + MILLIS_US(wait_ms);
 		pthread_cond_signal(&u->work);
 	}
 	pthread_mutex_unlock(&u->mu);
-	return !wait;
+	return !wait_ms;
 }
 
 /* ---- the slow way ---- */
@@ -187,31 +192,11 @@ static int stage_op(struct tx *tx, void *arg)
 	return err ? err : upload_stage(tx, l->id, &s->row, 1, &s->n_new);
 }
 
-/* XXH3 of what the file holds: over memory, or by reading it again. */
-static int stage_digest(struct upload_piece *p, uint64_t *xxh)
-{
-	size_t got;
-	uint8_t *bytes = p->memory;
-	int err = 0;
-	if (!bytes) {
-		bytes = malloc((size_t)p->size_bytes);
-		must(bytes != NULL);
-		err = disk_pread(p->file, bytes, (size_t)p->size_bytes, 0, &got);
-		if (!err && got != (size_t)p->size_bytes)
-			err = E_IO;
-	}
-	*xxh = err ? 0 : xxh3_64(bytes, (size_t)p->size_bytes);
-	if (!p->memory)
-		free(bytes);
-	return err;
-}
-
 static int put_aside(struct upload_piece *p)
 {
 	struct live *l = p->live;
 	struct uploads *u = l->u;
 	struct stage s = {.p = p};
-	uint64_t xxh;
 	int err = 0;
 	if (p->memory) {
 		p->got_bytes = 0;
@@ -219,11 +204,10 @@ static int put_aside(struct upload_piece *p)
 		p->got_bytes = p->size_bytes;
 	}
 	if (!err)
-		err = stage_digest(p, &xxh);
-	if (!err)
 		err = stage_sync(u, p->file_id, p->file);
 	if (!err) {
-		s.row = (struct staged_row){p->index, {p->file_id, p->size_bytes, xxh, p->claimed, p->claim}, STR_NULL, 0};
+		s.row = (struct staged_row){p->index, {p->file_id, p->size_bytes, xxh3_final(p->xxh), p->claimed, p->claim}, STR_NULL, 0};
+		p->xxh = NULL;
 		err = db_write(u->drive->db, l->tenant_id, stage_op, &s);
 	}
 	if (err)
@@ -340,6 +324,7 @@ void upload_piece_close(struct upload_piece *p)
 		stage_remove(u, p->file_id);
 	piece_memory_give(u, p->memory, p->size_bytes);
 	sha256_free(p->digest);
+	xxh3_free(p->xxh);
 	free(p);
 	live_put(l);
 }

@@ -74,6 +74,7 @@ struct live {
 	int broken;   /* what was fed and is not durable is lost: the fault; mended when nobody is at it */
 	int last_fault;
 	uint64_t breaks; /* how often that was */
+	bool jumps;      /* a piece waited in vain for one that was not on its way: its pieces come out of order */
 	struct part *parts, **parts_end;
 	pthread_cond_t moved;
 };
@@ -87,10 +88,12 @@ struct upload_piece {
 	struct sha256_state *digest; /* of what went to the file, when there is a claim */
 	uint8_t *memory; /* NULL: it goes straight to the file */
 	struct disk_file *file;
+	struct xxh3_state *xxh; /* of what went to the file */
 	int64_t file_id;
 	bool complete, granted; /* granted: live->feeding is held for it */
 	void (*wake)(void *arg);
 	void *wake_arg;
+	bool for_gap;        /* it waits for a piece that is not on its way yet */
 	int64_t deadline_us; /* monotonic */
 };
 
@@ -118,8 +121,6 @@ struct staged_row {
 int upload_staged(struct dtx *t, int64_t id, struct staged_row **out, size_t *n);
 /* Pieces that are there before their turn: *n_new of them had no row and are not fed yet. E_EXPIRED. */
 int upload_stage(struct tx *tx, int64_t id, const struct staged_row *rows, size_t n, size_t *n_new);
-/* The bytes of a piece that has no file. E_CORRUPT: they cannot be had. */
-int upload_unstaged_read(struct uploads *u, int64_t tenant_id, int64_t id, int64_t piece, int64_t size_bytes, void *out);
 /* E_EXPIRED unless it is open or completed; E_CONFLICT when it is completed and open is wanted. */
 int upload_status_check(struct ctx *ctx, const struct upload *up, bool open);
 
@@ -142,7 +143,9 @@ bool live_may_feed_locked(struct live *l, int64_t index);
 bool live_make_room_locked(struct uploads *u);
 /* With l->feeding set: a new ingest for it. */
 int live_begin_ingest(struct live *l);
-/* With l->feeding set by the caller; clears it. The piece's bytes; on 0 they still have to be settled. *breaks is for
+/* With l->feeding set by the caller: bytes of a piece before those that live_feed is given. A fault: the ingest is dead. */
+int live_feed_first(struct live *l, const void *p, size_t n);
+/* With l->feeding set by the caller; clears it. The piece's bytes, or its last ones; on 0 they still have to be settled. *breaks is for
  * that. kept: they stay where they are until live_settle has returned, which writes them then. claim: their SHA-256, or NULL. */
 int live_feed(struct live *l, int64_t index, const void *p, size_t n, const struct sha256 *claim, bool kept, uint64_t *breaks);
 /* Returns when all below upto are durable: one caller writes, syncs and commits for all who came before. In any case
@@ -171,8 +174,20 @@ bool stage_file_id(struct str name, unsigned folder, int64_t *file_id);
 int stage_create(struct uploads *u, int64_t *file_id, struct disk_file **out);
 /* The file and its name are durable. */
 int stage_sync(struct uploads *u, int64_t file_id, struct disk_file *f);
-int stage_read(struct uploads *u, const struct staged *s, void *out);
 void stage_remove(struct uploads *u, int64_t file_id);
+/* The bytes of a piece that is staged, in its file or in chunks. */
+struct stage_source {
+	int64_t size_bytes, at_bytes, skip_bytes;
+	uint64_t xxh;
+	struct disk_file *file;
+	struct xxh3_state *digest; /* of the file so far */
+	struct content_reader *chunks;
+};
+/* E_CORRUPT: they cannot be had. To be closed in any case. */
+int stage_source_open(const struct live *l, int64_t piece, const struct staged *s, struct stage_source *out);
+/* The next n bytes at most. E_CORRUPT: they are not all there, or, with the last ones, they are not what was staged. */
+int stage_source_read(struct stage_source *s, void *out, size_t n, size_t *got);
+void stage_source_close(struct stage_source *s);
 /* At the start: files that no row names. */
 int stage_sweep(struct uploads *u);
 

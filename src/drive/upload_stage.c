@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "chunks/recipe.h"
 #include "drive/upload_priv.h"
 
 static unsigned folder_of(int64_t file_id)
@@ -56,20 +57,67 @@ int stage_sync(struct uploads *u, int64_t file_id, struct disk_file *f)
 	return err ? err : disk_sync_dir(u->staging, folder);
 }
 
-int stage_read(struct uploads *u, const struct staged *s, void *out)
+struct chunks_open {
+	const struct live *l;
+	int64_t piece;
+	struct stage_source *out;
+};
+
+static int chunks_op(struct tx *tx, void *arg)
 {
-	char name[STAGE_NAME_MAX];
-	struct disk_file *f;
-	size_t got;
-	stage_name(name, s->file_id);
-	int err = disk_open(u->staging, name, DISK_READ, &f);
-	if (err)
-		return err == E_NOT_FOUND ? E_CORRUPT : err;
-	err = disk_pread(f, out, (size_t)s->size_bytes, 0, &got);
-	disk_close(f);
+	struct chunks_open *o = arg;
+	AUTO_ROWS *r = NULL;
+	bool found;
+	size_t n;
+	int64_t size;
+	int err = tx_query_row(tx, "select recipe, skip_bytes from upload_pieces where upload_id = $1 and piece = $2 and recipe is not null",
+	                       DB_ARGS(V_I(o->l->id), V_I(o->piece)), &r, &found);
+	if (!err && !found)
+		err = E_CORRUPT;
+	if (!err)
+		err = recipe_measure(rows_blob(r, 0), &n, &size);
 	if (err)
 		return err;
-	return got == (size_t)s->size_bytes && xxh3_64(out, got) == s->xxh ? 0 : E_CORRUPT;
+	o->out->skip_bytes = rows_i64(r, 1);
+	return content_open(tx, o->l->u->drive->store, o->l->tenant_id, rows_blob(r, 0), size, &o->out->chunks);
+}
+
+int stage_source_open(const struct live *l, int64_t piece, const struct staged *s, struct stage_source *out)
+{
+	char name[STAGE_NAME_MAX];
+	struct chunks_open o = {l, piece, out};
+	*out = (struct stage_source){.size_bytes = s->size_bytes, .xxh = s->xxh};
+	if (!s->file_id)
+		return db_read(l->u->drive->db, chunks_op, &o);
+	stage_name(name, s->file_id);
+	out->digest = xxh3_new();
+	int err = disk_open(l->u->staging, name, DISK_READ, &out->file);
+	return err == E_NOT_FOUND ? E_CORRUPT : err;
+}
+
+int stage_source_read(struct stage_source *s, void *out, size_t n, size_t *got)
+{
+	int64_t rest = s->size_bytes - s->at_bytes;
+	size_t want = rest < (int64_t)n ? (size_t)rest : n;
+	int err = s->file ? disk_pread(s->file, out, want, s->at_bytes, got)
+	                  : content_read(s->chunks, s->skip_bytes + s->at_bytes, out, want, got);
+	if (err)
+		return err;
+	s->at_bytes += (int64_t)want;
+	if (s->file)
+		xxh3_update(s->digest, out, *got);
+	if (!s->file || s->at_bytes < s->size_bytes)
+		return *got == want ? 0 : E_CORRUPT;
+	uint64_t xxh = xxh3_final(s->digest);
+	s->digest = NULL;
+	return *got == want && xxh == s->xxh ? 0 : E_CORRUPT;
+}
+
+void stage_source_close(struct stage_source *s)
+{
+	disk_close(s->file);
+	xxh3_free(s->digest);
+	content_close(s->chunks);
 }
 
 void stage_remove(struct uploads *u, int64_t file_id)

@@ -460,6 +460,33 @@ def test_restart_with_the_first_piece_last(private_server):
     assert staging_files(server) == 0
 
 
+@pytest.mark.parametrize('at', [0, 600 * KIB, 4 * MIB - 1])
+def test_staged_piece_is_damaged(private_server, at):
+    """Found when its turn comes, wherever in its four MiB the bit lies: the piece is missing again, nothing else is."""
+    server = private_server()
+    alice = server.client('alice@example.com')
+    share = alice.make_share()
+    content = blob(16 * MIB, 23)
+    up = begun(alice, share, content, 4 * MIB)
+    sent(alice, up, content, [0, 2, 3])
+    paths = sorted(os.path.join(d, f) for d, _, files in os.walk(os.path.join(server.data, 'uploads')) for f in files)
+    assert len(paths) == 2
+    for path in paths:
+        with open(path, 'r+b') as f:
+            if f.read(9) == content[8 * MIB:8 * MIB + 9]:
+                f.seek(at)
+                byte = f.read(1)[0]
+                f.seek(at)
+                f.write(bytes([byte ^ 4]))
+    sent(alice, up, content, [1])
+    end = time.monotonic() + 20
+    while progress(alice, up)['missing_chunks'] != [2] and time.monotonic() < end:
+        time.sleep(0.1)
+    assert progress(alice, up)['missing_chunks'] == [2]
+    sent(alice, up, content, [2])
+    completed(alice, up, content)
+
+
 def test_kill_while_pieces_fly(private_server):
     """What was acknowledged before kill -9 is there after it; the rest is sent again."""
     server = private_server()
