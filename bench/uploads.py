@@ -132,10 +132,10 @@ class Spare:
     """Memory for what a server is going to write. A virtual machine's host takes back memory that lies free, within seconds, and the first
     touch after that costs a fault to the host, which counts as the CPU of whoever writes: up to 1.5 s a GiB. So a file of that size is
     written before, and let go as the upload proceeds: the page cache of what the server writes is its memory."""
-    AHEAD = 128 << 20
+    AHEAD, STEP = 128 << 20, 64 << 20
 
     def __init__(self, work, size):
-        self.given, self.lock = 0, threading.Lock()
+        self.given, self.owed, self.lock = 0, 0, threading.Lock()
         with tempfile.TemporaryFile(dir=work, buffering=0) as f:
             self.fd = os.dup(f.fileno())
             block = bytes(1 << 20)
@@ -146,8 +146,10 @@ class Spare:
 
     def give(self, n):
         with self.lock:
-            os.posix_fadvise(self.fd, self.given, n, os.POSIX_FADV_DONTNEED)
-            self.given += n
+            self.owed += n
+            if self.owed >= self.STEP:
+                os.posix_fadvise(self.fd, self.given, self.owed, os.POSIX_FADV_DONTNEED)
+                self.given, self.owed = self.given + self.owed, 0
 
     def close(self):
         os.close(self.fd)
