@@ -174,18 +174,6 @@ static const char *content_fault(struct store_check *c, const struct sha256 *wan
 
 static const char damaged[] = "is damaged: its bytes are not those that were written";
 
-struct look_up {
-	int64_t ids[INDEX_BATCH];
-	struct index_row rows[INDEX_BATCH];
-	size_t n;
-};
-
-static int look_up_op(struct tx *tx, void *arg)
-{
-	struct look_up *l = arg;
-	return index_rows(tx, l->ids, l->n, l->rows);
-}
-
 static bool agree(const struct pack_entry *e, const struct chunk_row *row)
 {
 	return e->xxh == row->place.xxh && e->raw_len == row->place.raw_len && e->stored_len == row->place.stored_len &&
@@ -195,13 +183,14 @@ static bool agree(const struct pack_entry *e, const struct chunk_row *row)
 /* Compares what was read with the index. */
 static int settle_batch(struct store_check *c)
 {
-	struct look_up l = {.n = c->n_batch};
-	for (size_t i = 0; i < l.n; i++)
-		l.ids[i] = c->batch[i].e.chunk_id;
-	int err = l.n ? db_read(c->config.db, look_up_op, &l) : E_OK;
-	for (size_t i = 0; err == E_OK && i < l.n; i++) {
+	int64_t ids[INDEX_BATCH];
+	struct index_row rows[INDEX_BATCH];
+	for (size_t i = 0; i < c->n_batch; i++)
+		ids[i] = c->batch[i].e.chunk_id;
+	int err = index_rows(c->config.db, ids, c->n_batch, rows);
+	for (size_t i = 0; err == E_OK && i < c->n_batch; i++) {
 		const struct pack_entry *e = &c->batch[i].e;
-		const struct chunk_row *row = &l.rows[i].chunk;
+		const struct chunk_row *row = &rows[i].chunk;
 		const char *wrong = c->batch[i].wrong;
 		if (row->id == 0 || row->place.pack_id != c->pack_id || row->place.offset != e->offset) {
 			c->totals.garbage_chunks++;

@@ -394,7 +394,7 @@ static void *work(void *arg)
 			seen = follow(f) == E_OK ? newest : -1;
 		flush(f); /* the second one lets go of what was added lately */
 		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += FOLLOW_S;
 		int timeout = 0;
 		pthread_mutex_lock(&f->mu);
@@ -422,7 +422,11 @@ void finder_open(struct disk *d, struct db *follow, struct finder **out)
 	f->db = follow;
 	pthread_mutex_init(&f->mu, NULL);
 	pthread_mutex_init(&f->file_mu, NULL);
-	pthread_cond_init(&f->wake, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&f->wake, &attr);
+	pthread_condattr_destroy(&attr);
 	int err = disk_open(d, name, DISK_WRITE, &f->file);
 	if (err != E_OK)
 		f->file = NULL;

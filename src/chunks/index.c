@@ -282,14 +282,27 @@ static int one_index_row(void *arg, size_t call, struct rows *r)
 	return E_OK;
 }
 
-int index_rows(struct tx *tx, const int64_t *ids, size_t n, struct index_row *rows)
+struct look_up {
+	const int64_t *ids;
+	size_t n;
+	struct index_row *rows;
+};
+
+static int look_up_op(struct tx *tx, void *arg)
 {
+	struct look_up *l = arg;
 	struct dbv args[INDEX_BATCH];
-	must(n <= INDEX_BATCH);
-	memset(rows, 0, n * sizeof *rows);
-	for (size_t i = 0; i < n; i++)
-		args[i] = V_I(ids[i]);
-	return tx_many(tx, "select " ROW_COLUMNS " from chunks where id = $1", args, 1, n, one_index_row, rows);
+	must(l->n <= INDEX_BATCH);
+	memset(l->rows, 0, l->n * sizeof *l->rows);
+	for (size_t i = 0; i < l->n; i++)
+		args[i] = V_I(l->ids[i]);
+	return tx_many(tx, "select " ROW_COLUMNS " from chunks where id = $1", args, 1, l->n, one_index_row, l->rows);
+}
+
+int index_rows(struct db *db, const int64_t *ids, size_t n, struct index_row *rows)
+{
+	struct look_up l = {ids, n, rows};
+	return n ? db_read(db, look_up_op, &l) : E_OK;
 }
 
 static int walk_rows(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, struct index_row *rows,

@@ -57,7 +57,7 @@ struct index_row {
 	int64_t tenant_id;
 };
 /* Chunks ids[0..n), of any tenant; n is at most INDEX_BATCH. */
-int index_rows(struct tx *tx, const int64_t *ids, size_t n, struct index_row *rows);
+int index_rows(struct db *db, const int64_t *ids, size_t n, struct index_row *rows);
 /* All rows by id, those above after; *n is at most max, and less at the end. */
 int index_walk(struct tx *tx, int64_t after_id, struct index_row *rows, size_t max, size_t *n);
 /* The rows of one pack by id. It may have to read the whole index: for packs that are damaged. */

@@ -61,15 +61,6 @@ static bool says_the_same(const struct rebuild *r, const struct pack_entry *e, c
 	       sha256_eq(&row->chunk.hash, &e->hash);
 }
 
-static int look_up_op(struct tx *tx, void *arg)
-{
-	struct rebuild *r = arg;
-	int64_t ids[INDEX_BATCH];
-	for (size_t i = 0; i < r->n; i++)
-		ids[i] = r->batch[i].chunk_id;
-	return index_rows(tx, ids, r->n, r->rows);
-}
-
 static int write_op(struct tx *tx, void *arg)
 {
 	struct rebuild *r = arg;
@@ -85,8 +76,11 @@ static int write_op(struct tx *tx, void *arg)
 
 static int settle(struct rebuild *r)
 {
+	int64_t ids[INDEX_BATCH];
 	size_t n = 0;
-	int err = r->n ? db_read(r->config->db, look_up_op, r) : 0;
+	for (size_t i = 0; i < r->n; i++)
+		ids[i] = r->batch[i].chunk_id;
+	int err = index_rows(r->config->db, ids, r->n, r->rows);
 	for (size_t i = 0; !err && i < r->n; i++) {
 		bool there = r->rows[i].chunk.id != 0, same = there && says_the_same(r, &r->batch[i], &r->rows[i]);
 		bool elsewhere = there && (r->rows[i].chunk.place.pack_id != r->info.pack_id || r->rows[i].chunk.place.offset != r->batch[i].offset);

@@ -255,9 +255,12 @@ static int assemble(struct ctx *ctx, const struct assemble_in *in, struct versio
 int drive_assemble(struct ctx *ctx, const struct assemble_in *in, struct version_result *out)
 {
 	struct drive *d = ctx->drive;
+	bool made;
 	must(in->n_sources <= LIMIT_CHUNK_SOURCES);
-	int err = drive_file_put_check(ctx, &in->put, in->put.size_bytes, NULL);
-	if (err)
+	int err = drive_file_put_again(ctx, &in->put, &made, out);
+	if (!err && !made)
+		err = drive_file_put_check(ctx, &in->put, in->put.size_bytes, NULL);
+	if (err || made)
 		return err;
 	if (atomic_fetch_add(&d->assembling, 1) < d->assembling_max)
 		err = assemble(ctx, in, out);

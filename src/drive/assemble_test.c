@@ -278,6 +278,34 @@ static void test_bounds_of_the_work(void **state)
 	assert_int_equal(t.drive.assembling, 0);
 }
 
+/* A request that is sent again with its key is answered without reading the content again; with another claim it is refused. */
+static void test_sent_again(void **state)
+{
+	(void)state;
+	struct version_result base, first, again;
+	struct buf steps = {0};
+	struct str bytes;
+	struct store_stats before, after_it;
+	int64_t source = alphabet(&base, &bytes);
+	struct assemble_in in = {.put = {.share_id = share, .name = STR("once"), .size_bytes = (int64_t)bytes.n, .sha256 = base.version.sha256},
+	                         .sources = &source,
+	                         .n_sources = 1};
+	step_put_run(&steps, 0, 0, 26);
+	in.steps = buf_as_str(&steps);
+	ctx_clear(&bob);
+	bob.idempotency_key = STR("again");
+	assert_int_equal(drive_assemble(&bob, &in, &first), 0);
+	store_stats(t.store, &before);
+	assert_int_equal(drive_assemble(&bob, &in, &again), 0);
+	store_stats(t.store, &after_it);
+	assert_int_equal(again.version.id, first.version.id);
+	assert_int_equal(after_it.bytes_out, before.bytes_out);
+	in.put.sha256.b[0] ^= 1;
+	assert_int_equal(drive_assemble(&bob, &in, &again), E_IDEMPOTENCY);
+	bob.idempotency_key = STR_NULL;
+	buf_fini(&steps);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static int run_all(const char *name)
@@ -285,6 +313,7 @@ static int run_all(const char *name)
 	const struct CMUnitTest tests[] = {
 	    CASE(test_chunks_and_runs), CASE(test_leases_are_used),     CASE(test_many_steps), CASE(test_what_is_not_had),
 	    CASE(test_claims),          CASE(test_runs_beyond_the_end), CASE(test_bounds_of_the_work),
+	    CASE(test_sent_again),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

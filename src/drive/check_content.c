@@ -18,36 +18,24 @@ struct named { /* a chunk as a recipe or a lease names it */
 	uint32_t length;
 };
 
-struct look_up {
-	int64_t ids[INDEX_BATCH];
-	struct index_row rows[INDEX_BATCH];
-	size_t n;
-};
-
-static int look_up_op(struct tx *tx, void *arg)
-{
-	struct look_up *l = arg;
-	return index_rows(tx, l->ids, l->n, l->rows);
-}
-
 struct recipe_check {
 	struct check *c;
 	int64_t tenant_id;
 	struct named batch[INDEX_BATCH];
-	struct look_up look_up;
-	size_t n_chunks, n_hurt;
+	size_t n_batch, n_chunks, n_hurt;
 	int64_t size_bytes, first_hurt;
 	const char *wrong; /* of the first that is hurt; or of the recipe itself, then n_chunks is 0 */
 };
 
 static int settle(struct recipe_check *rc)
 {
-	struct look_up *l = &rc->look_up;
-	for (size_t i = 0; i < l->n; i++)
-		l->ids[i] = rc->batch[i].id;
-	int err = l->n ? db_read(rc->c->config->db, look_up_op, l) : 0;
-	for (size_t i = 0; !err && i < l->n; i++) {
-		const struct index_row *row = &l->rows[i];
+	int64_t ids[INDEX_BATCH];
+	struct index_row rows[INDEX_BATCH];
+	for (size_t i = 0; i < rc->n_batch; i++)
+		ids[i] = rc->batch[i].id;
+	int err = index_rows(rc->c->config->db, ids, rc->n_batch, rows);
+	for (size_t i = 0; !err && i < rc->n_batch; i++) {
+		const struct index_row *row = &rows[i];
 		const char *wrong = rc->c->store ? store_check_chunk(rc->c->store, row) : NULL;
 		if (!wrong && row->tenant_id != rc->tenant_id)
 			wrong = "belongs to another tenant";
@@ -58,7 +46,7 @@ static int settle(struct recipe_check *rc)
 			rc->first_hurt = rc->batch[i].offset;
 		}
 	}
-	l->n = 0;
+	rc->n_batch = 0;
 	return err;
 }
 
@@ -74,11 +62,11 @@ static int check_recipe(struct recipe_check *rc, struct str recipe)
 	}
 	rc->n_chunks = n;
 	for (bool more = true; !err && more;) {
-		struct named *at = &rc->batch[rc->look_up.n];
+		struct named *at = &rc->batch[rc->n_batch];
 		at->offset = r.offset;
 		must(recipe_next(&r, &more, &at->id, &at->length) == E_OK);
-		rc->look_up.n += more;
-		if (rc->look_up.n == INDEX_BATCH || !more)
+		rc->n_batch += more;
+		if (rc->n_batch == INDEX_BATCH || !more)
 			err = settle(rc);
 	}
 	return err;
@@ -204,7 +192,6 @@ struct leases {
 	int64_t id, tenant_id, user_id; /* the one being looked at */
 	struct str chunks;
 	struct lease_entry entries[INDEX_BATCH];
-	struct look_up look_up;
 };
 
 static int next_lease_op(struct tx *tx, void *arg)
@@ -238,13 +225,13 @@ static const char *lease_wrong(const struct leases *s, const struct lease_entry 
 static int check_lease_chunks(struct leases *s, size_t n)
 {
 	struct check_place at = {.subject = {ID_USER, s->user_id}};
-	struct look_up *l = &s->look_up;
-	l->n = n;
+	int64_t ids[INDEX_BATCH];
+	struct index_row rows[INDEX_BATCH];
 	for (size_t i = 0; i < n; i++)
-		l->ids[i] = s->entries[i].chunk_id;
-	int err = db_read(s->c->config->db, look_up_op, l);
+		ids[i] = s->entries[i].chunk_id;
+	int err = index_rows(s->c->config->db, ids, n, rows);
 	for (size_t i = 0; !err && i < n; i++) {
-		const char *wrong = lease_wrong(s, &s->entries[i], &l->rows[i]);
+		const char *wrong = lease_wrong(s, &s->entries[i], &rows[i]);
 		if (wrong)
 			check_tell(s->c, "LEASE_CHUNK", &at, "a chunk that was sent in bulk and may be named %s", wrong);
 	}

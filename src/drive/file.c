@@ -58,6 +58,30 @@ static int put_op(struct dtx *t, void *arg)
 	return err;
 }
 
+struct put_again {
+	const struct version_put *in;
+	struct version_result *out;
+	bool found;
+};
+
+static int again_op(struct dtx *t, void *arg)
+{
+	struct put_again *p = arg;
+	struct sha256 hash = put_hash(p->in);
+	struct rid hit;
+	int err = idempotency_find(t, &hash, &hit);
+	p->found = !err && hit.n;
+	return p->found ? repeat(t, p->in, hit, p->out) : err;
+}
+
+int drive_file_put_again(struct ctx *ctx, const struct version_put *in, bool *found, struct version_result *out)
+{
+	struct put_again p = {in, out, false};
+	int err = ctx->idempotency_key.n ? drive_read(ctx, again_op, &p) : 0;
+	*found = p.found;
+	return err;
+}
+
 /* A recipe of chunks that are there already has nothing to flush. */
 static int flush(void *content)
 {

@@ -7,6 +7,8 @@
 
 /* POST /files and the end of every upload: see version.h. A repeated Idempotency-Key yields the file it made. */
 int drive_file_put(struct ctx *ctx, const struct version_put *in, struct version_result *out);
+/* Did a request with this Idempotency-Key make it already? Then *out is that, as drive_file_put would say. Saves making its content. */
+int drive_file_put_again(struct ctx *ctx, const struct version_put *in, bool *found, struct version_result *out);
 /* The same without a thread that sleeps meanwhile (drive_write_begin). in, its content and out are the caller's to keep. The
  * writer syncs the content, once for all who wait for it: for small ones, since the others wait for its bytes. */
 struct file_put {
