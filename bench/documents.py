@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Documents as programs change them: bytes on the wire, ours and rsync's, plain and with -z.
 
-usage: documents.py [--build build] [--git REPOSITORY --tags OLD NEW] [--work DIR]
+usage: documents.py [--build build] [--git REPOSITORY --tags OLD NEW] [--only TEXT] [--work DIR]
 Office documents whose text is replaced by Info-ZIP; a mailbox and a maildir changed by Python's mailbox; an SQLite database changed by SQL and
 then by VACUUM; an ext4 image changed by debugfs; a git checkout that moves between two commits (all of .git as well). Each is synced, changed,
 and synced again: the bytes are those of the second time, both directions, TCP and IP headers included (see delta.py; it wants root).
@@ -115,7 +115,7 @@ def database(top, rng):
 
 
 def image(top, rng):
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(top)) as work:
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.dirname(top))) as work:  # on the disk, but not synced
         chunker_sizes.image(Images(work))
         os.rename(os.path.join(work, 'old'), os.path.join(top, 'disk.img'))
         yield
@@ -164,6 +164,7 @@ def main():
     args.add_argument('--build', default=os.path.join(here, '..', 'build'))
     args.add_argument('--git', default=os.path.join(here, '..'))
     args.add_argument('--tags', nargs=2, default=['HEAD~30', 'HEAD'])
+    args.add_argument('--only', default='', help='cases whose name has this')
     args.add_argument('--work')
     args = args.parse_args()
     delta.own_network(os.path.abspath(__file__))
@@ -176,7 +177,7 @@ def main():
              f'git checkout, {args.tags[0]} to {args.tags[1]}': checkout(args.git, *revisions)}
     print('| | MB | up: ours, rsync, rsync -z | down | time of both hops |\n|---|---|---|---|---|')
     try:
-        for name, case in cases.items():
+        for name, case in ((n, c) for n, c in cases.items() if args.only in n):
             top = os.path.join(places.a, str(len(os.listdir(places.a))))
             os.makedirs(top)
             steps = case(top, rng)

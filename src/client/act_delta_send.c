@@ -18,7 +18,7 @@ enum {
 	BATCH_BASE_BYTES = 64 << 20, /* signatures of one request */
 	BATCH_BASE_CHUNKS = LIMIT_CHUNKS_REQUEST,
 	AROUND = 8,             /* chunks of the base beside those in the place of a chunk */
-	BUSY_TRIES = 100,       /* the server hashes as many contents as it has processors; others wait for their turn */
+	BUSY_TRIES = 600,       /* the server hashes as many contents as it has processors; others wait for their turn */
 	BUSY_PAUSE_MS = 100,
 	SAMPLE_BYTES = 8 << 20,
 	LEAST_PART = 4,         /* at least a fourth of the file must be had, or the first batch shrink by a fourth */
