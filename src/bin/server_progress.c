@@ -30,6 +30,9 @@ void progress_show(struct progress *p, const char *what, int64_t done, int64_t a
 
 void put_plain(struct buf *b, struct str s)
 {
-	for (size_t i = 0; i < s.n; i++)
-		buf_char(b, (unsigned char)s.p[i] < 32 || s.p[i] == 127 ? '?' : s.p[i]);
+	bool text = str_is_utf8(s);
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+		buf_char(b, c < 32 || c == 127 || (c > 127 && !text) ? '?' : (char)c);
+	}
 }
