@@ -116,12 +116,12 @@ static int operands_of(const struct command *c)
 /* --name VALUE, --name=VALUE or --flag, and the operands anywhere between. 0 or an exit code. */
 static int parse(int argc, char **argv, struct args *args)
 {
-	int operands = 0, wanted = operands_of(args->command);
-	must(wanted <= OPERANDS_MAX);
+	int wanted = operands_of(args->command);
+	int most = str_ends(str_c(args->command->operands), STR("...")) ? ARGS_MAX : wanted;
 	for (int i = 0; i < argc; i++) {
 		struct str rest = str_c(argv[i]);
-		if (!str_starts(rest, STR("-")) && operands < wanted) {
-			args->operands[operands++] = argv[i];
+		if (!str_starts(rest, STR("-")) && args->n_operands < most) {
+			args->operands[args->n_operands++] = argv[i];
 			continue;
 		}
 		if (!str_starts(rest, STR("--")) || rest.n == 2)
@@ -143,7 +143,7 @@ static int parse(int argc, char **argv, struct args *args)
 		args->items[args->n].spec = o;
 		args->items[args->n++].value = !o->value ? "" : has_value ? rest.p : argv[i];
 	}
-	if (operands < wanted && !arg(args, "help"))
+	if (args->n_operands < wanted && !arg(args, "help"))
 		return usage_fault("%s needs %s (see: scaidrived %s --help)", args->command->name, args->command->operands,
 		                   args->command->name);
 	return 0;

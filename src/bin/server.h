@@ -22,7 +22,7 @@ struct option_spec {
 	const char *key;     /* a setting; NULL: look it up with arg() */
 };
 
-enum { ARGS_MAX = 64, OPERANDS_MAX = 2 };
+enum { ARGS_MAX = 64 };
 
 struct args {
 	const struct command *command;
@@ -31,7 +31,8 @@ struct args {
 		const char *value; /* "" for a flag */
 	} items[ARGS_MAX];
 	int n;
-	const char *operands[OPERANDS_MAX]; /* as many as the command has */
+	const char *operands[ARGS_MAX];
+	int n_operands;       /* as many as the command wants */
 	struct config config; /* all sources applied */
 };
 
@@ -42,7 +43,8 @@ struct command {
 	const char *summary;
 	const struct option_spec *options; /* ends with a NULL name; the common ones come on top */
 	command_fn *run;     /* an exit code */
-	const char *operands; /* what stands beside the options, as help calls it: "SHARE DIR"; NULL: nothing */
+	const char *operands; /* what stands beside the options, as help calls it: "SHARE DIR"; NULL: nothing.
+	                       * "..." at the end: one or more of the last */
 };
 
 /* The last value of an option, or NULL. A flag that is set gives "". */

@@ -60,7 +60,6 @@ const struct command cmd_policy_show = {"policy show", "Show for how long trash 
                                         run_show};
 
 static const struct option_spec set_options[] = {
-    {"", "KEY=VALUE...", "A number, never, or nothing: as the level above has it", NULL},
     PLACE_OPTIONS,
     {0},
 };
@@ -68,13 +67,11 @@ static const struct option_spec set_options[] = {
 static int run_set(struct args *args)
 {
 	struct str assignments[ARGS_MAX];
-	size_t n = 0;
-	for (int i = 0; i < args->n; i++)
-		if (!*args->items[i].spec->name)
-			assignments[n++] = str_c(args->items[i].value);
-	if (!n)
-		return usage_fault("policy set: name what is to be set, as KEY=VALUE (see: scaidrived policy show)");
-	return run_policy(args, assignments, n);
+	for (int i = 0; i < args->n_operands; i++)
+		assignments[i] = str_c(args->operands[i]);
+	return run_policy(args, assignments, (size_t)args->n_operands);
 }
 
-const struct command cmd_policy_set = {"policy set", "Set for how long trash and old versions are kept", set_options, run_set};
+const struct command cmd_policy_set = {
+    "policy set", "Set for how long trash and old versions are kept: a number, never, or nothing (as the level above has it)",
+    set_options, run_set, "KEY=VALUE..."};
