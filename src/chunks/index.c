@@ -100,12 +100,6 @@ static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const str
 	                            args, 5, calls, pack_counted, NULL);
 }
 
-static int added_row(void *arg, size_t call, struct rows *r)
-{
-	((int64_t *)arg)[call] = rows_i64(r, 0);
-	return E_OK;
-}
-
 enum { N_ROW_ARGS = 9 };
 
 static void row_args(struct dbv a[N_ROW_ARGS], int64_t tenant_id, const struct chunk_row *row)
@@ -122,17 +116,16 @@ static void row_args(struct dbv a[N_ROW_ARGS], int64_t tenant_id, const struct c
 	a[8] = V_I(p->xxh);
 }
 
-static int insert_rows(struct tx *tx, int64_t tenant_id, const struct chunk_row *const *rows, size_t n, int64_t *ids)
+/* added[i]: whether row i was not there. */
+static int insert_rows(struct tx *tx, int64_t tenant_id, const struct chunk_row *const *rows, size_t n, int64_t *added)
 {
 	struct dbv args[INDEX_BATCH * N_ROW_ARGS];
-	for (size_t i = 0; i < n; i++) {
-		ids[i] = 0;
+	for (size_t i = 0; i < n; i++)
 		row_args(args + N_ROW_ARGS * i, tenant_id, rows[i]);
-	}
-	return tx_many(tx,
-	               "insert into chunks (id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh) "
-	               "values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing returning id",
-	               args, N_ROW_ARGS, n, added_row, ids);
+	return tx_many_changed(tx,
+	                       "insert into chunks (id, tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, "
+	                       "xxh) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing",
+	                       args, N_ROW_ARGS, n, added);
 }
 
 int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
@@ -163,7 +156,7 @@ int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us
 	if (err != E_OK || n_fresh == 0)
 		return err;
 	err = insert_rows(tx, tenant_id, fresh, n_fresh, inserted);
-	for (size_t k = 0; k < n_fresh; k++)
+	for (size_t k = 0; err == E_OK && k < n_fresh; k++)
 		added[where[k]] = inserted[k];
 	if (err == E_OK)
 		err = add_packs(tx, tenant_id, now_us, rows, n, added);

@@ -155,7 +155,12 @@ int tx_many(struct tx *tx, const char *sql, const struct dbv *args, size_t n_arg
 	if (n == 0)
 		return 0;
 	/* An error of the row function is not a failed statement, so it does not poison the transaction. */
-	return tx->db->driver->many(tx, sql, args, n_args, n, row, arg);
+	return tx->db->driver->many(tx, sql, args, n_args, n, row, arg, NULL);
+}
+
+int tx_many_changed(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, size_t n, int64_t *changed)
+{
+	return tx->err || n == 0 ? tx->err : tx->db->driver->many(tx, sql, args, n_args, n, NULL, NULL, changed);
 }
 
 bool tx_is_write(const struct tx *tx)

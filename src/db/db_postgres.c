@@ -373,6 +373,7 @@ struct many {
 	struct tx *tx;
 	db_row_fn *row;
 	void *arg;
+	int64_t *changed;
 };
 
 static int many_got(void *arg, size_t call, PGresult *res)
@@ -382,6 +383,8 @@ static int many_got(void *arg, size_t call, PGresult *res)
 	int err = 0;
 	for (r.at = 0; m->row && !err && r.at < PQntuples(res); r.at++)
 		err = m->row(m->arg, call, &r.base);
+	if (m->changed)
+		m->changed[call] = strtoll(PQcmdTuples(res), NULL, 10);
 	PQclear(res);
 	return err;
 }
@@ -395,9 +398,9 @@ static bool same_types(const struct dbv *a, const struct dbv *b, size_t n)
 }
 
 static int pg_many(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, size_t n, db_row_fn *row,
-		   void *arg)
+		   void *arg, int64_t *changed)
 {
-	struct many m = {tx, row, arg};
+	struct many m = {tx, row, arg, changed};
 	for (size_t first = 0; first < n;) {
 		size_t end = first + 1;
 		/* A run of calls whose arguments have the same types shares one prepared statement. */

@@ -79,8 +79,9 @@ struct db_driver {
 
 	int (*exec)(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, int64_t *changed);
 	int (*query)(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, struct rows **out);
+	/* row, changed: NULL when that is not asked for. */
 	int (*many)(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, size_t n, db_row_fn *row,
-		    void *arg);
+		    void *arg, int64_t *changed);
 	/* One statement that is not worth preparing, already in the engine's dialect. */
 	int (*script)(struct tx *tx, const char *sql);
 	bool (*next)(struct rows *r);

@@ -319,19 +319,23 @@ static int sq_close(struct rows *base)
 }
 
 static int sq_many(struct tx *tx, const char *sql, const struct dbv *args, size_t n_args, size_t n, db_row_fn *row,
-		   void *arg)
+		   void *arg, int64_t *changed)
 {
 	struct srows r = {.base.tx = tx};
+	sqlite3 *handle = sc(tx->conn)->db;
 	int failed = stmt_take(tx, sql, &r.stmt), err = 0;
 	if (failed)
 		return tx->err = failed;
 	for (size_t i = 0; !failed && !err && i < n; i++) {
+		int64_t before = sqlite3_total_changes64(handle);
 		r.done = false;
 		failed = stmt_bind(sc(tx->conn), r.stmt, args ? args + i * n_args : NULL, n_args, false);
 		while (!failed && !err && sq_next(&r.base))
 			err = row ? row(arg, i, &r.base) : 0;
 		if (!failed)
 			failed = run_out(&r);
+		if (!failed && changed)
+			changed[i] = sqlite3_total_changes64(handle) - before;
 		sqlite3_reset(r.stmt->s);
 	}
 	stmt_put(r.stmt);

@@ -503,6 +503,19 @@ static int many_op(struct tx *tx, void *arg)
 	return 0;
 }
 
+/* Of calls alone it tells how many rows each touched, also when that is none. */
+static int many_changed_op(struct tx *tx, void *arg)
+{
+	const struct dbv ids[] = {V_I(1), V_I(MANY + 1), V_I(MANY + 1), V_I(MANY)}, below[] = {V_I(3), V_I(0), V_I(6)};
+	int64_t changed[4] = {9, 9, 9, 9};
+	(void)arg;
+	assert_int_equal(tx_many_changed(tx, "insert into t (id) values ($1) on conflict (id) do nothing", ids, 1, 4, changed), 0);
+	assert_memory_equal(changed, ((int64_t[]){0, 1, 0, 0}), sizeof changed);
+	assert_int_equal(tx_many_changed(tx, "delete from t where id < $1", below, 1, 3, changed), 0);
+	assert_memory_equal(changed, ((int64_t[]){2, 0, 3, 0}), sizeof changed);
+	return E_TOO_LARGE;
+}
+
 static int many_conflict_op(struct tx *tx, void *arg)
 {
 	struct dbv args[] = {V_I(1000), V_I(1001), V_I(1000), V_I(1002)};
@@ -514,6 +527,7 @@ static void test_many(void **state)
 {
 	(void)state;
 	assert_int_equal(db_write(db, 1, many_op, NULL), 0);
+	assert_int_equal(db_write(db, 1, many_changed_op, NULL), E_TOO_LARGE);
 	assert_int_equal(db_write(db, 1, many_conflict_op, NULL), E_CONFLICT);
 	assert_int_equal(one("select count(*) from t"), MANY);
 }
