@@ -54,6 +54,7 @@
 #define LIMIT_LEASES                4096        /* of a user; each covers up to LIMIT_CHUNKS_TX chunks */
 #define LIMIT_LEASE_USED_MS         60000       /* a lease whose chunks are all in versions lives so long; others may use them, too */
 #define LIMIT_INGEST_MS             (INT64_C(24) * 3600 * 1000) /* from the first byte of a content to its version */
+#define LIMIT_PACK_OPEN_MS          (INT64_C(12) * 3600 * 1000) /* small writes begin another pack then */
 #define LIMIT_FOUND_MS              1800000     /* a chunk found so long ago is looked at again before it is used */
 #define LIMIT_CONDEMNED_MS          3600000     /* from a chunk's being condemned to its removal; above LIMIT_FOUND_MS by more
                                                  * than nodes' clocks differ, and above LIMIT_ASSEMBLE_MS */

@@ -48,6 +48,15 @@
 	X(DRIVE_SHARE_STAYS, "what lies in a folder stays in the share that the folder leaves") \
 	X(PACK_NO_SYNC, "a version is committed before its chunks are on the disk") \
 	X(PACK_NO_NAME_SYNC, "the name of a new pack is not synced") \
+	X(SWEEP_SEES_MARKED, "a new upload finds what is condemned") \
+	X(SWEEP_ONE_LOOK, "what is condemned goes in the same pass") \
+	X(COLLECT_NO_LEASES, "leases are no roots") \
+	X(COLLECT_NO_PARTS, "the parts of uploads are no roots") \
+	X(COLLECT_NO_REMOVED, "the chunks of a version go with it") \
+	X(COLLECT_NO_TAILS, "a pack goes though the tail of an upload lies in it") \
+	X(CONTENT_NEVER_OLD, "what an upload found long ago is used unseen") \
+	X(PACK_RETIRED_USED, "chunks are added to a pack that was retired") \
+	X(REPACK_NO_SYNC, "rows are moved to copies that are not on the disk") \
 	X(DB_NO_SYNC, "a commit does not wait for the disk") \
 	X(DB_COMMIT_ASSUMED, "a commit that failed is taken for done") \
 	X(DB_LOG_UNSYNCED, "what a process that ended left in the log is served before it is on the disk") \

@@ -9,7 +9,7 @@
 static const struct command *const commands[] = {
     &cmd_serve,         &cmd_init,         &cmd_token,       &cmd_user_add,   &cmd_user_list,
     &cmd_user_password, &cmd_user_suspend, &cmd_user_activate, &cmd_tenant_add, &cmd_tenant_list,
-    &cmd_keys_rotate,   &cmd_config,       &cmd_migrate,     &cmd_fsck,        &cmd_jobs_run,
+    &cmd_keys_rotate,   &cmd_config,       &cmd_migrate,     &cmd_fsck,        &cmd_collect,     &cmd_jobs_run,
     &cmd_jobs,          &cmd_policy_show,  &cmd_policy_set,  &cmd_backup_list, &cmd_backup_verify,
     &cmd_backup,        &cmd_restore,      &cmd_export,      &cmd_import,      &cmd_version,
 };

@@ -63,7 +63,7 @@ int named_user(struct runtime *rt, const struct args *args, const char *option, 
 
 extern const struct command cmd_serve, cmd_init, cmd_token, cmd_user_add, cmd_user_list, cmd_user_password,
     cmd_user_suspend, cmd_user_activate, cmd_tenant_add, cmd_tenant_list, cmd_keys_rotate, cmd_config, cmd_migrate,
-    cmd_version, cmd_fsck, cmd_jobs, cmd_jobs_run, cmd_policy_show, cmd_policy_set, cmd_backup, cmd_backup_list,
+    cmd_version, cmd_fsck, cmd_collect, cmd_jobs, cmd_jobs_run, cmd_policy_show, cmd_policy_set, cmd_backup, cmd_backup_list,
     cmd_backup_verify, cmd_restore, cmd_export, cmd_import;
 
 /* ---- an opened data folder ---- */
@@ -150,5 +150,7 @@ int mark_check(struct db *db, struct disk *packs, bool *foreign);
 struct metrics;
 struct worker *worker_start(struct drive *drive, struct metrics *metrics, int look_s);
 void worker_stop(struct worker *w);
+/* Metrics of the garbage collector (drive/collect.h). */
+void collect_metrics(struct metrics *m, struct drive *d);
 
 #endif

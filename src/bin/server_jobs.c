@@ -123,6 +123,7 @@ static void register_metrics(struct worker *w, struct metrics *m)
 		metrics_gauge(m, "scaidrive_job_last_success_timestamp_seconds",
 		              "When the last round without a fault ended, on any node; 0: never.", job, read_succeeded, j);
 	}
+	collect_metrics(m, w->drive);
 	metrics_family(m, "scaidrive_housekeeping_removed_total", METRIC_COUNTER, "Rows whose time was over.", write_removed,
 	               NULL);
 }

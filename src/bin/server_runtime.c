@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "bin/server.h"
+#include "drive/collect.h"
 #include "drive/schema.h"
 #include "drive/upload.h"
 
@@ -303,6 +304,7 @@ int runtime_open(const struct config *config, unsigned flags, struct runtime *ou
 void runtime_close(struct runtime *rt)
 {
 	uploads_close(rt->uploads);
+	collect_close(&rt->drive);
 	tokens_close(rt->tokens);
 	if (rt->store)
 		store_close(rt->store);

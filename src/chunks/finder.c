@@ -44,7 +44,7 @@ struct finder {
 	struct disk *disk;
 	struct disk_file *file; /* NULL: there is none yet, and only what was added lately is found */
 	pthread_mutex_t mu;     /* of the maps and newest */
-	struct map fresh;       /* key -> id: not in the file yet */
+	struct map fresh;       /* key -> id: not in the file yet; -id: the hint is to go if it says id */
 	struct map lately;      /* the fresh ones before these: in the file, or on their way */
 	int64_t newest;         /* id that was added */
 	pthread_mutex_t file_mu; /* of all below: one thread changes the file */
@@ -190,9 +190,19 @@ static bool split(struct finder *f)
 	return write_page(f, i, &stay);
 }
 
+static bool page_drop(struct page *p, struct hint *h, int64_t id)
+{
+	if (!h || h->id != id)
+		return false;
+	*h = p->hints[--p->n];
+	return true;
+}
+
 static bool page_put(struct page *p, uint64_t key, int64_t id)
 {
 	struct hint *h = page_find(p, key);
+	if (id < 0)
+		return page_drop(p, h, -id);
 	if (h && h->id == id)
 		return false;
 	if (!h && p->n == SLOTS)
@@ -286,6 +296,7 @@ void finder_add(struct finder *f, int64_t tenant_id, const struct sha256 *hashes
 
 /* ---- looking ---- */
 
+/* 0: not in memory. Below 0: what the file says may be old. */
 static int64_t find_in_memory(const struct finder *f, uint64_t key)
 {
 	void *id = map_get(&f->fresh, key);
@@ -294,11 +305,30 @@ static int64_t find_in_memory(const struct finder *f, uint64_t key)
 	return (int64_t)(intptr_t)id;
 }
 
+void finder_forget(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, const int64_t *ids, size_t n)
+{
+	pthread_mutex_lock(&f->mu);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t key = key_of(f, tenant_id, &hashes[i]);
+		int64_t known = find_in_memory(f, key);
+		if (known == 0 || known == ids[i]) /* else another row has those bytes by now */
+			map_put(&f->fresh, key, (void *)(intptr_t)-ids[i]);
+	}
+	if (f->fresh.count >= FLUSH_AT)
+		pthread_cond_signal(&f->wake);
+	size_t fresh = f->fresh.count;
+	pthread_mutex_unlock(&f->mu);
+	if (fresh >= (f->db ? FRESH_MAX : FLUSH_AT))
+		flush(f);
+}
+
 void finder_find_lately(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
 {
 	pthread_mutex_lock(&f->mu);
-	for (size_t i = 0; i < n; i++)
-		ids[i] = find_in_memory(f, key_of(f, tenant_id, &hashes[i]));
+	for (size_t i = 0; i < n; i++) {
+		int64_t id = find_in_memory(f, key_of(f, tenant_id, &hashes[i]));
+		ids[i] = id > 0 ? id : 0;
+	}
 	pthread_mutex_unlock(&f->mu);
 }
 

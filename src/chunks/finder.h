@@ -38,6 +38,9 @@ void finder_find_lately(struct finder *f, int64_t tenant_id, const struct sha256
 /* From now on hashes[i] may be at ids[i]; an older hint for the same hash is replaced. It is kept in memory, and later
  * written together with others. */
 void finder_add(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, const int64_t *ids, size_t n);
+/* Rows ids[i] of hashes[i] are gone, so their hints go. */
+void finder_forget(struct finder *f, int64_t tenant_id, const struct sha256 *hashes, const int64_t *ids, size_t n);
+
 struct finder_stats {
 	int64_t hints, bytes;
 };

@@ -1,6 +1,7 @@
 #include "chunks/index.h"
 
 #include "base/must.h"
+#include "base/mutant.h"
 #include "chunks/marks.h"
 #include "chunks/store.h"
 
@@ -42,6 +43,8 @@ static int verify_op(struct tx *tx, void *arg)
 		args[2 * k + 1] = V_I(h->tenant_id);
 		h->ids[h->where[k]] = 0;
 	}
+	if (mutant(M_SWEEP_SEES_MARKED))
+		return tx_many(tx, "select id, hash from chunks where id = $1 and tenant_id = $2", args, 2, h->n, hinted_row, h);
 	return tx_many(tx,
 	               "select id, hash from chunks where id = $1 and tenant_id = $2"
 	               " and not exists (select 1 from chunk_marks where chunk_id = $1)",
@@ -69,7 +72,35 @@ static int pack_counted(void *arg, size_t call, struct rows *r)
 {
 	(void)arg;
 	(void)call;
-	return rows_i64(r, 0) == PACK_LIVE ? E_OK : E_BUSY;
+	return rows_i64(r, 0) == PACK_LIVE || mutant(M_PACK_RETIRED_USED) ? E_OK : E_BUSY;
+}
+
+/* Counts bytes in packs, each of which gets a row: args are five a pack. */
+static int count_in_packs(struct tx *tx, const struct dbv *args, size_t n)
+{
+	return n == 0
+	           ? E_OK
+	           : tx_many(tx,
+	                     "insert into packs (id, tenant_id, size_bytes, state, created_at) values ($1, $2, $3, $4, $5) "
+	                     "on conflict (id) do update set size_bytes = packs.size_bytes + excluded.size_bytes "
+	                     "returning state",
+	                     args, 5, n, pack_counted, NULL);
+}
+
+static void count_args(struct dbv *a, int64_t pack_id, int64_t tenant_id, int64_t now_us, int64_t bytes)
+{
+	a[0] = V_I(pack_id);
+	a[1] = V_I(tenant_id);
+	a[2] = V_I(bytes);
+	a[3] = V_I(PACK_LIVE);
+	a[4] = V_I(now_us);
+}
+
+int index_pack_count(struct tx *tx, int64_t pack_id, int64_t tenant_id, int64_t now_us, int64_t bytes)
+{
+	struct dbv args[5];
+	count_args(args, pack_id, tenant_id, now_us, bytes);
+	return count_in_packs(tx, args, 1);
 }
 
 /* Counts the bytes of the rows that were really added to their packs. */
@@ -82,22 +113,10 @@ static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const str
 		int64_t pack_id = rows[i].place.pack_id, bytes = 0;
 		for (; i < n && rows[i].place.pack_id == pack_id; i++)
 			bytes += added[i] ? rows[i].place.stored_len : 0;
-		if (bytes == 0)
-			continue;
-		struct dbv *a = args + 5 * calls++;
-		a[0] = V_I(pack_id);
-		a[1] = V_I(tenant_id);
-		a[2] = V_I(bytes);
-		a[3] = V_I(PACK_LIVE);
-		a[4] = V_I(now_us);
+		if (bytes > 0)
+			count_args(args + 5 * calls++, pack_id, tenant_id, now_us, bytes);
 	}
-	return calls == 0 ? E_OK
-	                  : tx_many(tx,
-	                            "insert into packs (id, tenant_id, size_bytes, state, created_at) "
-	                            "values ($1, $2, $3, $4, $5) "
-	                            "on conflict (id) do update set size_bytes = packs.size_bytes + excluded.size_bytes "
-	                            "returning state",
-	                            args, 5, calls, pack_counted, NULL);
+	return count_in_packs(tx, args, calls);
 }
 
 enum { N_ROW_ARGS = 9 };
@@ -325,10 +344,11 @@ int index_walk_packs(struct tx *tx, int64_t after_id, struct index_pack *packs, 
 {
 	AUTO_ROWS *r = NULL;
 	*n = 0;
-	int err = tx_query(tx, "select id, tenant_id, size_bytes from packs where id > $1 order by id limit $2",
+	int err = tx_query(tx, "select id, tenant_id, size_bytes, retired_at, state from packs where id > $1 order by id limit $2",
 	                   DB_ARGS(V_I(after_id), V_I(max)), &r);
 	while (err == E_OK && *n < max && rows_next(r))
-		packs[(*n)++] = (struct index_pack){rows_i64(r, 0), rows_i64(r, 1), rows_i64(r, 2)};
+		packs[(*n)++] = (struct index_pack){rows_i64(r, 0), rows_i64(r, 1), rows_i64(r, 2), rows_i64(r, 3),
+		                                    (enum pack_state)rows_i64(r, 4)};
 	return err != E_OK ? err : rows_close(&r);
 }
 
@@ -354,6 +374,6 @@ int index_recount_packs(struct tx *tx, int64_t now_us)
 	                   : tx_exec(tx,
 	                             "insert into packs (id, tenant_id, size_bytes, state, created_at) select pack_id, "
 	                             "min(tenant_id), cast(sum(stored_len) as bigint), cast($1 as bigint), cast($2 as bigint) from chunks where pack_id > 0 group by pack_id "
-	                             "on conflict (id) do update set size_bytes = excluded.size_bytes",
+	                             "on conflict (id) do update set size_bytes = excluded.size_bytes, state = excluded.state",
 	                             DB_ARGS(V_I(PACK_LIVE), V_I(now_us)), NULL);
 }

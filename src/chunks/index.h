@@ -50,6 +50,32 @@ int index_place(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, 
 /* The hashes of chunks ids[0..n); n is at most INDEX_BATCH. E_CORRUPT when one is missing. */
 int index_hashes(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct sha256 *hashes);
 
+/* ---- rows that go or move (index_care.c); inside a write of the tenant, n <= INDEX_BATCH ---- */
+
+struct index_removed {
+	int64_t id, stored_bytes;
+	struct sha256 hash;
+};
+/* Removes those of ids that were condemned (marks.h) before the given time, with their marks. removed has room for n. */
+int index_remove(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, int64_t condemned_before_us,
+                 struct index_removed *removed, size_t *n_removed);
+
+struct index_move {
+	int64_t id, from_pack, from_offset, to_pack, to_offset;
+	uint32_t stored_len;
+};
+/* The same stored bytes are, durable, in another place as well; rows that still are at the old one are at the new one from now
+ * on. E_BUSY: the new pack was retired. */
+int index_move(struct tx *tx, int64_t tenant_id, int64_t now_us, const struct index_move *moves, size_t n, size_t *n_moved);
+
+/* Retires a pack that no chunk lies in, whether it has a row or not; false in *retired: one does, or it is retired. */
+int index_pack_retire(struct tx *tx, int64_t pack_id, int64_t tenant_id, int64_t now_us, bool *retired);
+/* The file of a retired pack is gone; and nobody has it open any more. */
+int index_pack_gone(struct tx *tx, int64_t pack_id);
+int index_pack_forget(struct tx *tx, int64_t pack_id);
+/* For index_move: so many bytes more are in the pack, which gets a row. E_BUSY: it was retired. */
+int index_pack_count(struct tx *tx, int64_t pack_id, int64_t tenant_id, int64_t now_us, int64_t bytes);
+
 /* ---- for checks (check.h): rows as they are, damaged or not ---- */
 
 struct index_row {
@@ -66,6 +92,8 @@ int index_walk_pack(struct tx *tx, int64_t pack_id, int64_t after_id, struct ind
 struct index_pack {
 	int64_t id, tenant_id;
 	int64_t stored_bytes; /* what the index counts for it */
+	int64_t retired_us;
+	enum pack_state state;
 };
 /* All packs by id. */
 int index_walk_packs(struct tx *tx, int64_t after_id, struct index_pack *packs, size_t max, size_t *n);

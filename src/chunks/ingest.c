@@ -18,6 +18,7 @@ struct content *ingest_content(struct store *s)
 	struct content *c = calloc(1, sizeof *c);
 	must(c != NULL);
 	c->since_us = clock_now(s->config.clock);
+	c->since_mono_us = clock_mono(s->config.clock);
 	return c;
 }
 
@@ -403,17 +404,19 @@ int ingest_close(struct ingest *in, struct content **out)
 	return E_OK;
 }
 
-/* What was found long ago is looked at again. By the wall clock, like the collector: whichever way it was set in between, a
- * content that is too old by it looks again. */
+/* What was found long ago is looked at again: by the wall clock, which the collector goes by and which may have been set
+ * meanwhile, or by the other. */
 static int use_found(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t to)
 {
 	int64_t age = clock_now(s->config.clock) - c->since_us;
 	int64_t ids[INDEX_BATCH];
 	size_t n = 0;
 	int err = E_OK;
-	if (age >= 0 && age < MILLIS_US(LIMIT_FOUND_MS))
+	int64_t took = clock_mono(s->config.clock) - c->since_mono_us;
+	bool fresh = age >= 0 && age < MILLIS_US(LIMIT_FOUND_MS) && took < MILLIS_US(LIMIT_FOUND_MS);
+	if (fresh || mutant(M_CONTENT_NEVER_OLD))
 		return E_OK;
-	if (age > MILLIS_US(LIMIT_INGEST_MS))
+	if (age > MILLIS_US(LIMIT_INGEST_MS) || took > MILLIS_US(LIMIT_INGEST_MS))
 		return E_TIMEOUT;
 	for (size_t i = from; err == E_OK && i < to; i++) {
 		const struct content_chunk *chunk = &c->chunks[i];

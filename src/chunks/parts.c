@@ -144,6 +144,8 @@ int ingest_resume_tail(struct ingest *in, const struct ingest_tail *tail)
 	size_t length = place.raw_len;
 	struct pack_handle *h;
 	int err = handle_take(s, place.pack_id, &h);
+	if (err == E_NOT_FOUND)
+		return store_corrupt(s, place.pack_id, place.offset, "pack of an upload's tail is missing");
 	if (err != E_OK)
 		return err;
 	void *slab = slab_take(s);

@@ -120,7 +120,7 @@ static int place_of(struct content_reader *r, size_t i, const struct chunk_place
 	return E_OK;
 }
 
-/* The stored bytes, verified. */
+/* The stored bytes, verified. E_NOT_FOUND: their pack is gone. */
 static int read_stored(struct content_reader *r, const struct chunk_place *p, void *out)
 {
 	if (!r->pack || r->pack->pack_id != p->pack_id) {
@@ -140,8 +140,7 @@ static int read_stored(struct content_reader *r, const struct chunk_place *p, vo
 	return E_OK;
 }
 
-/* Chunk i, decoded, at out, which has room for all of it. */
-static int read_chunk(struct content_reader *r, size_t i, void *out)
+static int read_placed(struct content_reader *r, size_t i, void *out)
 {
 	const struct chunk_place *p = NULL;
 	int err = place_of(r, i, &p);
@@ -159,6 +158,18 @@ static int read_chunk(struct content_reader *r, size_t i, void *out)
 	err = codec_decode(w, p->codec, str_n(stored, p->stored_len), out, p->raw_len);
 	work_give(r->store, w);
 	return err == E_OK ? E_OK : store_corrupt(r->store, p->pack_id, p->offset, "frame");
+}
+
+/* Chunk i, decoded, at out, which has room for all of it. Its pack may have been rewritten since its place was looked up. */
+static int read_chunk(struct content_reader *r, size_t i, void *out)
+{
+	int err = read_placed(r, i, out);
+	if (err != E_NOT_FOUND)
+		return err;
+	int64_t pack_id = r->places[i - r->window].pack_id;
+	r->n_places = 0;
+	err = read_placed(r, i, out);
+	return err == E_NOT_FOUND ? store_corrupt(r->store, pack_id, 0, "pack is missing") : err;
 }
 
 /* Chunk i in the slab. */

@@ -3,6 +3,7 @@
  * and are served by the next flush. Nobody waits for company). */
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "base/mutant.h"
@@ -113,6 +114,12 @@ static int open_pack(struct store *s, int64_t tenant_id, struct shared_pack **ou
 	return E_OK;
 }
 
+/* The collector lets packs alone that somebody may have open, by their age. */
+static bool is_old(const struct store *s, const struct shared_pack *p)
+{
+	return clock_now(s->config.clock) - id_time_us(p->w.id) > MILLIS_US(LIMIT_PACK_OPEN_MS);
+}
+
 /* One append with p->mu held. *again: the pack takes no more, try the next one. */
 static int append_locked(struct shared_pack *p, struct pack_entry *e, const void *stored, uint64_t *ticket, bool *again)
 {
@@ -149,6 +156,7 @@ int shared_append(struct store *s, int64_t tenant_id, struct shared_pack **held,
 		}
 		bool again;
 		pthread_mutex_lock(&p->mu);
+		p->full |= is_old(s, p);
 		err = append_locked(p, e, stored, ticket, &again);
 		bool done_with = p->full || p->err != E_OK;
 		pthread_mutex_unlock(&p->mu);

@@ -234,7 +234,21 @@ int handle_take(struct store *s, int64_t pack_id, struct pack_handle **out)
 	}
 	pthread_mutex_unlock(&s->mu);
 	*out = h;
-	return err == E_NOT_FOUND ? store_corrupt(s, pack_id, 0, "pack is missing") : err;
+	return err;
+}
+
+void handle_forget(struct store *s, int64_t pack_id)
+{
+	pthread_mutex_lock(&s->mu);
+	struct pack_handle *h = map_get(&s->handles, (uint64_t)pack_id);
+	if (h && h->refs == 0) {
+		map_del(&s->handles, (uint64_t)pack_id);
+		disk_close(h->file);
+		free(h);
+	} else if (h) {
+		h->used = 0; /* the next to be closed when it is given back */
+	}
+	pthread_mutex_unlock(&s->mu);
 }
 
 void handle_give(struct store *s, struct pack_handle *h)

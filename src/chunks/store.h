@@ -54,7 +54,7 @@ struct content {
 	int64_t pack_end;             /* of a part: where its bytes end in that file */
 	struct pack_runs unwritten;   /* of a part: what content_sync has to write there before */
 	struct store *store;
-	int64_t since_us;             /* wall clock: what it has of the index was found then or later */
+	int64_t since_us, since_mono_us; /* what it has of the index was found then or later */
 	struct shared_pack *shared;   /* not NULL: where small chunks lie, durable when it is flushed up to ticket */
 	uint64_t ticket;
 };

@@ -75,9 +75,11 @@ void gear_of(struct store *s, int64_t tenant_id, const uint8_t key[32], struct g
 int store_pack_create(struct store *s, int64_t tenant_id, struct pack_writer *w);
 /* Removes a pack that nothing refers to. */
 void store_pack_drop(struct store *s, struct pack_writer *w);
-/* An open pack file; give it back with handle_give. E_CORRUPT when the pack is gone. */
+/* An open pack file; give it back with handle_give. E_NOT_FOUND: the pack is gone. */
 int handle_take(struct store *s, int64_t pack_id, struct pack_handle **out);
 void handle_give(struct store *s, struct pack_handle *h);
+/* The file was deleted: whoever has it open goes on. */
+void handle_forget(struct store *s, int64_t pack_id);
 /* Counts and logs damage; returns E_CORRUPT. */
 int store_corrupt(struct store *s, int64_t pack_id, int64_t offset, const char *what);
 

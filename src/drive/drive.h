@@ -19,6 +19,7 @@
 struct change; /* drive/change.h */
 struct tokens; /* drive/token.h */
 struct uploads; /* drive/upload.h */
+struct collector; /* drive/collect.h */
 
 /* Called after a write group is durable, on a thread that asked for the write: a hint that the tenant's log grew
  * (I5). It must not block. */
@@ -37,6 +38,7 @@ struct drive {
 	struct rng *rng;
 	struct uploads *uploads; /* NULL: resumable uploads are not served (tools) */
 	struct tokens *tokens;  /* NULL: nobody can sign in (tools, tests) */
+	struct collector *_Atomic collector; /* of this process; NULL: there was none yet */
 	int64_t file_max_bytes; /* largest single request body for a file; default LIMIT_FILE_BYTES */
 	int assembling_max;     /* contents hashed at once for drive_assemble; 0: none (tools) */
 	_Atomic int assembling;

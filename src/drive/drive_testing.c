@@ -76,7 +76,27 @@ static void people(struct testing *t)
 	t->users[3].n_groups = 1;
 }
 
+static void open_store(struct testing *t)
+{
+	struct store_config store = {.disk = t->disk, .db = t->db, .ids = &t->ids, .clock = &t->clock.clock};
+	must(store_open(&store, &t->store) == 0);
+	t->drive.store = t->store;
+}
+
 void testing_open(struct testing *t, const char *pg_url)
+{
+	testing_open_on(t, pg_url, NULL);
+}
+
+void testing_restart(struct testing *t, void (*between)(void *arg), void *arg)
+{
+	store_close(t->store);
+	if (between)
+		between(arg);
+	open_store(t);
+}
+
+void testing_open_on(struct testing *t, const char *pg_url, struct disk *disk)
 {
 	char url[128], packs[80], *why = NULL;
 	*t = (struct testing){.clock = {.clock = {now_us, monotonic_us}}};
@@ -93,16 +113,17 @@ void testing_open(struct testing *t, const char *pg_url)
 	}
 	must(db_migrate(t->db, schema_migrations, schema_n_migrations, &why) == 0);
 	idgen_init(&t->ids, &t->clock.clock, 0);
-	must(disk_posix_open(packs, &t->disk) == 0);
-	struct store_config store = {.disk = t->disk, .db = t->db, .ids = &t->ids, .clock = &t->clock.clock};
-	must(store_open(&store, &t->store) == 0);
+	t->disk = disk;
+	if (!disk)
+		must(disk_posix_open(packs, &t->disk) == 0);
 	t->tenant_id = idgen_next(&t->ids);
 	t->other_tenant_id = idgen_next(&t->ids);
 	t->group_id = idgen_next(&t->ids);
 	people(t);
 	must(db_write(t->db, 0, seed_op, t) == 0);
-	t->drive = (struct drive){.db = t->db, .store = t->store, .packs = t->disk, .ids = &t->ids, .clock = &t->clock.clock,
+	t->drive = (struct drive){.db = t->db, .packs = t->disk, .ids = &t->ids, .clock = &t->clock.clock,
 	                          .rng = &rng_system, .file_max_bytes = INT64_C(5) << 30, .assembling_max = 1};
+	open_store(t);
 }
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)

@@ -34,6 +34,10 @@ struct testing {
 
 /* pg_url NULL: SQLite. Aborts when anything fails. */
 void testing_open(struct testing *t, const char *pg_url);
+/* The same with packs on a disk of the caller's, which testing_close frees. */
+void testing_open_on(struct testing *t, const char *pg_url, struct disk *packs);
+/* Closes the store, calls between (may be NULL), and opens it again. */
+void testing_restart(struct testing *t, void (*between)(void *arg), void *arg);
 void testing_close(struct testing *t);
 /* A context for one of the people; the arena is the caller's. */
 struct ctx testing_ctx(struct testing *t, struct arena *a, const struct principal *who);

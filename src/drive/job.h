@@ -54,6 +54,7 @@ const struct job *job_find(struct str name);
 extern const struct job job_housekeeping; /* housekeeping.h */
 extern const struct job job_versions;     /* thin.h */
 extern const struct job job_trash;        /* purge.h */
+extern const struct job job_collect;      /* collect.h */
 
 struct job_run {
 	bool by_hand; /* whether it is due or not */
