@@ -126,6 +126,7 @@ static void put_totals(struct fsck *f, const struct check_totals *t)
 	    {"packs", t->store.packs},
 	    {"pack_bytes", t->store.bytes},
 	    {"garbage_packs", t->store.garbage_packs},
+	    {"marked_damaged", t->marked},
 	    {"garbage_chunks", t->store.garbage_chunks},
 	    {"garbage_files", t->garbage_files},
 	    {"garbage_bytes", t->store.garbage_bytes + t->store.garbage_pack_bytes + t->garbage_file_bytes},
@@ -151,6 +152,8 @@ static void put_summary(struct fsck *f, const struct check_totals *t)
 		buf_fmt(&b, "Garbage, which is harmless: %lld packs, %lld chunks in others, %lld staging files; %lld bytes.\n",
 		        (long long)t->store.garbage_packs, (long long)t->store.garbage_chunks, (long long)t->garbage_files,
 		        (long long)(t->store.garbage_bytes + t->store.garbage_pack_bytes + t->garbage_file_bytes));
+	if (t->marked)
+		buf_fmt(&b, "Marked as damaged by the scrub, until their bytes come again: %lld chunks.\n", (long long)t->marked);
 	if (t->findings)
 		buf_fmt(&b, "%lld findings.", (long long)t->findings);
 	else

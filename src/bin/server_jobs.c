@@ -3,15 +3,17 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/log.h"
 #include "base/must.h"
 #include "bin/server.h"
 #include "drive/housekeeping.h"
+#include "drive/scrub_job.h"
 #include "http/metrics.h"
 
-enum { JOBS_MAX = 16, TOLD_MAX = 20 };
+enum { JOBS_MAX = 16, TOLD_MAX = 20, BUSY_MAX = 600 };
 
 /* ---- the thread ---- */
 
@@ -21,8 +23,14 @@ struct worker_job {
 	_Atomic int64_t succeeded_at; /* the last good round of any node, as of the last look */
 };
 
+/* What the scrub has seen of all that is stored, on any node, as of the last look. */
+struct worker_scrub {
+	_Atomic int64_t done_bytes, all_bytes, passed_at, marked;
+};
+
 struct worker {
 	struct drive *drive;
+	struct worker_scrub scrub;
 	int look_s;
 	struct worker_job jobs[JOBS_MAX];
 	pthread_t thread;
@@ -63,6 +71,13 @@ static void look_all(struct worker *w)
 		for (size_t i = 0; i < job_count; i++)
 			atomic_store(&w->jobs[i].succeeded_at, all[i].succeeded_at);
 	arena_fini(&arena);
+	struct scrub_coverage c;
+	if (scrub_coverage(w->drive, &c))
+		return;
+	atomic_store(&w->scrub.done_bytes, c.done_bytes);
+	atomic_store(&w->scrub.all_bytes, c.all_bytes);
+	atomic_store(&w->scrub.passed_at, c.passed_at / 1000000);
+	atomic_store(&w->scrub.marked, c.marked);
 }
 
 static void *work(void *arg)
@@ -92,6 +107,34 @@ static int64_t read_took_ms(void *arg)
 static int64_t read_succeeded(void *arg)
 {
 	return atomic_load(&((struct worker_job *)arg)->succeeded_at) / 1000000;
+}
+
+static int64_t read_as_is(void *arg)
+{
+	return atomic_load((_Atomic int64_t *)arg);
+}
+
+static void write_scrubbed(struct buf *out, const char *name, void *arg)
+{
+	static const char *const kinds[SCRUB_TOTALS] = {
+	    [SCRUB_CHUNKS] = "kind=\"chunks\"", [SCRUB_BYTES] = "kind=\"bytes\"",     [SCRUB_DAMAGED] = "kind=\"damaged\"",
+	    [SCRUB_HEALED] = "kind=\"healed\"", [SCRUB_CLEARED] = "kind=\"cleared\"",
+	};
+	(void)arg;
+	for (int i = 0; i < SCRUB_TOTALS; i++)
+		metrics_sample(out, name, str_c(kinds[i]), scrub_total((enum scrub_total)i));
+}
+
+static void register_scrub(struct worker *w, struct metrics *m)
+{
+	metrics_family(m, "scaidrive_scrub_total", METRIC_COUNTER,
+	               "What the scrub read, found damaged, healed, and found to be good again.", write_scrubbed, NULL);
+	metrics_gauge(m, "scaidrive_scrub_pass_bytes", "The scrub's pass under way.", "of=\"done\"", read_as_is,
+	              &w->scrub.done_bytes);
+	metrics_gauge(m, "scaidrive_scrub_pass_bytes", "The scrub's pass under way.", "of=\"all\"", read_as_is, &w->scrub.all_bytes);
+	metrics_gauge(m, "scaidrive_scrub_last_pass_timestamp_seconds", "When everything stored had been read again; 0: never yet.",
+	              NULL, read_as_is, &w->scrub.passed_at);
+	metrics_gauge(m, "scaidrive_chunks_damaged", "Chunks that are known to be damaged.", NULL, read_as_is, &w->scrub.marked);
 }
 
 static void write_removed(struct buf *out, const char *name, void *arg)
@@ -124,6 +167,7 @@ static void register_metrics(struct worker *w, struct metrics *m)
 		              "When the last round without a fault ended, on any node; 0: never.", job, read_succeeded, j);
 	}
 	collect_metrics(m, w->drive);
+	register_scrub(w, m);
 	metrics_family(m, "scaidrive_housekeeping_removed_total", METRIC_COUNTER, "Rows whose time was over.", write_removed,
 	               NULL);
 }
@@ -239,7 +283,7 @@ const struct command cmd_jobs = {"jobs", "List the background jobs: when they ra
 
 static const struct option_spec jobs_run_options[] = {
     {"dry-run", NULL, "Change nothing; tell what a round would do", NULL},
-    {"full", NULL, "Round after round, until nothing is left", NULL},
+    {"full", NULL, "From the beginning, round after round, until nothing is left", NULL},
     {0},
 };
 
@@ -260,14 +304,23 @@ static int rounds(struct runtime *rt, const struct job *job, bool dry, bool full
 	struct telling telling = {0};
 	struct job_result r;
 	int64_t items = 0, bytes = 0;
-	int err;
+	int busy = 0;
+	bool begun = false;
 	do {
-		const struct job_run how = {.by_hand = true, .dry = dry, .tell = tell, .tell_arg = &telling};
-		err = job_run(&rt->drive, job, &how, &r);
+		const struct job_run how = {.by_hand = true, .dry = dry, .state = full && !begun ? "" : NULL, .tell = tell,
+		                            .tell_arg = &telling};
+		int err = job_run(&rt->drive, job, &how, &r);
 		if (err)
 			return runtime_fault(rt, err);
-		if (!r.ran)
+		if (!r.ran && (!begun || ++busy > BUSY_MAX))
 			return usage_fault("%s: a round of it is under way", job->name), 1;
+		if (!r.ran) { /* the server was faster with the next round */
+			r.more = true;
+			sleep(1);
+			continue;
+		}
+		begun = true;
+		busy = 0;
 		items += r.items;
 		bytes += r.bytes;
 	} while (full && r.more && !dry);

@@ -249,6 +249,7 @@ static int open_all(struct runtime *rt, unsigned flags)
 	    .ids = &rt->ids,
 	    .clock = &clock_system,
 	    .rng = &rng_system,
+	    .scrub_bytes_per_s = config_int(rt->config, CFG_SCRUB_BYTES_PER_S),
 	    .file_max_bytes = config_int(rt->config, CFG_LIMITS_FILE_MAX_BYTES),
 	    .assembling_max = assembling_max(rt->config),
 	};

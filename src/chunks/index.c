@@ -119,6 +119,22 @@ static int add_packs(struct tx *tx, int64_t tenant_id, int64_t now_us, const str
 	return count_in_packs(tx, args, calls);
 }
 
+int index_replace(struct tx *tx, int64_t tenant_id, int64_t now_us, int64_t id, const struct chunk_place *from,
+                  const struct chunk_place *to)
+{
+	const struct chunk_row row = {.id = id, .place = *to};
+	int err = tx_exec(tx,
+	                  "update chunks set pack_id = $3, offset_bytes = $4, stored_len = $5, codec = $6, xxh = $7"
+	                  " where id = $1 and tenant_id = $2",
+	                  DB_ARGS(V_I(id), V_I(tenant_id), V_I(to->pack_id), V_I(to->offset), V_I(to->stored_len), V_I(to->codec),
+	                          V_I(to->xxh)),
+	                  NULL);
+	if (err == E_OK)
+		err = tx_exec(tx, "update packs set size_bytes = size_bytes - $2 where id = $1",
+		              DB_ARGS(V_I(from->pack_id), V_I(from->stored_len)), NULL);
+	return err != E_OK ? err : add_packs(tx, tenant_id, now_us, &row, 1, &id);
+}
+
 enum { N_ROW_ARGS = 9 };
 
 static void row_args(struct dbv a[N_ROW_ARGS], int64_t tenant_id, const struct chunk_row *row)

@@ -45,6 +45,9 @@ int index_pack_open(struct tx *tx, int64_t pack_id);
 /* In a write: chunks that were found a while ago are to be used. Those that are condemned are so no longer. E_BUSY: one is gone.
  * n <= INDEX_BATCH. */
 int index_use(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n);
+/* In a write: a chunk's bytes, stored as *from says so far, lie durable in *to. E_BUSY: that pack was retired. */
+int index_replace(struct tx *tx, int64_t tenant_id, int64_t now_us, int64_t id, const struct chunk_place *from,
+                  const struct chunk_place *to);
 /* Where chunks ids[0..n) lie; n is at most INDEX_BATCH. Values are as the database gave them: the reader checks. */
 int index_place(struct tx *tx, int64_t tenant_id, const int64_t *ids, size_t n, struct chunk_place *places);
 /* The hashes of chunks ids[0..n); n is at most INDEX_BATCH. E_CORRUPT when one is missing. */

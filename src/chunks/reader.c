@@ -7,6 +7,7 @@
 
 #include "base/must.h"
 #include "chunks/recipe.h"
+#include "chunks/scrub.h"
 #include "chunks/store_priv.h"
 
 struct reader_chunk {
@@ -261,6 +262,8 @@ int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, 
 			if (err == E_OK)
 				memcpy((char *)out + done, r->slab + skip, k);
 		}
+		if (err == E_CORRUPT)
+			damage_note(r->store, r->tenant_id, r->chunks[i].id);
 		if (err != E_OK)
 			return err;
 		done += k;

@@ -15,7 +15,7 @@
 #define SHARED_PACK_BYTES (64 << 20)
 #define OWN_PACK_FROM_BYTES (4 << 20)
 #define SLAB_BYTES (2 * CHUNK_MAX_BYTES)
-enum { POOL_SLABS = 32, POOL_WORKS = 8, GEARS = 16, SHARED_OPEN = 64, HANDLES = 256 };
+enum { POOL_SLABS = 32, POOL_WORKS = 8, GEARS = 16, SHARED_OPEN = 64, HANDLES = 256, NOTED = 64 };
 
 /* One chunk of a content, in file order. */
 struct content_chunk {
@@ -61,6 +61,7 @@ struct store {
 	struct codec_work *works[POOL_WORKS];
 	size_t n_slabs, n_works;
 	_Atomic bool folder_synced[PACK_FOLDERS];
+	_Atomic int64_t noted[NOTED]; /* chunks that reads marked as damaged lately (damage_note) */
 	_Atomic int64_t chunks_new, chunks_deduplicated, bytes_in, bytes_stored, bytes_out, corrupt;
 };
 

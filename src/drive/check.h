@@ -23,6 +23,7 @@ struct check_totals {
 	struct store_check_totals store;
 	int64_t findings;
 	int64_t shares, nodes, versions, changes, uploads;
+	int64_t marked; /* chunks that the scrub marked as damaged and has not healed */
 	int64_t garbage_files, garbage_file_bytes; /* staging files that no row names */
 };
 

@@ -159,6 +159,8 @@ static int count_op(struct tx *tx, void *arg)
 {
 	struct check_totals *t = arg;
 	int err = tx_i64(tx, "select count(*) from shares", DB_NO_ARGS, 0, &t->shares);
+	if (!err)
+		err = tx_i64(tx, "select count(*) from chunk_marks where (reason & 2) <> 0", DB_NO_ARGS, 0, &t->marked);
 	return err ? err : tx_i64(tx, "select count(*) from nodes", DB_NO_ARGS, 0, &t->nodes);
 }
 

@@ -39,6 +39,7 @@ struct drive {
 	struct uploads *uploads; /* NULL: resumable uploads are not served (tools) */
 	struct tokens *tokens;  /* NULL: nobody can sign in (tools, tests) */
 	struct collector *_Atomic collector; /* of this process; NULL: there was none yet */
+	int64_t scrub_bytes_per_s; /* read at most by the job "scrub"; 0: no limit */
 	int64_t file_max_bytes; /* largest single request body for a file; default LIMIT_FILE_BYTES */
 	int assembling_max;     /* contents hashed at once for drive_assemble; 0: none (tools) */
 	_Atomic int assembling;

@@ -4,7 +4,7 @@
 
 #include "base/must.h"
 
-const struct job *const job_list[] = {&job_housekeeping, &job_versions, &job_trash, &job_collect};
+const struct job *const job_list[] = {&job_housekeeping, &job_versions, &job_trash, &job_collect, &job_scrub};
 const size_t job_count = sizeof job_list / sizeof *job_list;
 
 const struct job *job_find(struct str name)

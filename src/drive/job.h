@@ -53,6 +53,7 @@ extern const size_t job_count;
 const struct job *job_find(struct str name);
 extern const struct job job_housekeeping; /* housekeeping.h */
 extern const struct job job_versions;     /* thin.h */
+extern const struct job job_scrub;        /* scrub_job.h */
 extern const struct job job_trash;        /* purge.h */
 extern const struct job job_collect;      /* collect.h */
 

@@ -56,6 +56,8 @@ enum config_type { CONFIG_TEXT, CONFIG_INT, CONFIG_BOOL };
 	  "Size of a file that is given up when the disk is full all the same, so that deleting goes on (SQLite)") \
 	X(CFG_JOBS_LOOK, "jobs.look_s", CONFIG_INT, "60", 0, 3600, "seconds", false, \
 	  "How often this server looks which background job is due; 0: it does none") \
+	X(CFG_SCRUB_BYTES_PER_S, "scrub.bytes_per_s", CONFIG_INT, "20971520", 0, INT64_C(1) << 40, "bytes", false, \
+	  "The scrub reads no more in a second; 0: no limit") \
 	X(CFG_COMPAT_DATA_MIRROR, "compat.data_mirror", CONFIG_BOOL, "false", 0, 0, "", false, \
 	  "Repeat object-valued sync answers under \"data\", for older sample clients") \
 	X(CFG_METRICS_ACCESS, "metrics.access", CONFIG_TEXT, "local", 0, 0, "", false, \
