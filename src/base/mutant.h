@@ -55,7 +55,6 @@
 	X(COLLECT_NO_REMOVED, "the chunks of a version go with it") \
 	X(COLLECT_NO_TAILS, "a pack goes though the tail of an upload lies in it") \
 	X(CONTENT_NEVER_OLD, "what an upload found long ago is used unseen") \
-	X(PACK_RETIRED_USED, "chunks are added to a pack that was retired") \
 	X(REPACK_NO_SYNC, "rows are moved to copies that are not on the disk") \
 	X(DB_NO_SYNC, "a commit does not wait for the disk") \
 	X(DB_COMMIT_ASSUMED, "a commit that failed is taken for done") \

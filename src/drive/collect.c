@@ -68,6 +68,32 @@ static bool go_on(struct collection *c, int64_t bytes)
 	return !c->config.go_on || c->config.go_on(c->config.arg, bytes);
 }
 
+/* ---- removed versions ---- */
+
+struct tidy {
+	int64_t before_us, removed;
+};
+
+static int tidy_op(struct tx *tx, void *arg)
+{
+	struct tidy *t = arg;
+	return tx_exec(tx,
+	               "delete from removed_versions where id in"
+	               " (select id from removed_versions where removed_at < $1 order by id limit $2)",
+	               DB_ARGS(V_I(t->before_us), V_I(TIDY_ROWS)), &t->removed);
+}
+
+/* Whoever may use what was removed an hour ago has ended by now. */
+static int tidy_removed(struct collection *c)
+{
+	struct tidy t = {.before_us = c->totals.began_us - MILLIS_US(LIMIT_CONDEMNED_MS)};
+	int err = 0;
+	do {
+		err = c->config.dry ? 0 : db_write(c->config.drive->db, 0, tidy_op, &t);
+	} while (!err && t.removed == TIDY_ROWS && go_on(c, 0));
+	return err;
+}
+
 /* ---- count ---- */
 
 static int count_op(struct tx *tx, void *arg)
@@ -139,32 +165,6 @@ static int packs(struct collection *c, bool *done)
 	return err;
 }
 
-/* ---- removed versions ---- */
-
-struct tidy {
-	int64_t before_us, removed;
-};
-
-static int tidy_op(struct tx *tx, void *arg)
-{
-	struct tidy *t = arg;
-	return tx_exec(tx,
-	               "delete from removed_versions where id in"
-	               " (select id from removed_versions where removed_at < $1 order by id limit $2)",
-	               DB_ARGS(V_I(t->before_us), V_I(TIDY_ROWS)), &t->removed);
-}
-
-/* Of before an hour before the roots were read: all that may use them have ended, or are met by now. */
-static int tidy_removed(struct collection *c)
-{
-	struct tidy t = {.before_us = c->totals.began_us - MILLIS_US(LIMIT_CONDEMNED_MS)};
-	int err = 0;
-	do {
-		err = c->config.dry ? 0 : db_write(c->config.drive->db, 0, tidy_op, &t);
-	} while (!err && t.removed == TIDY_ROWS && go_on(c, 0));
-	return err;
-}
-
 /* ---- all of it ---- */
 
 static int step(struct collection *c, bool *done)
@@ -173,7 +173,8 @@ static int step(struct collection *c, bool *done)
 	int err = 0;
 	switch (c->phase) {
 	case COLLECT_COUNT:
-		return db_read(db, count_op, c);
+		err = db_read(db, count_op, c);
+		return err || c->phase == COLLECT_COUNT ? err : tidy_removed(c);
 	case COLLECT_MARK:
 		err = roots_page(db, &c->at, c->seen, &c->totals.roots, &c->totals.references);
 		if (!err && c->at.done)
@@ -181,10 +182,9 @@ static int step(struct collection *c, bool *done)
 		return err;
 	case COLLECT_SWEEP:
 		err = sweep_page(&c->sweep);
-		if (err || !c->sweep.done)
-			return err;
-		c->phase = COLLECT_PACKS;
-		return tidy_removed(c);
+		if (!err && c->sweep.done)
+			c->phase = COLLECT_PACKS;
+		return err;
 	default:
 		if (c->config.drive->packs)
 			err = packs(c, done);
