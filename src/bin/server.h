@@ -78,7 +78,7 @@ enum runtime_flags {
 
 struct runtime {
 	const struct config *config;
-	char *data, *database_url;
+	char *data, *database_url, *catalog;
 	int lock_fd;
 	struct db *db;
 	struct disk *disk;
@@ -142,6 +142,11 @@ void node_lease_drop(struct node_lease *lease);
 
 /* Do these packs belong to this database (server_mark.c)? The first packs that a database meets are its own. */
 int mark_check(struct db *db, struct disk *packs, bool *foreign);
+
+/* ---- a database that is lost (server_rebuild.c) ---- */
+
+/* 0, or the exit code 2 after a sentence. */
+int server_rebuild(const struct config *config, bool quiet);
 
 /* ---- background work ---- */
 

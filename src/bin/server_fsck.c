@@ -184,6 +184,7 @@ static const struct option_spec fsck_options[] = {
     {"quick", NULL, "The database and the heads of packs; no content", NULL},
     {"deep", NULL, "Also reads every version as a download would, and computes its SHA-256", NULL},
     {"repair", NULL, "Mends what can be mended, then checks again", NULL},
+    {"rebuild", NULL, "The database is lost: makes it anew from the packs and the catalog beside them, then checks", NULL},
     {"json", NULL, "One JSON object a line", NULL},
     {0},
 };
@@ -233,7 +234,10 @@ static int run_fsck(struct args *args)
 	struct check_totals totals;
 	struct fsck f = {.json = arg(args, "json") != NULL, .list = arg(args, "repair") ? &list : NULL};
 	progress_init(&f.progress, f.json);
-	int code = check(args, &f, &totals);
+	int code = arg(args, "rebuild") ? server_rebuild(&args->config, f.json) : CLEAN;
+	if (code != CLEAN)
+		return code;
+	code = check(args, &f, &totals);
 	if (code == FOUND && f.list) {
 		code = repair(args, &f, &list);
 		f.list = NULL;

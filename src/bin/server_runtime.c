@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "bin/server.h"
+#include "drive/catalog.h"
 #include "drive/collect.h"
 #include "drive/schema.h"
 #include "drive/upload.h"
@@ -244,12 +245,14 @@ static int open_all(struct runtime *rt, unsigned flags)
 		code = open_database(rt, flags);
 	if (code)
 		return code;
+	must(asprintf(&rt->catalog, "%s/packs/" CATALOG_FOLDER, rt->data) >= 0);
 	rt->drive = (struct drive){
 	    .db = rt->db,
 	    .ids = &rt->ids,
 	    .clock = &clock_system,
 	    .rng = &rng_system,
 	    .scrub_bytes_per_s = config_int(rt->config, CFG_SCRUB_BYTES_PER_S),
+	    .catalog = rt->catalog,
 	    .file_max_bytes = config_int(rt->config, CFG_LIMITS_FILE_MAX_BYTES),
 	    .assembling_max = assembling_max(rt->config),
 	};
@@ -323,6 +326,7 @@ void runtime_close(struct runtime *rt)
 	if (rt->database_url)
 		explicit_bzero(rt->database_url, strlen(rt->database_url));
 	free(rt->database_url);
+	free(rt->catalog);
 	free(rt->data);
 	arena_fini(&rt->arena);
 	*rt = (struct runtime){.lock_fd = -1};

@@ -15,6 +15,11 @@ static const char new_db[] = "new.db";
 static const char *const left_out[] = {"signing_keys", "refresh_families", "login_attempts", "uploads",    "upload_parts",
                                        "upload_pieces", "chunk_leases",     "leases",         NULL};
 
+/* A catalog has nothing of these either: packs, the log, answers for those who ask twice. */
+static const char *const not_of_a_catalog[] = {
+    "signing_keys", "refresh_families", "login_attempts", "uploads", "upload_parts", "upload_pieces", "chunk_leases", "leases",
+    "chunks", "packs", "chunk_marks", "removed_versions", "changes", "op_results", "idempotency", "jobs", NULL};
+
 /* ---- what the parts share ---- */
 
 void backup_tell(const struct backup *b, struct backup_totals *totals, const char *fmt, ...)
@@ -134,7 +139,7 @@ static void on_table(void *arg, const char *table, int64_t rows)
 static int read_rows(struct tx *from, void *arg)
 {
 	struct rows_job *j = arg;
-	return db_copy(from, j->to, &(struct db_copy){left_out, on_table, j});
+	return db_copy(from, j->to, &(struct db_copy){j->b->rows_alone ? not_of_a_catalog : left_out, on_table, j});
 }
 
 static int write_rows(struct tx *to, void *arg)
@@ -267,6 +272,17 @@ static int gather(const struct backup *b, const struct backup_source *from, stru
 	return err;
 }
 
+static int snapshot_alone(const struct backup *b, const struct backup_source *from)
+{
+	struct arena a;
+	int64_t *packs;
+	size_t n;
+	arena_init(&a);
+	int err = snapshot(b, from->db, &a, &packs, &n);
+	arena_fini(&a);
+	return err;
+}
+
 int backup_make(const struct backup *b, const struct backup_source *from, struct backup_point *out,
                 struct backup_totals *totals)
 {
@@ -276,7 +292,7 @@ int backup_make(const struct backup *b, const struct backup_source *from, struct
 	snprintf(out->engine, sizeof out->engine, "%s", db_engine(from->db));
 	int err = choose_time(b, out);
 	if (!err)
-		err = gather(b, from, out, totals);
+		err = b->rows_alone ? snapshot_alone(b, from) : gather(b, from, out, totals);
 	backup_file(file, out->name, ".db");
 	if (!err)
 		err = disk_rename(b->disk, new_db, file);

@@ -26,6 +26,7 @@ struct backup {
 	struct disk *disk; /* the same */
 	struct disk *packs; /* DIR/packs; for all but the making of points it may be NULL when there is none */
 	const struct clock *clock;
+	bool rows_alone; /* for a catalog (catalog.h): without packs, and without what these tell */
 	void (*progress)(void *arg, const char *what, int64_t done, int64_t all); /* all -1: not known */
 	void (*told)(void *arg, struct str sentence); /* something that is not as it should be, and does not end the work */
 	void *arg;

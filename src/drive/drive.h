@@ -33,6 +33,7 @@ struct drive {
 	struct db *db;
 	struct store *store;
 	struct disk *packs; /* of the store; tools may have it without one, for reading. NULL: none */
+	const char *catalog; /* path of the folder for catalogs (catalog.h); NULL: none is kept */
 	struct idgen *ids;
 	const struct clock *clock;
 	struct rng *rng;

@@ -1,10 +1,10 @@
-#include "drive/job.h"
+#include "drive/catalog.h"
 
 #include <stdio.h>
 
 #include "base/must.h"
 
-const struct job *const job_list[] = {&job_housekeeping, &job_versions, &job_trash, &job_collect, &job_scrub};
+const struct job *const job_list[] = {&job_housekeeping, &job_versions, &job_trash, &job_collect, &job_scrub, &job_catalog};
 const size_t job_count = sizeof job_list / sizeof *job_list;
 
 const struct job *job_find(struct str name)

@@ -1,0 +1,98 @@
+#include "drive/catalog.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "io/disk.h"
+
+enum { HOUR_S = 3600, ROUND_S = 600, SHARE_OF_TIME = 100 };
+
+/* What the catalog would tell: it is written when this differs. */
+static int stamp_op(struct tx *tx, void *arg)
+{
+	return tx_i64(tx,
+	              "select (select sum(seq) from tenants) + (select count(*) from users) + (select count(*) from share_members)"
+	              " + (select count(*) from versions)",
+	              DB_NO_ARGS, 0, arg);
+}
+
+static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
+{
+	(void)arg, (void)what, (void)done, (void)all;
+}
+
+static void on_told(void *arg, struct str sentence)
+{
+	(void)arg, (void)sentence; /* the fault itself is in the job's row */
+}
+
+/* Twice the last one must fit: the new one is made before that goes. */
+static int room(const struct job_round *r, const struct backup *b)
+{
+	struct backup_point *points;
+	struct arena a;
+	size_t n;
+	arena_init(&a);
+	int err = backup_points(b, &a, &points, &n);
+	if (!err && n && r->drive->store)
+		err = store_room(r->drive->store, 2 * points[n - 1].database_bytes);
+	arena_fini(&a);
+	return err;
+}
+
+static int write_catalog(struct job_round *r, struct disk *disk)
+{
+	struct backup b = {.path = r->drive->catalog, .disk = disk, .clock = r->drive->clock, .rows_alone = true,
+	                   .progress = on_progress, .told = on_told};
+	struct backup_totals totals = {0};
+	struct backup_point point;
+	int err = room(r, &b);
+	if (!err)
+		err = backup_make(&b, &(struct backup_source){.db = r->drive->db, .rng = r->drive->rng}, &point, &totals);
+	if (!err)
+		err = backup_prune(&b, 1, &totals);
+	r->items = !err;
+	r->bytes = err ? 0 : point.database_bytes;
+	return err;
+}
+
+static int run(struct job_round *r)
+{
+	int64_t stamp, last = -1, not_before = 0, began = clock_mono(r->drive->clock);
+	struct str state = str_c(r->state), first = str_cut(&state, ' ');
+	struct disk *disk;
+	if (!r->drive->catalog)
+		return 0;
+	(void)str_to_i64(first, &last);
+	(void)str_to_i64(state, &not_before);
+	int err = db_read(r->drive->db, stamp_op, &stamp);
+	if (err || (!r->by_hand && (stamp == last || r->begin < not_before)))
+		return err;
+	if (r->dry) {
+		r->items = 1;
+		r->tell(r->tell_arg, STR("the catalog"), 0);
+		return 0;
+	}
+	err = r->drive->packs ? disk_mkdir(r->drive->packs, CATALOG_FOLDER) : 0;
+	if (!err && r->drive->packs)
+		err = disk_sync_dir(r->drive->packs, "");
+	if (!err)
+		err = disk_posix_open(r->drive->catalog, &disk);
+	if (err)
+		return err;
+	err = write_catalog(r, disk);
+	disk_free(disk);
+	int64_t took = clock_mono(r->drive->clock) - began;
+	if (!err)
+		snprintf(r->state, sizeof r->state, "%lld %lld", (long long)stamp, (long long)(r->begin + SHARE_OF_TIME * took));
+	return err;
+}
+
+const struct job job_catalog = {
+    .name = "catalog",
+    .what = "writes down beside the packs what these cannot tell, for a database that is lost",
+    .period_s = HOUR_S,
+    .round_s = ROUND_S,
+    .packs = true,
+    .run = run,
+};

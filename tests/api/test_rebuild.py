@@ -1,0 +1,77 @@
+"""scaidrived fsck --rebuild: the database is lost; packs and the catalog beside them make it anew."""
+import contextlib
+import os
+
+from conftest import populate
+from device import SHARE, world  # noqa: F401
+from support import Cluster
+
+
+def lose_the_database(server):
+    if server.cluster_database:
+        Cluster.get().drop(server.cluster_database)
+        Cluster.get().sql(f'create database {server.cluster_database}')
+        return
+    for suffix in ('', '-wal', '-shm'):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(server.data, 'scaidrive.db' + suffix))
+
+
+def test_all_is_there_again(private_server):
+    server = private_server()
+    alice = server.client('alice@example.com')
+    share = alice.make_share('Papers')
+    alice.add_member(share['id'], server.client('bob@example.com').me()['id'], 'contributor')
+    folder = alice.make_folder(share['id'], 'reports')
+    small = alice.make_file(share['id'], 'small.txt', b'small content\n' * 100, folder_id=folder['id'])
+    big = alice.make_file(share['id'], 'big.bin', os.urandom(5 << 20))
+    server.run('jobs', 'run', 'catalog')
+    late = alice.make_file(share['id'], 'late.txt', b'after the catalog')
+    big_bytes = alice.content(big['id'])
+    before = alice.ok('GET', '/api/v1/sync/changes', params={'share_id': share['id']})['cursor']
+    server.kill()
+    lose_the_database(server)
+
+    done = server.run('fsck', '--rebuild', '--deep', check=False)
+    assert done.returncode == 0, done
+    assert 'made anew' in done.stdout and 'No findings.' in done.stdout
+    server.tokens.clear()
+    server.start()
+    for who in ('alice@example.com', 'bob@example.com'):
+        api = server.client(token=server.token(who))
+        assert api.content(small['id']) == b'small content\n' * 100
+        assert api.content(big['id']) == big_bytes
+    assert api.get(f'/api/v1/files/{late["id"]}').status_code == 404
+    r = api.get('/api/v1/sync/changes', params={'share_id': share['id'], 'cursor': str(before)})
+    assert r.status_code == 400 and r.json()['error']['code'] == 'SYNC_CURSOR_INVALID'
+    again = api.make_file(share['id'], 'again.txt', b'after the catalog')
+    assert api.content(again['id']) == b'after the catalog'
+
+
+def test_devices_bring_back_what_is_newer(world):  # noqa: F811
+    a = world.device('a')
+    a.write('old.txt', 'old')
+    a.sync()
+    world.server.run('jobs', 'run', 'catalog')
+    a.write('new.txt', 'new')
+    a.write('old.txt', 'edited')
+    a.sync()
+    world.server.kill()
+    lose_the_database(world.server)
+    assert world.server.run('fsck', '--rebuild', check=False).returncode == 0
+    world.server.start()
+    a.login()
+    a.sync()
+    b = world.device('b')
+    b.sync()
+    assert b.read('old.txt') == 'edited' and b.read('new.txt') == 'new'
+
+
+def test_refusals(private_server):
+    server = private_server(start=False)
+    done = server.run('fsck', '--rebuild', check=False)  # the database is there
+    assert done.returncode == 2 and 'not empty' in done.stderr or 'no whole catalog' in done.stderr
+    lose_the_database(server)
+    done = server.run('fsck', '--rebuild', check=False)
+    assert done.returncode == 2 and 'no whole catalog' in done.stderr
+    populate(server)
