@@ -1,8 +1,9 @@
-#include "drive/catalog.h"
+#include "drive/job.h"
 
 #include <stdio.h>
 
 #include "base/must.h"
+#include "drive/catalog.h"
 
 const struct job *const job_list[] = {&job_housekeeping, &job_versions, &job_trash, &job_collect, &job_scrub, &job_catalog};
 const size_t job_count = sizeof job_list / sizeof *job_list;
