@@ -140,8 +140,10 @@ void node_lease_drop(struct node_lease *lease);
 
 /* ---- whose packs ---- */
 
-/* Do these packs belong to this database (server_mark.c)? The first packs that a database meets are its own. */
-int mark_check(struct db *db, struct disk *packs, bool *foreign);
+/* Do these packs belong to this database (server_mark.c)? The first folder that a database meets is its own, unless there are
+ * packs in it and the database knows of none: then it is not the one that they were written for. */
+enum whose_packs { PACKS_OWN, PACKS_FOREIGN, PACKS_ORPHANED };
+int mark_check(struct db *db, struct disk *packs, enum whose_packs *whose);
 
 /* ---- a database that is lost (server_rebuild.c) ---- */
 

@@ -1,6 +1,7 @@
 /* The mark: a random name that stands in the database and beside the packs, so that a daemon never serves a database whose
  * contents lie in another folder. Several daemons on one database need packs that they share. */
 #include "bin/server.h"
+#include "chunks/pack.h"
 
 enum { MARK_BYTES = 32 };
 
@@ -37,6 +38,7 @@ static int mark_write(struct disk *d, const char mark[MARK_BYTES])
 struct mark {
 	char mine[MARK_BYTES];
 	bool named, same; /* the database names a mark; it is mine */
+	bool knows_packs; /* it has rows of packs */
 };
 
 static int look_op(struct tx *tx, void *arg)
@@ -47,7 +49,12 @@ static int look_op(struct tx *tx, void *arg)
 	if (err)
 		return err;
 	m->same = m->named && str_eq(rows_text(r, 0), str_n(m->mine, MARK_BYTES));
-	return rows_close(&r);
+	err = rows_close(&r);
+	int64_t any = 0;
+	if (!err)
+		err = tx_i64(tx, "select id from packs limit 1", DB_NO_ARGS, 0, &any);
+	m->knows_packs = any != 0;
+	return err;
 }
 
 static int name_op(struct tx *tx, void *arg)
@@ -58,21 +65,33 @@ static int name_op(struct tx *tx, void *arg)
 	return err ? err : look_op(tx, m);
 }
 
-int mark_check(struct db *db, struct disk *packs, bool *foreign)
+static int any_packs(struct disk *packs, bool *any)
+{
+	struct buf ids = {0};
+	int err = pack_list(packs, &ids);
+	*any = ids.n > 0;
+	buf_fini(&ids);
+	return err;
+}
+
+int mark_check(struct db *db, struct disk *packs, enum whose_packs *whose)
 {
 	struct mark m = {0};
 	uint8_t random[MARK_BYTES / 2];
-	bool marked;
+	bool marked, orphaned = false;
 	int err = mark_read(packs, m.mine, &marked);
 	if (!err)
 		err = db_read(db, look_op, &m);
-	if (!err && !m.named && !marked) {
+	/* A new database that took them for its own would have them collected: nothing in it refers to them. */
+	if (!err && !m.named && !m.knows_packs)
+		err = any_packs(packs, &orphaned);
+	if (!err && !orphaned && !m.named && !marked) {
 		rng_system.fill(&rng_system, random, sizeof random);
 		hex_encode(random, sizeof random, m.mine);
 		err = mark_write(packs, m.mine);
 	}
-	if (!err && !m.named)
+	if (!err && !orphaned && !m.named)
 		err = db_write(db, 0, name_op, &m);
-	*foreign = m.named && !m.same;
+	*whose = orphaned ? PACKS_ORPHANED : m.named && !m.same ? PACKS_FOREIGN : PACKS_OWN;
 	return err == E_NO_SPACE ? 0 : err; /* the next start will find room */
 }

@@ -143,9 +143,12 @@ static int open_store(struct runtime *rt)
 	disk_keep_room(rt->staging, margin);
 	if (reserve && strcmp(db_engine(rt->db), "sqlite") == 0)
 		rt->reserve = reserve_open(rt->disk, reserve, margin);
-	bool foreign;
-	int err = mark_check(rt->db, rt->disk, &foreign);
-	if (!err && foreign)
+	enum whose_packs whose;
+	int err = mark_check(rt->db, rt->disk, &whose);
+	if (!err && whose == PACKS_ORPHANED)
+		return usage_fault("%s/packs holds packs, and the database knows of none of them: it is another one, or it was lost, or its"
+		                   " rebuilding was interrupted (scaidrived fsck --rebuild, with no database there)", rt->data), 1;
+	if (!err && whose == PACKS_FOREIGN)
 		return usage_fault("the contents of this database lie in another data folder than %s (its packs/mark is another)",
 		                   rt->data), 1;
 	if (!err)

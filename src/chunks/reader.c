@@ -161,16 +161,28 @@ static int read_placed(struct content_reader *r, size_t i, void *out)
 	return err == E_OK ? E_OK : store_corrupt(r->store, p->pack_id, p->offset, "frame");
 }
 
-/* Chunk i, decoded, at out, which has room for all of it. Its pack may have been rewritten since its place was looked up. */
+typedef int read_fn(struct content_reader *r, size_t i, void *out);
+
+/* Its pack may have been rewritten since its place was looked up. Damage is noted, so that its bytes are taken when they come. */
+static int read_somewhere(struct content_reader *r, size_t i, read_fn *fn, void *out)
+{
+	int err = fn(r, i, out);
+	if (err == E_NOT_FOUND) {
+		int64_t pack_id = r->places[i - r->window].pack_id;
+		r->n_places = 0;
+		err = fn(r, i, out);
+		if (err == E_NOT_FOUND)
+			err = store_corrupt(r->store, pack_id, 0, "pack is missing");
+	}
+	if (err == E_CORRUPT)
+		damage_note(r->store, r->tenant_id, r->chunks[i].id);
+	return err;
+}
+
+/* Chunk i, decoded, at out, which has room for all of it. */
 static int read_chunk(struct content_reader *r, size_t i, void *out)
 {
-	int err = read_placed(r, i, out);
-	if (err != E_NOT_FOUND)
-		return err;
-	int64_t pack_id = r->places[i - r->window].pack_id;
-	r->n_places = 0;
-	err = read_placed(r, i, out);
-	return err == E_NOT_FOUND ? store_corrupt(r->store, pack_id, 0, "pack is missing") : err;
+	return read_somewhere(r, i, read_placed, out);
 }
 
 /* Chunk i in the slab. */
@@ -208,16 +220,21 @@ int content_chunk(struct content_reader *r, size_t i, struct str *bytes)
 	return E_OK;
 }
 
+/* As it is stored, in the second half of the slab; out: its place. */
+static int read_as_stored(struct content_reader *r, size_t i, void *out)
+{
+	const struct chunk_place **p = out;
+	int err = place_of(r, i, p);
+	return err != E_OK ? err : read_stored(r, *p, r->slab + CHUNK_MAX_BYTES);
+}
+
 int content_chunk_stored(struct content_reader *r, size_t i, bool *zstd, struct str *stored)
 {
 	const struct chunk_place *p = NULL;
 	must(i < r->n);
-	int err = place_of(r, i, &p);
-	if (err != E_OK)
-		return err;
 	if (!r->slab)
 		r->slab = slab_take(r->store);
-	err = read_stored(r, p, r->slab + CHUNK_MAX_BYTES);
+	int err = read_somewhere(r, i, read_as_stored, &p);
 	if (err != E_OK)
 		return err;
 	*zstd = p->codec == CODEC_ZSTD;
@@ -262,8 +279,6 @@ int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, 
 			if (err == E_OK)
 				memcpy((char *)out + done, r->slab + skip, k);
 		}
-		if (err == E_CORRUPT)
-			damage_note(r->store, r->tenant_id, r->chunks[i].id);
 		if (err != E_OK)
 			return err;
 		done += k;

@@ -77,7 +77,7 @@ static void count_removed(struct sweep *s, const struct pile *p)
 {
 	for (size_t i = 0; i < p->n_removed; i++) {
 		s->totals.removed_bytes += p->removed[i].stored_bytes;
-		if (s->store)
+		if (s->store && s->store->finder)
 			finder_forget(s->store->finder, p->tenant_id, &p->removed[i].hash, &p->removed[i].id, 1);
 	}
 	s->totals.removed += (int64_t)p->n_removed;

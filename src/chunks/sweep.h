@@ -24,7 +24,7 @@ struct sweep_totals {
 
 struct sweep {
 	struct db *db;
-	struct store *store; /* NULL: hints to rows that are removed stay, which costs their room */
+	struct store *store; /* NULL, or without a finder: hints to rows that are removed stay, which costs their room */
 	const struct clock *clock;
 	const struct idset *seen;
 	int64_t ids_below;   /* rows made later are let alone */

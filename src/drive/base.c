@@ -102,7 +102,11 @@ static int source_chunk(void *arg, uint32_t source, uint32_t chunk, struct str *
 	if (r->read_bytes > LIMIT_BASE_BYTES)
 		return ctx_fail(r->ctx, E_TOO_LARGE, "Frame %lld: the patches of one body copy from at most %lld bytes of chunks",
 		                (long long)r->number, (long long)LIMIT_BASE_BYTES);
-	return chunk < content_chunks(s->reader) ? content_chunk(s->reader, chunk, bytes) : E_BAD_REQUEST;
+	if (chunk >= content_chunks(s->reader))
+		return E_BAD_REQUEST;
+	err = content_chunk(s->reader, chunk, bytes);
+	return err != E_CORRUPT ? err : ctx_fail(r->ctx, E_CHUNK_MISSING, "Frame %lld: what source %u has there is damaged; send the chunk whole",
+	                                         (long long)r->number, source);
 }
 
 int rebuild_chunk(struct rebuild *r, int64_t number, const struct frame *f, struct str *bytes)

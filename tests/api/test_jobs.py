@@ -282,3 +282,21 @@ def test_two_servers(private_server, engine):
         assert total >= 5 and total == rounds(one, 'housekeeping') + rounds(two, 'housekeeping')
     finally:
         two.close()
+
+
+def test_collect_by_hand_removes(private_server):
+    """Beside a server, whose finder it does not have."""
+    server = private_server()
+    alice = server.client('alice@example.com')
+    share = alice.make_share('Papers')
+    file = alice.make_file(share['id'], 'a.txt', b'some content\n' * 100)
+    wait_for(lambda: server.sql("select held_until from jobs where name = 'collect'") == [['0']])
+    two_hours = 7200 * 1000 << 22  # of ids
+    columns = 'tenant_id, hash, pack_id, offset_bytes, stored_len, raw_len, codec, xxh'
+    server.sql(f'insert into chunks (id, {columns}) select min(id) - {two_hours}, {columns} from chunks group by {columns} limit 1')
+    server.sql('update packs set size_bytes = (select sum(stored_len) from chunks where pack_id = packs.id)')
+    server.sql('insert into chunk_marks (chunk_id, tenant_id, reason, since_at) select min(id), min(tenant_id), 1, 1 from chunks')
+    before = int(server.sql('select count(*) from chunks')[0][0])
+    server.run('jobs', 'run', 'collect', '--full')
+    assert int(server.sql('select count(*) from chunks')[0][0]) == before - 1
+    assert alice.content(file['id']) == b'some content\n' * 100

@@ -2,9 +2,10 @@
 import contextlib
 import os
 
+import pytest
 from conftest import populate
 from device import SHARE, world  # noqa: F401
-from support import Cluster
+from support import Cluster, Failed
 
 
 def lose_the_database(server):
@@ -65,6 +66,32 @@ def test_devices_bring_back_what_is_newer(world):  # noqa: F811
     b = world.device('b')
     b.sync()
     assert b.read('old.txt') == 'edited' and b.read('new.txt') == 'new'
+
+
+def test_packs_of_a_lost_database_are_kept(private_server):
+    """A server that is started on a new database beside them, or after a rebuilding that did not come to its end, would have them
+    collected: nothing refers to them."""
+    server = private_server()
+    share = server.client('alice@example.com').make_share('Papers')
+    file = server.client('alice@example.com').make_file(share['id'], 'big.bin', os.urandom(5 << 20))
+    content = server.client('alice@example.com').content(file['id'])
+    server.run('jobs', 'run', 'catalog')
+    server.kill()
+    lose_the_database(server)
+    refused = server.run('collect', check=False)
+    assert refused.returncode == 1 and 'knows of none of them' in refused.stderr
+    with pytest.raises(Failed, match='knows of none of them'):
+        server.start()
+    server.process = None
+
+    lose_the_database(server)
+    assert server.run('fsck', '--rebuild', check=False).returncode == 0
+    server.sql('delete from packs')  # a rebuilding counts them last
+    assert server.run('collect', check=False).returncode == 1
+    assert server.run('fsck', '--repair', check=False).returncode == 0
+    server.tokens.clear()
+    server.start()
+    assert server.client(token=server.token('alice@example.com')).content(file['id']) == content
 
 
 def test_refusals(private_server):
