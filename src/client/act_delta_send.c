@@ -235,12 +235,16 @@ static void ask_signatures(struct sending *s, struct batch *b)
 {
 	struct job *j = s->j;
 	uint32_t length;
+	size_t most = 0;
 	patch_base_free(b->base);
 	b->base = NULL;
 	buf_fini(&b->signatures);
 	if (!b->n_runs)
 		return;
-	int err = remote_signatures(&j->ctx, j->agent->remote, j->agent->share, s->of.version_id, b->runs, b->n_runs, &b->signatures);
+	for (size_t i = 0; i < b->n_runs; i++)
+		for (uint32_t k = 0; k < b->runs[i].count; k++)
+			most += signature_bytes(layout_length(&s->base, b->runs[i].first + k));
+	int err = remote_signatures(&j->ctx, j->agent->remote, j->agent->share, s->of.version_id, b->runs, b->n_runs, most, &b->signatures);
 	struct str in = buf_as_str(&b->signatures);
 	b->base = patch_base_new();
 	for (size_t i = 0; !err && i < b->n_runs; i++)

@@ -158,6 +158,8 @@ static int fetch(struct job *j)
 		err = j->delta ? fetch_by(j, act_delta_fetch) : E_NOT_FOUND;
 	if (!act_delta_gave_up(j, err))
 		return err;
+	if (err == E_CHECKSUM)
+		buf_fini(&j->layout); /* nor is it known of what the version consists */
 	err = fetch_by(j, download);
 	if (!err)
 		act_delta_learn(j, j->op->remote.version_id, j->op->remote.size_bytes);

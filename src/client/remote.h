@@ -185,9 +185,9 @@ int remote_fetch_chunks(struct ctx *ctx, struct remote *r, struct str share, int
 int remote_layout(struct ctx *ctx, struct remote *r, int64_t version_id, struct buf *out);
 /* The steps (chunks/steps.h) of a version whose one source is the base. */
 int remote_steps(struct ctx *ctx, struct remote *r, int64_t version_id, int64_t base_version_id, struct buf *out);
-/* Signatures (chunks/patch.h) of the chunks of runs of a version, 64 MiB of content at most. */
+/* Signatures (chunks/patch.h) of the chunks of runs of a version, 64 MiB of content at most. most: bytes that they can take. */
 int remote_signatures(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id, const struct remote_run *runs, size_t n,
-                      struct buf *out);
+                      size_t most, struct buf *out);
 /* The file from steps with this one source. up->content is not used. */
 int remote_put_steps(struct ctx *ctx, struct remote *r, struct str share, struct remote_upload *up, int64_t source, struct str steps);
 

@@ -1,7 +1,6 @@
 /* What versions consist of, versions made of chunks, and chunks told as differences (docs/integrate/bulk.md). */
 #include "base/limits.h"
 #include "base/must.h"
-#include "chunks/patch.h"
 #include "client/layout.h"
 #include "client/remote_priv.h"
 
@@ -47,7 +46,7 @@ int remote_steps(struct ctx *ctx, struct remote *r, int64_t version_id, int64_t 
 }
 
 int remote_signatures(struct ctx *ctx, struct remote *r, struct str share, int64_t version_id, const struct remote_run *runs, size_t n,
-                      struct buf *out)
+                      size_t most, struct buf *out)
 {
 	struct buf body = {0};
 	must(n <= LIMIT_CHUNKS_REQUEST);
@@ -59,7 +58,7 @@ int remote_signatures(struct ctx *ctx, struct remote *r, struct str share, int64
 	buf_lit(&body, "]}");
 	struct http_call call = {.method = "POST", .path = remote_bulk_path(ctx, "chunks/signatures", share), .body = buf_as_str(&body),
 	                         .content_type = STR("application/json")};
-	int err = bytes_of(ctx, r, &call, LIMIT_CHUNKS_REQUEST * (4 + (size_t)CHUNK_MAX_BYTES / PATCH_BLOCK_BYTES * 12), out);
+	int err = bytes_of(ctx, r, &call, most, out);
 	buf_fini(&body);
 	return err;
 }

@@ -122,6 +122,49 @@ static void content_is_found(void **s)
 	replica_close(&r);
 }
 
+static void keep_layout(struct replica *r, int64_t id, int64_t version_id, const char *chunks)
+{
+	struct buf text = {0};
+	for (; *chunks; chunks++)
+		layout_put(&text, &(struct sha256){{(uint8_t)*chunks}}, 1000);
+	replica_keep_layout(r, id, version_id, &text);
+}
+
+/* Of the layouts that were flushed, of files that are still agreed, the one that has most in common. */
+static void what_resembles_is_found(void **s)
+{
+	(void)s;
+	struct replica r;
+	struct layout like;
+	struct buf text = {0};
+	int64_t id = 0, version_id = 0;
+	const char *const chunks = "abcd";
+	for (size_t i = 0; i < 4; i++)
+		layout_put(&text, &(struct sha256){{(uint8_t)chunks[i]}}, 1000);
+	assert_int_equal(layout_read(&like, buf_as_str(&text)), 0);
+	assert_int_equal(replica_open(&ctx, file, &r), 0);
+	for (int64_t i = 2; i < 5; i++)
+		put(&r, REPLICA_SYNCED, i, TREE_ROOT, (char[]){(char)('a' + i), 0}, true);
+	keep_layout(&r, 2, 7, "xaxyx");
+	keep_layout(&r, 3, 8, "dyyyyycb");
+	keep_layout(&r, 4, 9, "xyz");
+	keep_layout(&r, 5, 10, "abcd"); /* of a file that is not agreed */
+	assert_int_equal(replica_similar(&r, &like, &id, &version_id), 0);
+	assert_int_equal(replica_flush(&ctx, &r), 0);
+	assert_int_equal(replica_similar(&r, &like, &id, &version_id), 3000);
+	assert_true(id == 3 && version_id == 8);
+	keep_layout(&r, 3, 11, "xyz"); /* its next version */
+	assert_int_equal(replica_flush(&ctx, &r), 0);
+	assert_int_equal(replica_similar(&r, &like, &id, &version_id), 1000);
+	assert_true(id == 2 && version_id == 7);
+	replica_del(&r, REPLICA_SYNCED, 2);
+	assert_int_equal(replica_flush(&ctx, &r), 0);
+	assert_int_equal(replica_similar(&r, &like, &id, &version_id), 0);
+	replica_close(&r);
+	layout_fini(&like);
+	buf_fini(&text);
+}
+
 /* The process dies with changes in memory: the state before them is whole. */
 static void a_crash_between_flushes(void **s)
 {
@@ -166,6 +209,7 @@ static void a_damaged_file_says_what_to_do(void **s)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {T(everything_comes_back), T(content_is_found), T(a_crash_between_flushes), T(a_damaged_file_says_what_to_do)};
+	const struct CMUnitTest tests[] = {T(everything_comes_back), T(content_is_found), T(what_resembles_is_found),
+	                                   T(a_crash_between_flushes), T(a_damaged_file_says_what_to_do)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -544,9 +544,11 @@ static int posix_make_folder(struct root *face, struct ctx *ctx, struct str path
 	return 0;
 }
 
+/* An inode is used again soon after its file went, perhaps by a folder of the same name: the birth tells them apart. */
 static bool same_thing(const struct root_entry *e, const struct disk_stamp *assumed)
 {
-	return e->stamp.dev == assumed->dev && e->stamp.ino == assumed->ino;
+	bool born_together = !assumed->birth_ns || !e->stamp.birth_ns || e->stamp.birth_ns == assumed->birth_ns;
+	return e->stamp.dev == assumed->dev && e->stamp.ino == assumed->ino && born_together;
 }
 
 static int posix_rename(struct root *face, struct ctx *ctx, struct str from, const struct disk_stamp *assumed,

@@ -518,7 +518,7 @@ static void move_remote(struct maker *m, struct item *it)
 {
 	struct item *target = item_of(m, it->l->up);
 	struct str name = it->l->f.name;
-	if (it->busy)
+	if (it->busy || plan_leaves_temp(m, it))
 		return;
 	if (!target->r || tree_is_below(target->r, it->r) || !plan_remote_slot(m, it, target, &name)) {
 		m->out->waiting++;
@@ -555,6 +555,8 @@ static void bring_up(struct maker *m, struct item *it)
 {
 	struct item *target = item_of(m, it->l->up);
 	struct str name = it->l->f.name;
+	if (!it->busy && plan_leaves_temp(m, it))
+		return;
 	if (!target->r || it->busy || !plan_remote_slot(m, it, target, &name)) {
 		m->out->waiting++;
 		return;

@@ -27,7 +27,8 @@
  * checks that first and skips it otherwise, so the operations of one plan may run in any order, in parallel, or not at
  * all. Sorted by `order` most of them succeed at once. The executor folds each result, not the intention, into the
  * trees (I8) and plans again until the plan is empty. Names that wait for each other in a ring are untied by a
- * temporary name, ".scaidrive-moving-" and the id, which the planner knows again whoever finds it after a crash.
+ * temporary name, ".scaidrive-moving-" and the id, which the planner knows again whoever finds it after a crash. What a user puts
+ * under such a name, another node's place, is renamed here before it goes to the server.
  *
  * Deleting: a node is deleted on one side only when the other side's tree lacks an id that synced has. A tree must
  * therefore be complete; absence of knowledge is the caller's to tell from absence of a node (I11, guard.h).

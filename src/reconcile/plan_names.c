@@ -27,6 +27,28 @@ bool plan_is_temp(struct str name, int64_t id)
 	return !rest.n || (rest.p[0] == '-' && str_to_i64(str_skip(rest, 1), &attempt) && attempt > 0);
 }
 
+/* The node for which some planner made up the name; 0: it is nobody's temporary name. */
+static int64_t temp_owner(struct str name)
+{
+	struct str rest = str_skip(name, sizeof(TEMP_PREFIX) - 1);
+	int64_t id;
+	if (!str_starts(name, STR(TEMP_PREFIX)) || !str_to_i64(str_cut(&rest, '-'), &id) || id <= 0)
+		return 0;
+	return plan_is_temp(name, id) ? id : 0;
+}
+
+/* The name itself; of a temporary one, the name that its node goes by elsewhere, or one that nobody takes for temporary. */
+static struct str plain_name(struct maker *m, struct str name)
+{
+	int64_t id = temp_owner(name);
+	const struct node *s = tree_get(m->synced, id), *r = tree_get(m->remote, id);
+	if (!id)
+		return name;
+	if (s && !temp_owner(node_local_name(&s->f)))
+		return node_local_name(&s->f);
+	return r && !temp_owner(r->f.name) ? r->f.name : arena_fmt(m->a, "moving-%lld", (long long)id);
+}
+
 /* True once per side, parent and name key in one plan. */
 static bool claim(struct maker *m, char side, int64_t parent, struct str name)
 {
@@ -95,6 +117,7 @@ static struct str labelled(struct maker *m, const struct item *parent, struct st
 struct str plan_copy_name(struct maker *m, const struct item *it, struct str name)
 {
 	struct item *parent = item_of(m, it->l->up);
+	name = plain_name(m, name);
 	for (int attempt = 1;; attempt++) {
 		struct str s = resolve_copy_name(m->a, name, m->options->device, m->options->date, attempt);
 		if (name_unused(m, parent, s)) {
@@ -107,6 +130,25 @@ struct str plan_copy_name(struct maker *m, const struct item *it, struct str nam
 bool plan_remote_free(struct maker *m, const struct item *parent, struct str name)
 {
 	return !tree_child_by_key(m->remote, parent->r->f.id, name_key(m->a, name));
+}
+
+bool plan_leaves_temp(struct maker *m, struct item *it)
+{
+	struct item *parent = item_of(m, it->l->up);
+	int64_t owner = temp_owner(it->l->f.name);
+	if (!owner)
+		return false;
+	struct str name = arena_str(m->a, plain_name(m, it->l->f.name));
+	struct node *there = parent->r ? by_key(m, m->remote, parent->r->f.id, name) : NULL;
+	bool leaves = there && there->f.id == owner && !item_of(m, there)->l; /* it was deleted here: the name will be free */
+	if (name_unused(m, parent, name) || (leaves && !by_key(m, m->local, parent->l->f.id, name)))
+		claim(m, 'L', parent->l->f.id, name);
+	else
+		name = plan_copy_name(m, it, name);
+	struct plan_op *op = plan_emit(m, PLAN_MOVE_LOCAL, 12, "it was put under a temporary name", it);
+	op->parent = it->l->f.parent;
+	op->name = name;
+	return true;
 }
 
 /* The name is the remote's: the local node steps aside under a copy's name, and keeps its identity. */

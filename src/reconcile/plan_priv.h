@@ -53,6 +53,9 @@ bool plan_is_temp(struct str name, int64_t id);
 bool plan_local_slot(struct maker *m, struct item *it, struct item *parent, struct str *name);
 /* The same remotely, for a node whose local name is *name; *name may get a suffix (case twins). */
 bool plan_remote_slot(struct maker *m, struct item *it, struct item *parent, struct str *name);
+/* The local node, which is new or was moved, bears a temporary name: somebody put it where a node was on its way to another name.
+ * Such a name does not go to the server: the node is renamed here first. */
+bool plan_leaves_temp(struct maker *m, struct item *it);
 /* A copy's name that is free in both trees, for the local node of it. */
 struct str plan_copy_name(struct maker *m, const struct item *it, struct str name);
 /* Is the remote name free for a file that leaves the trash? */

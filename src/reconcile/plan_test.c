@@ -338,6 +338,47 @@ static void case_12_one_name(void **state)
 	done(&w);
 }
 
+/* A file was on its way to another name, and its user put something else in its place: the temporary name is nobody's. */
+static void temporary_names_stay_here(void **state)
+{
+	(void)state;
+	struct world w;
+	const char *temp = ".scaidrive-moving-1";
+	/* deleted, and a folder made there: the name is known from the server, or from what was agreed, and will be free */
+	plan_of(&w, L({1, 0, 'a', "x"}), L({-1, 0, 'd', temp}, {-2, -1, 'b', "inside"}), L({1, 0, 'a', temp}));
+	EXPECT(2);
+	has(&w, PLAN_TRASH_REMOTE, 9, 1, NULL);
+	assert_false(has(&w, PLAN_MOVE_LOCAL, 12, -1, "x")->final);
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', temp}), L({-1, 0, 'd', temp}), L({1, 0, 'a', "x"}));
+	has(&w, PLAN_MOVE_LOCAL, 12, -1, "x");
+	done(&w);
+	/* nobody knows it any more */
+	plan_of(&w, L(), L({-1, 0, 'd', ".scaidrive-moving-1-2"}), L());
+	EXPECT(1);
+	has(&w, PLAN_MOVE_LOCAL, 12, -1, "moving-1");
+	done(&w);
+	/* somebody has it */
+	plan_of(&w, L({1, 0, 'a', "x.txt"}), L({1, 0, 'a', "x.txt"}, {-1, 0, 'b', temp}), L({1, 0, 'a', "x.txt"}));
+	EXPECT(1);
+	has(&w, PLAN_MOVE_LOCAL, 12, -1, "x (conflicted copy dev 2026-11-21).txt");
+	done(&w);
+	/* another file was renamed to it */
+	plan_of(&w, L({1, 0, 'a', "x"}, {2, 0, 'b', ".scaidrive-moving-2"}), L({1, 0, 'a', "x"}, {2, 0, 'b', temp}),
+	        L({1, 0, 'a', "x"}, {2, 0, 'b', ".scaidrive-moving-2"}));
+	EXPECT(1);
+	has(&w, PLAN_MOVE_LOCAL, 12, 2, "x (conflicted copy dev 2026-11-21)");
+	done(&w);
+	plan_of(&w, L({2, 0, 'b', "x"}), L({2, 0, 'b', temp}), L({2, 0, 'b', "x"}));
+	EXPECT(1);
+	has(&w, PLAN_MOVE_LOCAL, 12, 2, "moving-1");
+	done(&w);
+	/* both edited the file while it bears the name */
+	plan_of(&w, L({1, 0, 'b', temp}), L({1, 0, 'c', temp}), L({1, 0, 'a', temp}));
+	has(&w, PLAN_DETACH, 5, 1, "moving-1 (conflicted copy dev 2026-11-21)");
+	done(&w);
+}
+
 static void case_13_moves_form_a_cycle(void **state)
 {
 	(void)state;
@@ -562,7 +603,7 @@ int main(void)
 	    cmocka_unit_test(unicode_forms),
 	    cmocka_unit_test(subtree_arrives),
 	    cmocka_unit_test(case_11_moved_on_both),
-	    cmocka_unit_test(case_12_one_name),
+	    cmocka_unit_test(case_12_one_name), cmocka_unit_test(temporary_names_stay_here),
 	    cmocka_unit_test(case_13_moves_form_a_cycle),
 	    cmocka_unit_test(case_14_deleted_on_both),
 	    cmocka_unit_test(case_15_folder_deleted_child_edited),
