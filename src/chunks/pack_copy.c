@@ -7,17 +7,18 @@
 
 enum { WINDOW = 1 << 20 };
 
-static int copy_bytes(struct disk_file *from, struct disk_file *to, int64_t n)
+/* Of *n bytes; fewer when an upload that was given up takes back its room meanwhile, which no row of the index knows of. */
+static int copy_bytes(struct disk_file *from, struct disk_file *to, int64_t *n)
 {
 	char *window = malloc(WINDOW);
 	must(window != NULL);
 	int err = 0;
-	for (int64_t at = 0; !err && at < n;) {
-		size_t want = n - at < WINDOW ? (size_t)(n - at) : WINDOW, got = 0;
+	for (int64_t at = 0; !err && at < *n;) {
+		size_t want = *n - at < WINDOW ? (size_t)(*n - at) : WINDOW, got = 0;
 		err = disk_pread(from, window, want, at, &got);
 		if (!err && got < want)
-			err = E_IO; /* it became shorter, which no pack does */
-		if (!err)
+			*n = at + (int64_t)got;
+		if (!err && got)
 			err = disk_pwrite(to, window, got, at);
 		if (!err)
 			disk_start_write(to, at, (int64_t)got);
@@ -33,6 +34,15 @@ static int look(struct disk_file *f, int64_t pack_id, bool *damaged)
 	struct pack_info info;
 	int err = pack_scan(f, true, NULL, NULL, &info);
 	*damaged = err == E_CORRUPT || (!err && (info.n_bad || info.n_gaps || info.pack_id != pack_id));
+	return err == E_CORRUPT ? 0 : err;
+}
+
+/* Does the source, which is shorter than its copy, end within a segment? An upload that was given up takes back whole ones. */
+static int look_at_end(struct disk_file *source, bool *damaged)
+{
+	struct pack_info info;
+	int err = pack_scan(source, false, NULL, NULL, &info);
+	*damaged = err == E_CORRUPT || info.torn;
 	return err == E_CORRUPT ? 0 : err;
 }
 
@@ -58,7 +68,7 @@ static int copy_beside(struct disk *to, const char *name, struct disk_file *sour
 		err = disk_open(to, part, DISK_WRITE | DISK_CREATE, &f);
 	if (err)
 		return err;
-	err = copy_bytes(source, f, out->bytes);
+	err = copy_bytes(source, f, &out->bytes);
 	if (!err)
 		err = disk_sync(f);
 	if (!err)
@@ -87,8 +97,8 @@ int pack_copy(struct disk *from, struct disk *to, int64_t pack_id, struct pack_c
 		err = length_of(to, name, &there);
 	if (!err && there < out->bytes)
 		err = copy_beside(to, name, source, pack_id, out);
-	else if (!err)
-		out->damaged = there > out->bytes;
+	else if (!err && there > out->bytes)
+		err = look_at_end(source, &out->damaged);
 	disk_close(source);
 	return err;
 }

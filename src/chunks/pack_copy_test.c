@@ -105,6 +105,30 @@ static void test_damage(void **state)
 	disk_free(other);
 }
 
+/* An upload that was given up takes back the room behind what is kept of it: no damage, and the copy stays. */
+static void test_room_given_back(void **state)
+{
+	(void)state;
+	char name[PACK_NAME_MAX];
+	struct pack_writer w;
+	struct pack_copied one;
+	struct disk_file *f;
+	struct disk *from = source(&w), *to = disk_fault_new(5);
+	int64_t kept = w.segment;
+	grow(&w, 3);
+	assert_int_equal(copy(from, to, &one), 0);
+	pack_name(name, ID);
+	assert_int_equal(disk_open(from, name, DISK_WRITE, &f), 0);
+	assert_int_equal(disk_truncate(f, kept), 0);
+	disk_close(f);
+	assert_int_equal(copy(from, to, &one), 0);
+	assert_true(!one.copied && !one.damaged);
+	assert_int_equal(entries(to), 8);
+	pack_close(&w);
+	disk_free(from);
+	disk_free(to);
+}
+
 /* how 0: the power goes at call n; 1: the process ends; 2: the call fails as on a full disk. Before, it held 5 chunks. */
 static bool interrupted(int how, int64_t n)
 {
@@ -145,7 +169,7 @@ static void test_interrupted(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_grows), cmocka_unit_test(test_damage),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_grows), cmocka_unit_test(test_damage), cmocka_unit_test(test_room_given_back),
 	                                   cmocka_unit_test(test_interrupted)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
