@@ -39,6 +39,7 @@ int hold_drop(struct db *db, struct str name)
 
 int hold_until(struct tx *tx, int64_t now_us, int64_t *until_us)
 {
-	return tx_i64(tx, "select max(expires_at) from leases where name >= 'hold:' and name < 'hold;' and expires_at > $1",
+	/* Not a range of names: which of ':' and ';' comes first depends on the collation of a PostgreSQL database. */
+	return tx_i64(tx, "select max(expires_at) from leases where substr(name, 1, 5) = 'hold:' and expires_at > $1",
 	              DB_ARGS(V_I(now_us)), 0, until_us);
 }
