@@ -8,7 +8,7 @@
 #include "base/mutant.h"
 #include "client/agent_priv.h"
 
-enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40, TRANSFERS_MAX = 10000 };
+enum { RESYNC_MAX = 3, ROUNDS_MAX = 200, PROBLEMS_MAX = 1000, SETTLE_PAUSE_MS = 40, PATIENCE_MS = 1000, TRANSFERS_MAX = 10000 };
 
 bool agent_is_down(int err)
 {
@@ -342,7 +342,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 {
 	struct scan_result found;
 	a->scan_wanted = false;
-	int err = scan_run(ctx, a->root, a->lane, &a->replica->trees[REPLICA_LOCAL], &a->replica->next_local_id, &found);
+	int err = scan_run(ctx, a->root, a->lane, &a->replica->trees[REPLICA_LOCAL], &a->replica->next_local_id, !a->hasty, &found);
 	if (err) {
 		a->scan_wanted = true;
 		return err;
@@ -539,9 +539,12 @@ int agent_round(struct ctx *ctx, struct agent *a, struct agent_round *out)
 
 int agent_settle(struct ctx *ctx, struct agent *a, struct agent_round *out)
 {
+	int64_t begin_us = clock_now(ctx->clock);
 	int idle = 0;
 	for (int round = 0; round < ROUNDS_MAX; round++) {
+		a->hasty = clock_now(ctx->clock) >= begin_us + MILLIS_US(PATIENCE_MS); /* a log may never be closed */
 		int err = agent_round(ctx, a, out);
+		a->hasty = false;
 		if (err || out->in_step)
 			return err;
 		/* A round in which nothing succeeded may have failed over something that is gone by now: once more, then give up. */

@@ -59,6 +59,7 @@ struct agent {
 	/* Kept by the agent. */
 	bool scan_wanted;       /* set by whoever sees the disk change */
 	bool unsettled;         /* scan again soon */
+	bool hasty;             /* it was waited for long enough: what is still being written goes as it is */
 	bool reread;            /* set by whoever is told that rights changed: read the snapshot, after the log */
 	bool stranger;          /* the server may not know this device: it is told before the log is read */
 	bool restored;          /* the server does not know our position: it may know less than was agreed */

@@ -37,6 +37,8 @@ struct root_ops {
 	/* Exactly n bytes from offset on, wherever read stands. E_CHANGED: the file is shorter. */
 	int (*read_at)(struct root_file *f, int64_t offset, void *out, size_t n);
 	int (*file_stat)(struct root_file *f, struct root_entry *entry);
+	/* Does a program hold it open for writing? Where that cannot be told: no. */
+	bool (*is_written)(struct root_file *f);
 	void (*close)(struct root_file *f);
 	int (*stage)(struct root *r, struct ctx *ctx, struct root_stage **out);
 	int (*stage_write)(struct root_stage *s, const void *p, size_t n);

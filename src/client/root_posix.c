@@ -267,6 +267,20 @@ static int posix_file_stat(struct root_file *f, struct root_entry *entry)
 	return entry_of(&none, f->fd, "", entry) ? err_from_errno(errno) : 0;
 }
 
+/* A read lease says so (fcntl(2)): it is refused while a program has the file open for writing. Where there are no leases, or the
+ * file is another user's: no. */
+static bool is_held(int fd)
+{
+	bool held = fcntl(fd, F_SETLEASE, F_RDLCK) != 0 && errno == EAGAIN;
+	fcntl(fd, F_SETLEASE, F_UNLCK); /* at once: whoever opens it for writing meanwhile waits for us */
+	return held;
+}
+
+static bool posix_is_written(struct root_file *f)
+{
+	return is_held(f->fd);
+}
+
 static void posix_close(struct root_file *f)
 {
 	close(f->fd);
@@ -405,12 +419,10 @@ static int no_replace(int from_at, const char *from, int to_at, const char *to)
 	return renameat(from_at, from, to_at, to);
 }
 
-/* Does a program hold the file open for writing? A read lease says so (fcntl(2)): it is refused while one does. Where there
- * are no leases, or the file is another user's: no. */
 static bool being_written(int at, const char *name)
 {
 	AUTO_FD int fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	return fd >= 0 && fcntl(fd, F_SETLEASE, F_RDLCK) != 0 && errno == EAGAIN;
+	return fd >= 0 && is_held(fd);
 }
 
 static bool is_inode(int at, const char *name, uint64_t inode)
@@ -746,6 +758,7 @@ static const struct root_ops posix_ops = {
     .read = posix_read,
     .read_at = posix_read_at,
     .file_stat = posix_file_stat,
+    .is_written = posix_is_written,
     .close = posix_close,
     .stage = posix_stage,
     .stage_write = posix_stage_write,
@@ -845,6 +858,7 @@ static struct posix_root *new_root(const char *path, struct str id)
 	struct posix_root *r = calloc(1, sizeof(*r));
 	must(r != NULL);
 	r->face.ops = &posix_ops;
+	signal(SIGIO, SIG_IGN); /* a lease that somebody's open breaks tells its holder so, and the default is to end it */
 	r->own = r->trash = r->lock = -1;
 	for (int i = 0; i < ROOMS; i++)
 		r->rooms[i] = -1;
@@ -890,7 +904,6 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 	}
 	if (!err)
 		err = take_marker(r, ctx, fresh, mark);
-	signal(SIGIO, SIG_IGN); /* a lease that somebody's open breaks tells its holder so, and the default is to end it */
 	if (err) {
 		posix_free(&r->face);
 		return err;

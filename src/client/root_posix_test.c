@@ -253,6 +253,23 @@ static void copying(void **s)
 	free(got);
 }
 
+static void is_written(void **s)
+{
+	(void)s;
+	struct root_file *f;
+	struct root_entry e;
+	put(in("a"), "a");
+	assert_int_equal(root->ops->open(root, &ctx, STR("a"), &f, &e), 0);
+	assert_false(root->ops->is_written(f));
+	int fd = open(in("a"), O_WRONLY | O_APPEND | O_NONBLOCK); /* nothing of ours is in its way */
+	assert_true(fd >= 0);
+	bool written = root->ops->is_written(f);
+	close(fd);
+	assert_true(written || getuid() != 0);
+	assert_false(root->ops->is_written(f));
+	root->ops->close(f);
+}
+
 static void moving(void **s)
 {
 	(void)s;
@@ -375,7 +392,7 @@ static void what_a_crash_left(void **s)
 static int run(const char *name)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {T(escapes), T(parents_that_are_swapped), T(writing), T(copying), T(moving), T(trash),
+	const struct CMUnitTest tests[] = {T(escapes), T(parents_that_are_swapped), T(writing), T(copying), T(is_written), T(moving), T(trash),
 	                                   T(modes),   T(markers), T(what_a_crash_left), T(mount_points)};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
 }

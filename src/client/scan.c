@@ -32,6 +32,7 @@ struct scanner {
 	struct map old_by_ino; /* hash of (dev, ino) -> old node */
 	struct map claimed;    /* old ids that were found */
 	int64_t *next_id;
+	bool patient;
 	size_t cap_problems;
 };
 
@@ -192,8 +193,15 @@ static void leave_passing(struct scanner *s)
 		f->passing = f->e.kind == ENTRY_FILE && !f->node && plan_is_passing(f->e.name);
 }
 
-/* E_CHANGED: it changed while it was read. */
-static int hash_file(struct ctx *ctx, struct root *root, struct str path, char *block, struct root_entry *entry,
+/* How long ago it was last changed. A stamp from far in the future is that of a clock which was set back: it is old. */
+static bool is_younger(const struct root_entry *e, int64_t now_ns, int64_t ms)
+{
+	int64_t age_ns = now_ns - e->stamp.ctime_ns;
+	return age_ns > -(int64_t)SECONDS_US(1) * 1000 && age_ns < ms * 1000000;
+}
+
+/* E_CHANGED: it changed while it was read, or is being written. */
+static int hash_file(struct ctx *ctx, struct root *root, bool patient, struct str path, char *block, struct root_entry *entry,
                      struct sha256 *out)
 {
 	struct root_file *file;
@@ -203,6 +211,10 @@ static int hash_file(struct ctx *ctx, struct root *root, struct str path, char *
 	int err = root->ops->open(root, ctx, path, &file, entry);
 	if (err)
 		return err;
+	if (patient && is_younger(entry, clock_now(ctx->clock) * 1000, SCAN_WRITING_MS) && root->ops->is_written(file)) {
+		root->ops->close(file);
+		return ctx_fail(ctx, E_CHANGED, "\"%.*s\" is being written", STR_ARG(path));
+	}
 	struct sha256_state *sha = sha256_new();
 	while (!err && total < entry->stamp.size_bytes) {
 		err = root->ops->read(file, block, READ_BYTES, &got);
@@ -248,15 +260,13 @@ static void read_files(struct task *self)
 		struct found *f = all->files[i];
 		struct root_entry entry = f->e;
 		int64_t now_ns = clock_now(ctx.clock) * 1000;
-		f->read_err = hash_file(&ctx, all->s->root, path_in(&arena, f), block, &entry, &f->checksum);
+		f->read_err = hash_file(&ctx, all->s->root, all->s->patient, path_in(&arena, f), block, &entry, &f->checksum);
 		if (!f->read_err) {
 			entry.name = f->e.name;
 			f->e = entry;
 		}
-		/* A change within the tick of the file system's clock would not show in the stamp. (A stamp from far in the future is
-		 * that of a clock which was set back.) */
-		int64_t age_ns = now_ns - f->e.stamp.ctime_ns;
-		f->untrusted = age_ns > -(int64_t)SECONDS_US(1) * 1000 && age_ns < (int64_t)SCAN_SETTLE_MS * 1000000;
+		/* A change within the tick of the file system's clock would not show in the stamp. */
+		f->untrusted = is_younger(&f->e, now_ns, SCAN_SETTLE_MS);
 		ctx_clear(&ctx);
 		arena_reset(&arena);
 	}
@@ -362,9 +372,9 @@ static void keep_at(struct scanner *s, const struct found *f)
 }
 
 int scan_run(struct ctx *ctx, struct root *root, struct lane *lane, const struct tree *old, int64_t *next_id,
-             struct scan_result *out)
+             bool patient, struct scan_result *out)
 {
-	struct scanner s = {.ctx = ctx, .root = root, .old = old, .out = out, .next_id = next_id};
+	struct scanner s = {.ctx = ctx, .root = root, .old = old, .out = out, .next_id = next_id, .patient = patient};
 	*out = (struct scan_result){0};
 	int err = root->ops->check(root, ctx);
 	if (!err)

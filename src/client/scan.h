@@ -17,6 +17,8 @@
 /* An edit within a tick of the file system's clock does not show in a stamp: one whose times are this close to each other, or to
  * the present, is not believed. */
 enum { SCAN_SETTLE_MS = 30 };
+/* What a program has open for writing and wrote to that recently may be half of what it will be. */
+enum { SCAN_WRITING_MS = 2000 };
 
 struct scan_problem {
 	struct str path;
@@ -32,10 +34,10 @@ struct scan_result {
 	bool unsettled;    /* something was changing, or changed too recently to trust its stamp: scan again soon */
 };
 
-/* old: the previous local tree. *next_id: the last own (negative) id given out, counted down. Memory of problems is the
+/* patient: a file that is being written is left for the next scan, as one that changes while it is read. old: the previous local tree. *next_id: the last own (negative) id given out, counted down. Memory of problems is the
  * ctx's arena. Files are read on the lane too, when there is one. An error means that the scan as a whole is worthless. The
  * tree is freed with tree_fini. */
 int scan_run(struct ctx *ctx, struct root *root, struct lane *lane, const struct tree *old, int64_t *next_id,
-             struct scan_result *out);
+             bool patient, struct scan_result *out);
 
 #endif

@@ -16,6 +16,7 @@ static struct thing {
 	int list_err, open_err; /* of this folder, of this file */
 	bool changes;           /* while it is read */
 	int64_t ctime;
+	bool written;           /* a program has it open for writing */
 } *disk;
 
 struct root_file {
@@ -29,6 +30,7 @@ static struct tree old;
 static struct scan_result found;
 static int64_t next_id;
 static int check_err, opened;
+static bool patient = true;
 
 static struct root_entry entry_of(const struct thing *t)
 {
@@ -93,6 +95,11 @@ static int fake_file_stat(struct root_file *f, struct root_entry *e)
 	return 0;
 }
 
+static bool fake_is_written(struct root_file *f)
+{
+	return f->t->written;
+}
+
 static void fake_close(struct root_file *f)
 {
 	free(f);
@@ -105,7 +112,7 @@ static int fake_check(struct root *r, struct ctx *c)
 }
 
 static const struct root_ops ops = {.list = fake_list, .open = fake_open, .read = fake_read, .file_stat = fake_file_stat,
-                                    .close = fake_close, .check = fake_check};
+                                    .is_written = fake_is_written, .close = fake_close, .check = fake_check};
 static struct root root = {.ops = &ops};
 
 static int setup(void **s)
@@ -133,7 +140,7 @@ static void scan(struct thing *things)
 	disk = things;
 	opened = 0;
 	ctx_clear(&ctx);
-	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, &found), 0);
+	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, patient, &found), 0);
 	tree_fini(&old);
 	old = found.tree;
 }
@@ -195,6 +202,18 @@ static void changing_while_it_is_read(void **s)
 	assert_true(found.unsettled && sha256_eq(&tree_get(&old, a)->f.checksum, &before) && id_of("new") == 0);
 	scan(DISK({"a", ENTRY_FILE, 2, "more", 0, 0, false, 2000}, {"new", ENTRY_FILE, 3, "x"}));
 	assert_true(!found.unsettled && !sha256_eq(&tree_get(&old, a)->f.checksum, &before) && id_of("new") < 0);
+	/* half of it is there: so it waits, but not for ever, and not when its program wrote nothing for long */
+	int64_t lately = clock_now(ctx.clock) * 1000 - SCAN_WRITING_MS / 2 * INT64_C(1000000);
+	before = tree_get(&old, a)->f.checksum;
+	scan(DISK({"a", ENTRY_FILE, 2, "hal", 0, 0, false, lately, true}, {"log", ENTRY_FILE, 4, "x", 0, 0, false, lately, true}));
+	assert_true(found.unsettled && sha256_eq(&tree_get(&old, a)->f.checksum, &before) && id_of("log") == 0);
+	patient = false;
+	scan(DISK({"a", ENTRY_FILE, 2, "hal", 0, 0, false, lately, true}, {"log", ENTRY_FILE, 4, "x", 0, 0, false, lately, true}));
+	patient = true;
+	assert_true(!found.unsettled && !sha256_eq(&tree_get(&old, a)->f.checksum, &before) && id_of("log") < 0);
+	lately -= SCAN_WRITING_MS * INT64_C(1000000);
+	scan(DISK({"a", ENTRY_FILE, 2, "half", 0, 0, false, lately, true}));
+	assert_true(!found.unsettled && tree_get(&old, a)->f.size_bytes == 4);
 	/* a stamp of this very moment is not to be trusted */
 	scan(DISK({"a", ENTRY_FILE, 2, "now!", 0, 0, false, clock_now(ctx.clock) * 1000}));
 	assert_true(found.unsettled && tree_get(&old, a)->f.stamp.ctime_ns == 0);
@@ -216,11 +235,11 @@ static void another_disk(void **s)
 	(void)s;
 	scan(DISK({"a", ENTRY_FILE, 2, "a"}));
 	check_err = E_NOT_FOUND;
-	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, &found), E_NOT_FOUND);
+	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, patient, &found), E_NOT_FOUND);
 	check_err = 0;
 	ctx_clear(&ctx);
 	disk = DISK({"", ENTRY_FOLDER, 1, NULL, E_IO});
-	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, &found), E_IO);
+	assert_int_equal(scan_run(&ctx, &root, NULL, &old, &next_id, patient, &found), E_IO);
 	assert_int_equal(old.count, 1);
 }
 

@@ -222,6 +222,38 @@ def test_lock_files_are_left_alone(world):
     assert admin.get(f"/api/v1/files/{there['id']}").status_code == 200
 
 
+# ---- files that are being written ----
+
+def test_half_a_file_is_no_version(world):
+    a, b = world.device('a'), world.device('b')
+    a.write('other', 'x')
+
+    def write_slowly():
+        with open(a.path('slow'), 'wb', buffering=0) as f:
+            for _ in range(4):
+                f.write(b'piece')
+                time.sleep(0.1)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    events, _ = a.sync()
+    writer.join()
+    sent = [e['path'] for e in events if e['event'] == 'send']
+    assert sorted(sent) == ['other', 'slow'] and not [e for e in events if e['event'] == 'send_version']
+    b.sync()
+    assert b.read('slow') == 4 * 'piece'
+
+
+def test_a_file_that_stays_open_is_synced_all_the_same(world):
+    a = world.device('a')
+    a.write('other', 'x')
+    with open(a.path('log'), 'wb', buffering=0) as f:
+        f.write(b'one')
+        assert [e['path'] for e in a.sync()[0] if e['event'] == 'send' and e['path'] != 'other'] == ['log']
+        f.write(b'two')
+        assert [e['path'] for e in a.sync()[0] if e['event'] == 'send_version'] == ['log']
+
+
 # ---- replies that are lost ----
 
 class Lossy:

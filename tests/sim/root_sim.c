@@ -152,6 +152,13 @@ static int sim_file_stat(struct root_file *file, struct root_entry *entry)
 	return err;
 }
 
+/* Nothing tells: as where there are no leases. */
+static bool sim_is_written(struct root_file *file)
+{
+	(void)file;
+	return false;
+}
+
 static void sim_close(struct root_file *file)
 {
 	free(file);
@@ -459,6 +466,7 @@ static const struct root_ops ops = {
     .open = sim_open,
     .read = sim_read,
     .file_stat = sim_file_stat,
+    .is_written = sim_is_written,
     .close = sim_close,
     .stage = sim_stage,
     .stage_write = sim_stage_write,
