@@ -18,14 +18,17 @@ PEOPLE = ('alice', 'bob', 'eve')
 
 
 def pytest_configure(config):
-    config.addinivalue_line('markers', 'once: does not meet the database; runs on SQLite alone')
+    config.addinivalue_line('markers', 'once(engine): does not meet the database; runs on that one alone, SQLite if it is not said')
 
 
 def pytest_collection_modifyitems(config, items):
-    if os.environ.get('SCAIDRIVE_TEST_DB', 'sqlite') == 'sqlite':
-        return
-    config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker('once')])
-    items[:] = [i for i in items if not i.get_closest_marker('once')]
+    here = os.environ.get('SCAIDRIVE_TEST_DB', 'sqlite')
+
+    def elsewhere(item):
+        once = item.get_closest_marker('once')
+        return once and here != (once.args or ('sqlite',))[0]
+    config.hook.pytest_deselected(items=[i for i in items if elsewhere(i)])
+    items[:] = [i for i in items if not elsewhere(i)]
 
 
 def populate(server):

@@ -8,8 +8,11 @@ import threading
 import time
 import types
 
+import pytest
 from device import SHARE, Device, status, until, world  # noqa: F401 (world is a fixture)
 from support import PASSWORD
+
+pytestmark = pytest.mark.once
 
 # ---- a login that lasts ----
 

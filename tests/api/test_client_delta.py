@@ -12,6 +12,8 @@ import types
 import pytest
 from test_client import SHARE, Device, Lossy, world  # noqa: F401 (a fixture)
 
+pytestmark = pytest.mark.once('postgresql')
+
 MIB = 1 << 20
 SIZE = 16 * MIB
 

@@ -7,6 +7,8 @@ import pytest
 from test_client import world  # noqa: F401 (a fixture)
 from test_client_delta import MIB, Pair
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def pair(world):  # noqa: F811

@@ -190,6 +190,7 @@ def scrub(server):
     wait_for(lambda: rounds(server, 'scrub') > before)
 
 
+@pytest.mark.once
 def test_rot(private_server):
     """Damage is never served; it is found, by the scrub or by who reads, and healed when the bytes come again."""
     s = private_server({'jobs.look_s': '1'})
