@@ -5,14 +5,16 @@
 
 #include "io/disk.h"
 
-enum { HOUR_S = 3600, ROUND_S = 600, SHARE_OF_TIME = 100 };
+enum { HOUR_S = 3600, DAY_S = 24 * 3600, ROUND_S = 600, SHARE_OF_TIME = 100 };
 
-/* What the catalog would tell: it is written when this differs. */
+/* What the catalog would tell: it is written when this differs. A name or a role that is only replaced may slip through,
+ * and so it is written once a day all the same. */
 static int stamp_op(struct tx *tx, void *arg)
 {
 	return tx_i64(tx,
-	              "select (select sum(seq) from tenants) + (select count(*) from users) + (select count(*) from share_members)"
-	              " + (select count(*) from versions)",
+	              "select (select sum(seq) + sum(length(settings)) from tenants) + (select count(*) + sum(gen) from users)"
+	              " + (select count(*) from share_members) + (select count(*) from versions)"
+	              " + coalesce((select sum(length(settings)) from shares), 0)",
 	              DB_NO_ARGS, 0, arg);
 }
 
@@ -58,15 +60,17 @@ static int write_catalog(struct job_round *r, struct disk *disk)
 
 static int run(struct job_round *r)
 {
-	int64_t stamp, last = -1, not_before = 0, began = clock_mono(r->drive->clock);
-	struct str state = str_c(r->state), first = str_cut(&state, ' ');
+	int64_t stamp, last = -1, not_before = 0, written = 0, began = clock_mono(r->drive->clock);
+	struct str state = str_c(r->state), first = str_cut(&state, ' '), second = str_cut(&state, ' ');
 	struct disk *disk;
 	if (!r->drive->catalog)
 		return 0;
 	(void)str_to_i64(first, &last);
-	(void)str_to_i64(state, &not_before);
+	(void)str_to_i64(second, &not_before);
+	(void)str_to_i64(state, &written);
 	int err = db_read(r->drive->db, stamp_op, &stamp);
-	if (err || (!r->by_hand && (stamp == last || r->begin < not_before)))
+	bool fresh = stamp == last && r->begin - written < SECONDS_US(DAY_S);
+	if (err || (!r->by_hand && (fresh || r->begin < not_before)))
 		return err;
 	if (r->dry) {
 		r->items = 1;
@@ -84,7 +88,8 @@ static int run(struct job_round *r)
 	disk_free(disk);
 	int64_t took = clock_mono(r->drive->clock) - began;
 	if (!err)
-		snprintf(r->state, sizeof r->state, "%lld %lld", (long long)stamp, (long long)(r->begin + SHARE_OF_TIME * took));
+		snprintf(r->state, sizeof r->state, "%lld %lld %lld", (long long)stamp, (long long)(r->begin + SHARE_OF_TIME * took),
+		         (long long)r->begin);
 	return err;
 }
 

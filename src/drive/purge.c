@@ -288,13 +288,14 @@ static int run(struct job_round *r)
 	arena_init(&arena);
 	if (!str_to_i64(str_c(r->state), &shares.after))
 		shares.after = 0;
-	int err = purge_rests(r, &arena);
+	int err = purge_rests(r, &arena), first_err = 0;
 	while (!err && shares.n == SHARES && job_go_on(r)) {
 		err = db_read(r->drive->db, shares_op, &shares);
 		for (size_t i = 0; !err && i < shares.n && job_go_on(r); i++) {
 			struct expiring x = {.round = r, .tenant_id = shares.items[i].tenant_id, .share_id = shares.items[i].id};
-			err = expire_share(r, &arena, &x);
-			if (err || r->more)
+			int wrong = expire_share(r, &arena, &x); /* a share that cannot be done must not keep the others */
+			first_err = first_err ? first_err : wrong;
+			if (r->more)
 				break;
 			shares.after = x.share_id;
 			snprintf(r->state, sizeof r->state, "%lld", (long long)shares.after);
@@ -303,7 +304,7 @@ static int run(struct job_round *r)
 	if (!err && !r->more)
 		r->state[0] = 0;
 	arena_fini(&arena);
-	return err;
+	return err ? err : first_err;
 }
 
 const struct job job_trash = {
