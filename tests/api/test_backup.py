@@ -274,7 +274,8 @@ def test_killed(private_server, empty):
         n = len(shelf.points()) if os.path.exists(shelf.path) else 0
         if kill_while(server.args('backup', shelf.path), server.env, whole_s * (i + 1) / 9):
             killed += 1
-            assert len(shelf.points() if os.path.exists(shelf.path) else []) == n
+            now = len(shelf.points()) if os.path.exists(shelf.path) else 0
+            assert now == n or (now == n + 1 and shelf.verify().returncode == 0)  # the kill may have come behind the end
         if i % 3 == 2:
             shutil.rmtree(shelf.path)
     assert killed

@@ -12,7 +12,7 @@ import types
 import pytest
 from test_client import SHARE, Device, Lossy, world  # noqa: F401 (a fixture)
 
-pytestmark = pytest.mark.once('postgresql')
+pytestmark = pytest.mark.once
 
 MIB = 1 << 20
 SIZE = 16 * MIB
