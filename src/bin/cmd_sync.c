@@ -208,11 +208,11 @@ static struct str bare_url(struct str url)
 	return url;
 }
 
-/* The server does not answer now and may later. */
+/* The server does not answer as it should now, and may later. */
 static bool is_away(int err)
 {
-	return err == E_NETWORK || err == E_TIMEOUT || err == E_UPSTREAM || err == E_BUSY || err == E_SHUTDOWN ||
-	       err == E_RATE_LIMITED || err == E_READ_ONLY;
+	int status = err_info(err)->status;
+	return err == E_NETWORK || err == E_RATE_LIMITED || (status >= 500 && status < 599);
 }
 
 struct knowing {
@@ -242,20 +242,33 @@ static bool find_known(struct sync *s, struct str word)
 	return k.found;
 }
 
+static int wait_a_while(struct sync *s, int64_t *pause_us)
+{
+	int64_t end = clock_mono(s->ctx.clock) + daemon_pause_us(s->ctx.rng, pause_us);
+	while (clock_mono(s->ctx.clock) < end && !client_stopping(NULL))
+		pause_ms(s, 200);
+	return client_stopping(NULL) ? E_CANCELLED : 0;
+}
+
+/* Its share, and the server knows this device. With a folder that was synced before nobody waits for the server here. */
 static int meet_server(struct sync *s, const char *share)
 {
 	struct client *c = s->c;
-	int err = client_find_share(c, share, &s->share, &s->share_name);
-	if (!err)
-		err = remote_register(&c->ctx, &c->remote, c->state.device_name);
-	if (!is_away(err) || c->once)
-		return err;
-	struct str why = ctx_detail(&c->ctx, err);
-	if (!find_known(s, str_c(share)))
-		return err;
-	tell_away(s, err, why);
-	ctx_clear(&c->ctx);
-	return 0;
+	int64_t pause_us = 0;
+	for (;;) {
+		int err = client_find_share(c, share, &s->share, &s->share_name);
+		if (!err)
+			err = remote_register(&c->ctx, &c->remote, c->state.device_name);
+		if (!is_away(err) || c->once)
+			return err;
+		tell_away(s, err, ctx_detail(&c->ctx, err));
+		ctx_clear(&c->ctx);
+		if (find_known(s, str_c(share)))
+			return 0;
+		err = wait_a_while(s, &pause_us);
+		if (err)
+			return err;
+	}
 }
 
 static int open_all(struct sync *s, const char *share, const char *dir)

@@ -34,13 +34,17 @@ static int64_t now(const struct loop *l)
 	return clock_mono(l->ctx->clock);
 }
 
-/* Exponential, half of it random, so that many clients do not come back at once. */
+int64_t daemon_pause_us(struct rng *rng, int64_t *pause_us)
+{
+	*pause_us = *pause_us ? *pause_us * 2 : BACKOFF_FIRST_US;
+	if (*pause_us > BACKOFF_MOST_US)
+		*pause_us = BACKOFF_MOST_US;
+	return *pause_us / 2 + (int64_t)rng_below(rng, (uint64_t)(*pause_us / 2) + 1);
+}
+
 static void back_off(struct loop *l, struct waiting *w)
 {
-	w->pause_us = w->pause_us ? w->pause_us * 2 : BACKOFF_FIRST_US;
-	if (w->pause_us > BACKOFF_MOST_US)
-		w->pause_us = BACKOFF_MOST_US;
-	w->next_us = now(l) + w->pause_us / 2 + (int64_t)rng_below(l->ctx->rng, (uint64_t)(w->pause_us / 2) + 1);
+	w->next_us = now(l) + daemon_pause_us(l->ctx->rng, &w->pause_us);
 }
 
 static void notice(struct loop *l, int err)

@@ -23,4 +23,8 @@ struct daemon {
 /* Until stopping, then 0. When the guard stops a plan it goes on observing, until a person decides. */
 int daemon_run(struct ctx *ctx, struct daemon *d);
 
+/* How long to wait before what failed is tried again: exponential, up to 5 minutes, half of it random, so that many clients
+ * do not come back at once. *pause_us is its memory; 0 before the first time. */
+int64_t daemon_pause_us(struct rng *rng, int64_t *pause_us);
+
 #endif

@@ -102,11 +102,26 @@ def test_start_without_the_server(world):
     until(lambda: status(a)['problem'] is None)
 
 
-def test_an_unknown_folder_needs_the_server(world):
+def test_an_unknown_folder_waits_for_the_server(world):
     a = world.device('a')
     world.server.kill()
-    a.run('sync', SHARE, a.root, code=3)
-    assert not os.path.exists(a.root)
+    a.run('sync', SHARE, a.root, '--once', code=3)
+    a.start()
+    until(lambda: a.log().count('"event":"fault"') > 1)
+    assert a.daemon.poll() is None and not os.path.exists(a.root)
+    world.server.start()
+    until(lambda: os.path.isdir(a.root), 10)
+    a.stop()
+
+
+def test_a_stop_while_it_waits(world):
+    a = world.device('a')
+    world.server.kill()
+    a.start()
+    until(lambda: '"event":"fault"' in a.log())
+    daemon = a.daemon
+    a.stop()
+    assert daemon.returncode == 0 and not os.path.exists(a.root)
 
 
 def test_server_goes_and_comes_back(world):
