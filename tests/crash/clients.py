@@ -32,7 +32,9 @@ from proxy import FAULTS, Proxy
 PASSWORD = 'some-clients-password'
 FSCK_EVERY = 100
 FILES_MAX, FOLDERS_MAX = 30, 12
-CALM_S = 0.2     # a client that failed to reach its server waits for a second and more: most sequences start it anew instead
+CALM_S = 0.2     # a client that failed to reach its server waits for a second and more: most sequences start it anew instead,
+ALL_S = 3        # and in the end all, since one may have lost no more than the socket on which it is told of news
+TICK_NS = 50_000_000  # of the clock that stamps files, and more
 PATIENCE_S = 90  # one in PATIENT lets every client come back by itself
 PATIENT = 30
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)  # the client was there first
@@ -47,6 +49,10 @@ def quiet_run(command, **more):
     if done.returncode:
         raise Wrong(f'{command[:3]} ended with {done.returncode}: {done.stdout[-2000:]}')
     return done.stdout.strip()
+
+
+def has_twins(trees):
+    return any('(name twin' in path or '(on the server' in path for tree in trees for path in tree)
 
 
 def without_twins(tree):
@@ -147,26 +153,42 @@ class Device:
         with open(self.root + '.log', 'ab') as log:
             self.process = subprocess.Popen(self.command('--json'), stdout=log, stderr=log)
 
-    def checksum(self, path, whole):
-        """A file whose stamp is the one of before is not read again, unless whole."""
-        with open(path, 'rb') as f:
-            s = os.fstat(f.fileno())
-            stamp = s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
-            if whole or self.hashed.get(path, (None,))[0] != stamp:
-                self.hashed[path] = stamp, hashlib.sha256(f.read()).hexdigest()
-            return self.hashed[path][1], bool(s.st_mode & 0o100)
+    def checksum(self, path, stat, anew):
+        """A file whose stamp is the one of before is not read again, unless it was read so soon after its last change that a later one may
+        have the same stamp."""
+        stamp = stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+        if anew or stamp not in self.hashed:
+            settled = time.time_ns() - stat.st_ctime_ns > TICK_NS
+            with open(path, 'rb') as f:
+                checksum = hashlib.sha256(f.read()).hexdigest()
+            if not settled:
+                return checksum
+            self.hashed[stamp] = checksum
+        return self.hashed[stamp]
 
-    def tree(self, whole=False):
+    def tree(self, anew=False):
         """path -> (checksum, executable), or False for a folder; hidden names are ours or the client's."""
-        found = {}
-        for top, folders, files in os.walk(self.root):
-            folders[:] = [n for n in folders if not n.startswith('.scaidrive')]
-            for n in folders:
-                found[os.path.relpath(os.path.join(top, n), self.root)] = False
-            for n in files:
-                path = os.path.join(top, n)
-                found[os.path.relpath(path, self.root)] = self.checksum(path, whole)
+        found, folders = {}, ['']
+        while folders:
+            below = folders.pop()
+            with os.scandir(os.path.join(self.root, below)) as entries:
+                for e in entries:
+                    path = below + e.name
+                    if e.is_dir(follow_symlinks=False):
+                        if not e.name.startswith('.scaidrive'):
+                            found[path] = False
+                            folders.append(path + '/')
+                    else:
+                        stat = e.stat(follow_symlinks=False)
+                        found[path] = self.checksum(e.path, stat, anew), bool(stat.st_mode & 0o100)
         return found
+
+    def is_waiting(self):
+        """It met a fault, by its log, and has not got over it: it comes back by itself, after a second and more."""
+        with open(self.root + '.log', 'rb') as log:
+            log.seek(max(os.fstat(log.fileno()).st_size - 4096, 0))
+            told = [line for line in log.read().split(b'\n') if line.startswith(b'{"event"')]
+        return bool(told) and told[-1].startswith(b'{"event":"fault"')
 
     def trashed(self):
         found = set()
@@ -458,41 +480,47 @@ class World:
         tree = self.become_equal(patient=r.randrange(PATIENT) == 0)
         self.judge(tree)
 
-    def trees(self, whole=False):
-        """The server's and the devices'; None: something moved away under our eyes."""
+    def trees(self):
+        """The devices' and the server's, who is asked once the devices agree; None: something moved away under our eyes."""
         try:
-            trees = [self.server.tree()] + [d.tree(whole) for d in self.devices]
+            trees = [d.tree() for d in self.devices]
+            if has_twins(trees) or all(t == trees[0] for t in trees):
+                trees.append(self.server.tree())
         except OSError:
             return None
-        if any('(name twin' in path or '(on the server' in path for tree in trees for path in tree):
-            trees = [without_twins(t) for t in trees]
-        return trees
+        return [without_twins(t) for t in trees] if has_twins(trees) else trees
 
     def become_equal(self, patient):
-        begin, last, nudged = time.monotonic(), None, 0
+        begin, last, nudged, pause_s = time.monotonic(), None, 0, 0.02
         while True:
-            trees = self.trees(whole=last is not None and last[0] == last[-1])
-            equal = trees and all(t == trees[0] for t in trees)
+            trees = self.trees()
+            equal = trees and len(trees) > len(self.devices) and all(t == trees[0] for t in trees)
             if equal and trees == last:
                 return trees[0]
             waited = time.monotonic() - begin
             if waited > PATIENCE_S:
-                self.tell_difference(trees)
+                self.tell_difference()
                 raise Wrong('the folders do not become equal')
             last = trees
-            time.sleep(0.05 if equal else 0.03)
+            time.sleep(0.05 if equal else pause_s)
+            pause_s = min(pause_s * 1.2, 0.15)
             if not equal and not patient and waited > CALM_S * (nudged + 1) ** 2:
                 nudged += 1
-                self.restarts += 1
-                for device, tree in zip(self.devices, (trees or [None])[1:] or [None] * len(self.devices)):
-                    self.kill(device, signal.SIGKILL if nudged % 2 else signal.SIGTERM)
-                    device.start()
+                self.begin_anew(self.devices if waited > ALL_S else [d for d in self.devices if d.is_waiting()], nudged)
 
-    def tell_difference(self, trees):
-        for device, tree in zip(self.devices, trees[1:] if trees else ()):
-            for p in sorted(set(tree) | set(trees[0]), key=str):
-                if tree.get(p) != trees[0].get(p):
-                    print(f'{device.name} {p}: {tree.get(p, "missing")}, the server: {trees[0].get(p, "missing")}')
+    def begin_anew(self, devices, nudged):
+        self.restarts += len(devices)
+        for device in devices:
+            self.kill(device, signal.SIGKILL if nudged % 2 else signal.SIGTERM)
+            device.start()
+
+    def tell_difference(self):
+        there = self.server.tree()
+        for device in self.devices:
+            tree = device.tree()
+            for p in sorted(set(tree) | set(there)):
+                if tree.get(p) != there.get(p):
+                    print(f'{device.name} {p}: {tree.get(p, "missing")}, the server: {there.get(p, "missing")}')
 
     def judge(self, tree):
         here = {entry[0] for entry in tree.values() if entry}
@@ -519,6 +547,8 @@ class World:
             d.another_round()
         self.kill(self.server, signal.SIGTERM)
         self.server.fsck(deep)
+        if any(d.tree(anew=True) != d.tree() for d in self.devices):
+            raise Wrong('a file changed under the same stamp')
         self.server.start()
         for d in self.devices:
             d.start()
