@@ -37,6 +37,7 @@ ALL_S = 3        # and in the end all, since one may have lost no more than the 
 TICK_NS = 50_000_000  # of the clock that stamps files, and more
 PATIENCE_S = 90  # one in PATIENT lets every client come back by itself
 PATIENT = 30
+LONG_S = 300     # for what takes a second: the machine may be busy, or the whole campaign be paused
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)  # the client was there first
 
 
@@ -45,7 +46,7 @@ class Wrong(Exception):
 
 
 def quiet_run(command, **more):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, **more)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LONG_S, **more)
     if done.returncode:
         raise Wrong(f'{command[:3]} ended with {done.returncode}: {done.stdout[-2000:]}')
     return done.stdout.strip()
@@ -60,6 +61,19 @@ def without_twins(tree):
     are compared, and how often each is there."""
     entries = collections.Counter((re.sub(r' \((name twin|on the server)( \d+)?\)', '', path).lower(), entry) for path, entry in tree.items())
     return {(*what, i): what[1] for what, n in entries.items() for i in range(n)}
+
+
+class Passing:
+    """Seconds of our own: while the whole campaign is paused, to make room for something else, at most one passes."""
+
+    def __init__(self):
+        self.passed, self.looked = 0, time.monotonic()
+
+    def seconds(self):
+        now = time.monotonic()
+        self.passed += min(now - self.looked, 1)
+        self.looked = now
+        return self.passed
 
 
 class Server:
@@ -81,8 +95,8 @@ class Server:
         with open(self.data + '.log', 'ab') as log:
             self.process = subprocess.Popen([self.program, 'serve', '--data', self.data, '--listen', f'127.0.0.1:{self.port}'],
                                             stdout=log, stderr=log)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
+        time_passed = Passing()
+        while time_passed.seconds() < 20:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f'http://127.0.0.1:{self.port}/health', timeout=2).read()
                 return
@@ -93,7 +107,7 @@ class Server:
         headers = {'Authorization': 'Bearer ' + self.token, 'Content-Type': 'application/json'}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f'http://127.0.0.1:{self.port}{path}', data, headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=LONG_S) as answer:
             return json.loads(answer.read())
 
     def tree(self):
@@ -438,7 +452,7 @@ class World:
     def kill(self, who, how=signal.SIGKILL):
         who.process.send_signal(signal.SIGCONT)
         who.process.send_signal(how)
-        code = who.process.wait(60)
+        code = who.process.wait(LONG_S)
         if how == signal.SIGTERM and code not in (0, -signal.SIGTERM):
             raise Wrong(f'{getattr(who, "name", "server")} ended with {code}')
 
@@ -491,13 +505,13 @@ class World:
         return [without_twins(t) for t in trees] if has_twins(trees) else trees
 
     def become_equal(self, patient):
-        begin, last, nudged, pause_s = time.monotonic(), None, 0, 0.02
+        time_passed, last, nudged, pause_s = Passing(), None, 0, 0.02
         while True:
             trees = self.trees()
             equal = trees and len(trees) > len(self.devices) and all(t == trees[0] for t in trees)
             if equal and trees == last:
                 return trees[0]
-            waited = time.monotonic() - begin
+            waited = time_passed.seconds()
             if waited > PATIENCE_S:
                 self.tell_difference()
                 raise Wrong('the folders do not become equal')

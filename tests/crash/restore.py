@@ -18,7 +18,7 @@ import sys
 import time
 
 import clients
-from clients import PASSWORD, User, World, Wrong, quiet_run
+from clients import LONG_S, PASSWORD, User, World, Wrong, quiet_run
 
 KEEP = 4
 
@@ -59,7 +59,7 @@ class Campaign(World):
             self.killed += 1
             self.note('a backup is killed')
         self.edits(r, r.randint(1, 6))
-        told = backup.communicate(timeout=60)[0]
+        told = backup.communicate(timeout=LONG_S)[0]
         if backup.returncode not in (0, -signal.SIGKILL):
             raise Wrong(f'backup ended with {backup.returncode}: {told}')
         self.backups += backup.returncode == 0
@@ -105,7 +105,7 @@ class Campaign(World):
         for _ in range(r.randint(1, 3)):
             self.edits_and_backup(r)
         if not os.path.exists(self.shelf) or not self.points():
-            self.begin_backup().wait(60)
+            self.begin_backup().wait(LONG_S)
         self.edits(r, r.randint(0, 5))
         in_step = r.random() < 0.6
         if in_step:
