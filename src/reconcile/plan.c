@@ -295,8 +295,9 @@ static void decide_place(struct maker *m, struct item *it)
 	const struct node_facts *r = &it->r->f, *l = &it->l->f;
 	int64_t local_parent = mapped_local_parent(m, it);
 	bool same_parent = r->parent == local_parent;
-	if (it->pair) {
-		it->place = PLACE_SAME;
+	if (it->pair) { /* other capitals here: as the server has them, unless that is the name of another one here */
+		bool twin = tree_child_exact(m->local, l->parent, r->name) != NULL;
+		it->place = twin || same_form(m->a, l->name, r->name) ? PLACE_SAME : PLACE_REMOTE;
 		return;
 	}
 	if (!it->s) {

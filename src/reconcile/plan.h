@@ -5,6 +5,7 @@
  *   02  new or edited         same                      FETCH / MAKE_LOCAL
  *   03  same                  new or edited             SEND / SEND_VERSION with base = synced / MAKE_REMOTE
  *   04  edited                edited, equal bytes       RECORD: write synced only; also adopts what both sides made alike
+ *                                                       (in other capitals: MOVE_LOCAL to the name it has remotely, 10)
  *   05  edited                edited, other bytes       as the strategy says; KEEP_BOTH: DETACH to a copy's name, then 02
  *   06  deleted               same                      TRASH_LOCAL
  *   07  deleted               edited                    SEND_VERSION that restores, or DETACH and then 03

@@ -137,6 +137,15 @@ static void case_04_adopt(void **state)
 	assert_int_equal(has(&w, PLAN_RECORD, 4, 1, NULL)->local.id, -1);
 	assert_int_equal(has(&w, PLAN_RECORD, 4, 2, NULL)->local.id, -2);
 	done(&w);
+
+	/* other capitals here: as the server has them, or two devices would show two names for good; unless they are another's */
+	plan_of(&w, L({1, 0, 'a', "x.txt"}), L({-1, 0, 'a', "X.TXT"}), L());
+	EXPECT(1);
+	assert_int_equal(has(&w, PLAN_MOVE_LOCAL, 10, 1, "x.txt")->local.id, -1);
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "x.txt"}), L({-1, 0, 'a', "X.TXT"}, {-2, 0, 'b', "x.txt"}), L());
+	assert_int_equal(has(&w, PLAN_RECORD, 4, 1, NULL)->local.id, -1);
+	done(&w);
 }
 
 static void case_05_both_edited(void **state)

@@ -585,7 +585,8 @@ class World:
                   f'--devices {args.devices} --sequences {number + 1}' + (' --no-faults' if args.no_faults else ''))
             return False
         seconds = time.monotonic() - begin
-        print(f'{number} sequences in {seconds:.0f} s, {number / seconds:.2f}/s: {self.counter} contents, {self.faults} faults, {self.restarts} restarts to '
+        worked = sum(os.times()[:4])
+        print(f'{number} sequences in {seconds:.0f} s, {worked:.0f} s of processor time: {self.counter} contents, {self.faults} faults, {self.restarts} restarts to '
               f'save time; {self.only_kept} contents in versions or trash alone; all else equal everywhere (seed {args.seed})')
         return True
 
