@@ -53,19 +53,20 @@ def wait_port(port, process, limit=10):
 
 
 class Server:
-    def __init__(self, binary, data):
+    def __init__(self, binary, data, env=None):
         self.binary, self.data, self.port = binary, data, free_port()
+        self.env = {**os.environ, **(env or {})}
         self.url = f'http://127.0.0.1:{self.port}'
 
     def init(self):
         subprocess.run([self.binary, 'init', '--data', self.data, '--admin-email', 'a@example.org', '--admin-password',
-                        'correct horse'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                        'correct horse'], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.env)
 
     def start(self):
         begin = time.monotonic()
         self.process = subprocess.Popen(['taskset', '-c', '0', self.binary, 'serve', '--data', self.data, '--listen',
                                          f'127.0.0.1:{self.port}'], stdout=subprocess.DEVNULL,
-                                        stderr=open(os.path.join(self.data, 'log'), 'ab'))
+                                        stderr=open(os.path.join(self.data, 'log'), 'ab'), env=self.env)
         while True:
             try:
                 urllib.request.urlopen(self.url + '/health', timeout=1).read()
@@ -81,7 +82,7 @@ class Server:
 
     def token(self):
         out = subprocess.run([self.binary, 'token', '--data', self.data, '--user', 'a@example.org'], check=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.env).stdout
         return out.decode().strip()
 
     def call(self, method, path, body=None, token=None, content_type='application/json'):

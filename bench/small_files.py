@@ -104,10 +104,11 @@ def post(server, token, path, body, content_type):
 
 
 class Ours:
-    def __init__(self, build, work):
+    def __init__(self, build, work, env=None):
         self.build, self.work = build, work
-        self.server = Server(os.path.join(build, 'scaidrived'), os.path.join(work, 'data'))
-        self.server.init()
+        self.server = Server(os.path.join(build, 'scaidrived'), os.path.join(work, 'data'), env)
+        if not os.path.exists(self.server.data):
+            self.server.init()
         self.server.start()
         subprocess.run(['taskset', '-pc', f'0-{os.cpu_count() - 1}', str(self.server.process.pid)], check=True, stdout=subprocess.DEVNULL)
         for task in os.listdir(f'/proc/{self.server.process.pid}/task'):

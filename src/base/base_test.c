@@ -342,6 +342,39 @@ static void maps(void **state)
 	smap_fini(&s);
 }
 
+/* The keys of a map of n, as it goes through them. */
+static void map_order(uint64_t *keys, size_t n)
+{
+	struct map m = {0};
+	void *value;
+	for (uint64_t k = 0; k < n; k++)
+		map_put(&m, k << 20, (void *)1);
+	for (size_t i = 0, at = 0; map_next(&m, &i, &keys[at], &value);)
+		at++;
+	map_fini(&m);
+}
+
+/* The same each time until a secret is drawn, and another one with each. */
+static void maps_keep_a_secret(void **state)
+{
+	enum { KEYS = 100 };
+	uint64_t first[KEYS], again[KEYS], drawn[KEYS], text = map_key("key", 3);
+	struct rng_seeded r;
+	(void)state;
+	map_order(first, KEYS);
+	map_order(again, KEYS);
+	assert_memory_equal(first, again, sizeof first);
+	rng_seeded_init(&r, 7);
+	map_draw_secret(&r.base);
+	assert_true(map_key("key", 3) != text);
+	map_order(drawn, KEYS);
+	assert_memory_not_equal(first, drawn, sizeof first);
+	map_draw_secret(&r.base);
+	map_order(again, KEYS);
+	assert_memory_not_equal(again, drawn, sizeof first);
+	maps(state);
+}
+
 static void names(void **state)
 {
 	(void)state;
@@ -464,6 +497,7 @@ int main(void)
 	    cmocka_unit_test(str_numbers), cmocka_unit_test(str_cutting), cmocka_unit_test(varints), cmocka_unit_test(arenas),
 	    cmocka_unit_test(ids),         cmocka_unit_test(times),       cmocka_unit_test(json),
 	    cmocka_unit_test(json_bombs), cmocka_unit_test(json_values), cmocka_unit_test(maps),
+	    cmocka_unit_test(maps_keep_a_secret),
 	    cmocka_unit_test(names),       cmocka_unit_test(errors),      cmocka_unit_test(hashes),
 	    cmocka_unit_test(running_hashes),
 	};

@@ -195,6 +195,11 @@ uint64_t xxh3_64(const void *p, size_t n)
 	return XXH3_64bits(p, n);
 }
 
+uint64_t xxh3_64_seeded(const void *p, size_t n, uint64_t seed)
+{
+	return XXH3_64bits_withSeed(p, n, seed);
+}
+
 struct xxh3_state *xxh3_new(void)
 {
 	XXH3_state_t *s = XXH3_createState();

@@ -31,6 +31,8 @@ struct sha256 hmac_sha256(struct str key, struct str data);
 /* Constant-time comparison of n bytes. */
 bool hash_equal_ct(const void *a, const void *b, size_t n);
 uint64_t xxh3_64(const void *p, size_t n);
+/* Another one for each seed. */
+uint64_t xxh3_64_seeded(const void *p, size_t n, uint64_t seed);
 /* The same of bytes that come in parts. xxh3_final frees the state. */
 struct xxh3_state;
 struct xxh3_state *xxh3_new(void);

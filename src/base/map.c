@@ -7,11 +7,33 @@
 
 /* Linear probing with backward-shift deletion (Knuth, TAOCP 3, 6.4 R). A NULL value marks a free slot. */
 
+__extension__ typedef unsigned __int128 wide;
+
+static struct {
+	uint64_t add, times;
+} secret = {UINT64_C(0x2d358dccaa6c78a5), UINT64_C(0x9e3779b97f4a7c15)};
+
+void map_draw_secret(struct rng *rng)
+{
+	secret.add = rng_u64(rng);
+	secret.times = rng_u64(rng) | 1;
+}
+
+uint64_t map_key(const void *p, size_t n)
+{
+	return xxh3_64_seeded(p, n, secret.add);
+}
+
+/* Both halves of the product: each bit of either hangs on all of the key below or above it (Y. Wang, wyhash). */
 static size_t mix(uint64_t k)
 {
-	k ^= k >> 32;
-	k *= UINT64_C(0x9e3779b97f4a7c15);
-	return (size_t)(k ^ (k >> 29));
+	wide product = (wide)(k ^ secret.add) * secret.times;
+	return (size_t)(product ^ product >> 64);
+}
+
+static size_t mix_str(struct str key)
+{
+	return (size_t)map_key(key.p, key.n);
 }
 
 void map_fini(struct map *m)
@@ -94,7 +116,7 @@ void smap_fini(struct smap *m)
 
 static struct smap_slot *smap_find(const struct smap *m, struct str key)
 {
-	size_t i = (size_t)xxh3_64(key.p, key.n) & (m->cap - 1);
+	size_t i = mix_str(key) & (m->cap - 1);
 	while (m->slots[i].value && !str_eq(m->slots[i].key, key))
 		i = (i + 1) & (m->cap - 1);
 	return &m->slots[i];
@@ -135,7 +157,7 @@ void *smap_del(struct smap *m, struct str key)
 		return NULL;
 	size_t hole = (size_t)(s - m->slots), mask = m->cap - 1;
 	for (size_t i = (hole + 1) & mask; m->slots[i].value; i = (i + 1) & mask) {
-		size_t home = (size_t)xxh3_64(m->slots[i].key.p, m->slots[i].key.n) & mask;
+		size_t home = mix_str(m->slots[i].key) & mask;
 		if (((i - home) & mask) >= ((i - hole) & mask)) {
 			m->slots[hole] = m->slots[i];
 			hole = i;

@@ -2,7 +2,15 @@
 #ifndef SD_BASE_MAP_H
 #define SD_BASE_MAP_H
 
+#include "base/rng.h"
 #include "base/str.h"
+
+/* Where a key stands hangs on a secret, so that nobody can choose keys (the beginnings of hashes, say) that all meet in one
+ * place. Programs that talk to peers draw it first of all, before there is any map. Until then it is a fixed number, and
+ * what is tested with seeds is the same each time. */
+void map_draw_secret(struct rng *rng);
+/* A key for bytes that somebody may have chosen. */
+uint64_t map_key(const void *p, size_t n);
 
 /* uint64 -> void *. Keys may be anything; values must not be NULL. Zero-initialise. */
 struct map_slot {

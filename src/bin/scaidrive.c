@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/json.h"
+#include "base/map.h"
 #include "base/must.h"
 #include "bin/client.h"
 
@@ -213,6 +214,7 @@ int main(int argc, char **argv)
 {
 	struct client c = {0};
 	terminal_guard();
+	map_draw_secret(&rng_system);
 	arena_init(&c.arena);
 	ctx_init(&c.ctx, &c.arena, &clock_system, &rng_system);
 	struct sigaction action = {.sa_handler = on_signal};

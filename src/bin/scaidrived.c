@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/map.h"
 #include "bin/server.h"
 
 static const struct command *const commands[] = {
@@ -185,6 +186,7 @@ int main(int argc, char **argv)
 {
 	const struct command *c = NULL;
 	int skip = 0;
+	map_draw_secret(&rng_system);
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
 		overview(stdout);
 		return 0;

@@ -133,7 +133,8 @@ static bool header_fits(struct finder *f)
 	int64_t size;
 	return disk_pread(f->file, &f->header, sizeof f->header, 0, &got) == E_OK && got == sizeof f->header &&
 	       memcmp(f->header.magic, magic, sizeof magic) == 0 && disk_size(f->file, &size) == E_OK &&
-	       f->header.n_pages > 0 && f->header.n_pages < (uint64_t)size / PAGE_BYTES + 1;
+	       f->header.n_pages > 0 && f->header.n_pages < (uint64_t)size / PAGE_BYTES + 1 && f->header.followed >= 0 &&
+	       f->header.hints >= 0 && (uint64_t)f->header.hints <= f->header.n_pages * SLOTS; /* else it would grow to hold them */
 }
 
 static uint64_t key_of(const struct finder *f, int64_t tenant_id, const struct sha256 *hash)
@@ -165,7 +166,8 @@ static struct hint *page_find(struct page *p, uint64_t key)
 	return NULL;
 }
 
-/* One more page: it takes its share of the hints of another. Written so that a kill between two writes loses nothing. */
+/* One more page: it takes its share of the hints of another. Written so that a kill between two writes loses nothing; a loss of
+ * power may lose what moved. */
 static bool split(struct finder *f)
 {
 	struct page from, stay = {0}, go = {0};
@@ -373,18 +375,28 @@ static int follow_op(struct tx *tx, void *arg)
 	return err == E_OK ? rows_close(&rows) : err;
 }
 
+static int newest_op(struct tx *tx, void *newest)
+{
+	return tx_i64(tx, "select coalesce(max(id), 0) from chunks", NULL, 0, 0, newest);
+}
+
 static int follow_rows(struct finder *f, int64_t *last)
 {
 	struct follow *w = calloc(1, sizeof *w);
 	must(w != NULL);
+	int64_t newest;
+	int err = db_read(f->db, newest_op, &newest);
+	if (err == E_OK && newest < *last) /* the database was restored: its next rows may have ids that we saw once */
+		*last = newest;
 	w->last = *last > FOLLOW_SLACK ? *last - FOLLOW_SLACK : 0;
-	int err;
-	do {
+	while (err == E_OK && !atomic_load(&f->stop)) {
 		w->from = w->last;
 		err = db_read(f->db, follow_op, w);
 		for (size_t i = 0; err == E_OK && i < w->n; i++)
 			finder_add(f, w->tenants[i], &w->hashes[i], &w->ids[i], 1);
-	} while (err == E_OK && w->last > w->from && !atomic_load(&f->stop));
+		if (w->last == w->from)
+			break;
+	}
 	*last = w->last;
 	free(w);
 	return err;
@@ -406,7 +418,7 @@ static int follow(struct finder *f)
 	if (!file || disk_sync(file) != E_OK)
 		return E_OK;
 	pthread_mutex_lock(&f->file_mu);
-	if (last > f->header.followed)
+	if (!alone || last > f->header.followed)
 		f->header.followed = last;
 	write_header(f);
 	pthread_mutex_unlock(&f->file_mu);
