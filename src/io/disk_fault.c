@@ -13,11 +13,13 @@ struct bytes {
 	size_t n, cap;
 };
 
+/* Outside from .. to the durable bytes are the live ones and need not be written in durable.p; all of them are there when a
+ * sync failed, whose bytes are neither durable nor to be synced again. */
 struct node {
 	int refs; /* names that lead to it, and open files */
-	bool is_folder;
+	bool is_folder, all_there;
 	struct bytes live, durable;
-	size_t from, to; /* where they may differ */
+	size_t from, to; /* written since the last sync */
 };
 
 /* A name leads to live now and to durable after a crash that loses its last changes. op: the change that made them
@@ -98,14 +100,19 @@ static void zero(struct bytes *b, size_t from, size_t to)
 		memset(b->p + from, 0, to - from);
 }
 
+static void reserve(struct bytes *b, size_t n)
+{
+	if (n <= b->cap)
+		return;
+	b->cap = n < 1 << 14 ? 1 << 15 : n * 2;
+	b->p = realloc(b->p, b->cap);
+	must(b->p != NULL);
+}
+
 /* What it grows by is zero, but for from .. to, which the caller writes. */
 static void resize_but(struct bytes *b, size_t n, size_t from, size_t to)
 {
-	if (n > b->cap) {
-		b->cap = n < 1 << 14 ? 1 << 15 : n * 2;
-		b->p = realloc(b->p, b->cap);
-		must(b->p != NULL);
-	}
+	reserve(b, n);
 	zero(b, b->n, from < n ? from : n);
 	zero(b, to > b->n ? to : b->n, n);
 	b->n = n;
@@ -116,10 +123,36 @@ static void resize(struct bytes *b, size_t n)
 	resize_but(b, n, n, n);
 }
 
+/* The durable bytes of from .. to are written down, as long as the live ones are the same. */
+static void keep(struct node *n, size_t from, size_t to)
+{
+	to = to < n->durable.n ? to : n->durable.n;
+	to = to < n->live.n ? to : n->live.n;
+	if (from >= to)
+		return;
+	reserve(&n->durable, n->durable.n);
+	memcpy(n->durable.p + from, n->live.p + from, to - from);
+}
+
+static void keep_all(struct node *n)
+{
+	if (n->all_there)
+		return;
+	keep(n, 0, n->from == n->to ? SIZE_MAX : n->from);
+	if (n->from != n->to)
+		keep(n, n->to, SIZE_MAX);
+	n->all_there = true;
+}
+
+/* Before from .. to are changed. */
 static void touch(struct node *n, size_t from, size_t to)
 {
 	if (n->from == n->to)
 		n->from = n->to = from;
+	if (!n->all_there && from < n->from)
+		keep(n, from, n->from);
+	if (!n->all_there && to > n->to)
+		keep(n, n->to, to);
 	n->from = from < n->from ? from : n->from;
 	n->to = to > n->to ? to : n->to;
 }
@@ -261,13 +294,13 @@ static int fault_pwrite(struct disk_file *file, const void *p, size_t n, int64_t
 	int64_t more = end > node->live.n ? (int64_t)(end - node->live.n) : 0;
 	if (d->capacity >= 0 && d->used + more > d->capacity)
 		return leave(d, E_NO_SPACE);
+	if (n)
+		touch(node, (size_t)offset, end);
 	if (more)
 		resize_but(&node->live, end, (size_t)offset, end);
 	d->used += more;
-	if (n) {
+	if (n)
 		memcpy(node->live.p + offset, p, n);
-		touch(node, (size_t)offset, end);
-	}
 	return leave(d, err);
 }
 
@@ -278,14 +311,19 @@ static int fault_sync(struct disk_file *file)
 	struct fault_disk *d = enter_file(file, &node, &err);
 	if (err == E_OK && d->fail_sync_in > 0 && --d->fail_sync_in == 0)
 		err = E_IO;
-	if (err == E_OK) {
+	if (err == E_OK && !node->all_there) {
+		node->durable.n = node->live.n;
+	} else if (err == E_OK) {
 		size_t to = node->to < node->live.n ? node->to : node->live.n;
 		resize_but(&node->durable, node->live.n, node->from, to);
 		if (node->from < to)
 			memcpy(node->durable.p + node->from, node->live.p + node->from, to - node->from);
 	}
-	if (!d->dead && ((struct fault_file *)file)->epoch == d->epoch)
-		node->from = node->to = 0; /* after a failure too: the kernel takes the pages for clean */
+	if (!d->dead && ((struct fault_file *)file)->epoch == d->epoch) {
+		if (err != E_OK) /* the kernel takes the pages for clean all the same */
+			keep_all(node);
+		node->from = node->to = 0;
+	}
 	return leave(d, err);
 }
 
@@ -313,8 +351,8 @@ static int fault_truncate(struct disk_file *file, int64_t size_bytes)
 	if (err == E_OK) {
 		size_t was = node->live.n, now = (size_t)size_bytes;
 		d->used += size_bytes - (int64_t)was;
-		resize(&node->live, now);
 		touch(node, was < now ? was : now, was < now ? now : was);
+		resize(&node->live, now);
 	}
 	return leave(d, err);
 }
@@ -470,6 +508,7 @@ static void crash_node(struct fault_disk *d, struct node *n)
 	size_t was = n->durable.n, now = n->live.n;
 	size_t low = was < now ? was : now, high = was < now ? now : was;
 	size_t size = low + rng_below(&d->rng.base, high - low + 1);
+	keep_all(n);
 	resize(&n->durable, size);
 	for (size_t at = 0; at < size && at < now; at += SECTOR) {
 		size_t k = size - at < SECTOR ? size - at : SECTOR;
@@ -483,6 +522,7 @@ static void crash_node(struct fault_disk *d, struct node *n)
 	if (size)
 		memcpy(n->live.p, n->durable.p, size);
 	n->from = n->to = 0;
+	n->all_there = false;
 }
 
 /* A new life: files of the one before are dead. */

@@ -2,7 +2,6 @@
  * --traces prints each one's, for comparing builds.
  * sim --seed N [--keep LIST] [--verbose]: replays one.
  * sim --trace FILE: plays on from where a real folder stood (trace.c). */
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -353,9 +352,6 @@ int main(int argc, char **argv)
 	signal(SIGSEGV, on_death);
 	if (o.trace)
 		return trace_replay(o.trace);
-	mallopt(M_MMAP_THRESHOLD, 1 << 30);
-	mallopt(M_TRIM_THRESHOLD, 1 << 30);
-	mallopt(M_TOP_PAD, 16 << 20);
 	server_make_template();
 	if (o.mutants)
 		return run_mutants(&o);
