@@ -422,10 +422,11 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 		return 1;
 	}
 	a->acted = out->done + out->failed;
+	max = max < p->n - at ? max : p->n - at;
 	const struct plan_op **ops = arena_many(ctx->arena, max, const struct plan_op *);
 	int *errs = arena_many(ctx->arena, max, int);
 	ops[0] = &p->ops[at];
-	while (n < max && at + n < p->n && work_of(p->ops[at + n].verb) == work && p->ops[at + n].order >> 32 == phase) {
+	while (n < max && work_of(p->ops[at + n].verb) == work && p->ops[at + n].order >> 32 == phase) {
 		ops[n] = &p->ops[at + n];
 		n++;
 	}

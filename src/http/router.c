@@ -73,8 +73,10 @@ static void list_methods(struct node *n)
 	struct buf b = {0};
 	for (int m = HTTP_GET; m < HTTP_OTHER; m++) {
 		bool has = n->routes[m] || (m == HTTP_HEAD && n->routes[HTTP_GET]) || m == HTTP_OPTIONS;
+		if (has && b.n)
+			buf_lit(&b, ", ");
 		if (has)
-			buf_fmt(&b, "%s%s", b.n ? ", " : "", names[m]);
+			buf_str(&b, str_c(names[m]));
 	}
 	buf_char(&b, 0);
 	free(n->allow);

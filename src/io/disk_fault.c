@@ -104,7 +104,7 @@ static void reserve(struct bytes *b, size_t n)
 {
 	if (n <= b->cap)
 		return;
-	b->cap = n < 1 << 14 ? 1 << 15 : n * 2;
+	b->cap = n < 1 << 14 ? 1 << 15 : n < 1 << 18 ? 1 << 19 : n * 2;
 	b->p = realloc(b->p, b->cap);
 	must(b->p != NULL);
 }

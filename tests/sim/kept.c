@@ -159,7 +159,9 @@ void kept_meet(int i, struct disk *disk, const char *file)
 	sqlite3 *db;
 	slot->disk = disk;
 	must(__wrap_sqlite3_open_v2(file, &db, SQLITE_OPEN_READWRITE, vfs) == SQLITE_OK);
-	must(__real_sqlite3_exec(db, "select count(*) from sqlite_schema", NULL, NULL, NULL) == SQLITE_OK);
+	sqlite3_stmt *look;
+	must(__wrap_sqlite3_prepare_v3(db, "select count(*) from sqlite_schema", -1, SQLITE_PREPARE_PERSISTENT, &look, NULL) == SQLITE_OK);
+	must(sqlite3_step(look) == SQLITE_ROW && __wrap_sqlite3_finalize(look) == SQLITE_OK);
 	vfs_detach(slot);
 	all[i].in_use = false;
 	slot->disk = before;

@@ -6,6 +6,9 @@
 #include "base/must.h"
 #include "vfs.h"
 
+/* Of SQLite's write-ahead index: without it the index is made anew from the log. */
+enum { SHM_HEADER = 136 };
+
 struct slot sim_slots[SLOTS];
 static struct sim *current;
 
@@ -197,8 +200,8 @@ int vfs_attach(struct slot *slot)
 			continue;
 		v->disk = slot->disk;
 		err = open_file(v, v->name, log, log);
-		for (int i = 0; i < SHM_REGIONS && v->shm[i]; i++)
-			memset(v->shm[i], 0, v->shm_size);
+		if (v->shm[0])
+			memset(v->shm[0], 0, SHM_HEADER);
 	}
 	return err;
 }
