@@ -14,9 +14,27 @@ static struct node_facts synced_or(const struct agent *a, const struct plan_op *
 	return s ? s->f : *dflt;
 }
 
+/* The local tree has old facts of what the scan could not look at (scan.h), and a power failure may have taken that away: once
+ * agreed, it would look deleted here. */
+static int is_on_disk(struct ctx *ctx, struct agent *a, const struct plan_op *op, const struct node *n)
+{
+	struct root_entry e;
+	int err = a->root->ops->stat(a->root, ctx, agent_path(ctx, a, n->f.id), &e);
+	if (err && err != E_NOT_FOUND)
+		return err;
+	bool same = n->f.kind == NODE_FOLDER ? e.stamp.dev == n->f.stamp.dev && e.stamp.ino == n->f.stamp.ino
+	                                     : stamp_same_file(&e.stamp, &n->f.stamp);
+	ctx_clear(ctx);
+	return !err && same ? 0 : gone(ctx, op);
+}
+
 static int act_record(struct ctx *ctx, struct agent *a, const struct plan_op *op)
 {
-	if (!agent_as_planned(a, op) || !replica_rename_id(a->replica, op->local.id, op->id))
+	const struct node *n = agent_as_planned(a, op);
+	int err = n ? is_on_disk(ctx, a, op, n) : gone(ctx, op);
+	if (err)
+		return err;
+	if (!replica_rename_id(a->replica, op->local.id, op->id))
 		return gone(ctx, op);
 	struct node_facts f = synced_or(a, op, &op->remote);
 	struct str local_name = arena_str(ctx->arena, f.local_name);

@@ -400,12 +400,13 @@ int remote_changes(struct ctx *ctx, struct remote *r, struct str share, int64_t 
 
 int remote_advance(struct ctx *ctx, struct remote *r, struct str share, int64_t position)
 {
+	AUTO_JSON *doc = NULL; /* the page of a hotspot is none */
 	struct buf path = {0};
 	buf_fmt(&path, "/api/v1/sync/cursor?position=%lld&share_id=", (long long)position);
 	http_escape(&path, share);
 	buf_lit(&path, "&device_id=");
 	http_escape(&path, r->device_id);
-	int err = remote_post(ctx, r, buf_as_str(&path), NULL, NULL);
+	int err = remote_post(ctx, r, buf_as_str(&path), NULL, &doc);
 	buf_fini(&path);
 	return err;
 }

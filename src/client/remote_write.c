@@ -224,15 +224,21 @@ int remote_upload(struct ctx *ctx, struct remote *r, struct str share, struct re
 
 int remote_set_mode(struct ctx *ctx, struct remote *r, int64_t file_id, bool executable)
 {
+	AUTO_JSON *doc = NULL;
+	int64_t id = 0;
 	struct buf path = {0};
 	buf_lit(&path, "/api/v1/files/");
 	buf_id(&path, ID_FILE, file_id);
 	struct http_call call = {.method = "PATCH", .path = buf_as_str(&path), .content_type = STR("application/json"),
 	                         .body = executable ? STR("{\"executable\":true}") : STR("{\"executable\":false}")};
-	int err = remote_call(ctx, r, &call, NULL);
+	int err = remote_call(ctx, r, &call, &doc);
 	http_call_fini(&call);
 	buf_fini(&path);
-	return err;
+	if (err)
+		return err;
+	/* The page of a hotspot is no success. */
+	bool set = id_parse_kind(json_str(doc, "id"), ID_FILE, &id) && id == file_id && json_flag(doc, "executable", !executable) == executable;
+	return set ? 0 : remote_bad(ctx, "a file with another executable bit");
 }
 
 /* ---- download ---- */

@@ -20,7 +20,16 @@ struct options {
 	const char *keep, *replays, *trace;
 };
 
+enum { PROGRESS = 10000 };
+
 static uint64_t at_work; /* for the handler */
+static volatile sig_atomic_t enough;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	enough = 1;
+}
 
 static void on_death(int sig)
 {
@@ -159,16 +168,27 @@ static int run_seed(uint64_t seed, const struct options *o)
 	return code;
 }
 
+static void tell_rate(const struct options *o, int job, uint64_t done, int64_t begin, const char *when)
+{
+	double seconds = (double)(clock_mono(&clock_system) - begin) / 1e6;
+	printf("sim: %llu schedules %s in %.1f s, %.0f/s, from %llu, every %d.\n", (unsigned long long)done, when, seconds, (double)done / seconds,
+	       (unsigned long long)(o->first + (uint64_t)job), o->jobs);
+	fflush(stdout);
+}
+
+/* SIGTERM ends it behind the schedule that runs. */
 static int run_many(const struct options *o, int job)
 {
 	int64_t begin = clock_mono(&clock_system), until = o->seconds ? begin + SECONDS_US(o->seconds) : INT64_MAX;
 	uint64_t done = 0;
 	int code = 0;
-	for (uint64_t i = (uint64_t)job; i < o->seeds && clock_mono(&clock_system) < until && (!code || o->go_on); i += (uint64_t)o->jobs, done++)
+	signal(SIGTERM, on_term);
+	for (uint64_t i = (uint64_t)job; i < o->seeds && clock_mono(&clock_system) < until && !enough && (!code || o->go_on); i += (uint64_t)o->jobs) {
 		code |= run_seed(o->first + i, o);
-	double seconds = (double)(clock_mono(&clock_system) - begin) / 1e6;
-	printf("sim: %llu schedules in %.1f s, %.0f/s, from %llu\n", (unsigned long long)done, seconds, (double)done / seconds,
-	       (unsigned long long)o->first);
+		if (++done % PROGRESS == 0)
+			tell_rate(o, job, done, begin, "so far");
+	}
+	tell_rate(o, job, done, begin, "done");
 	return code;
 }
 

@@ -9,7 +9,10 @@
 
 #include "base/must.h"
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !__has_feature(address_sanitizer) && !__has_feature(memory_sanitizer)
 
 enum { STEP = 16, SMALL = 1024, CLASSES = 256, AREA = 32 << 20 };
 

@@ -7,6 +7,7 @@
  *   root_sim.c  the client's root over fs.c
  *   device.c    one client: start, round, crash, its state lost or old
  *   server.c    one server: start, crash, backup and restore
+ *   memory.c    malloc and free
  *   vfs.c       SQLite over an io/disk.h disk
  *   kept.c      its connections, used again
  *   net.c       requests on their way, and what happens to them there
@@ -72,6 +73,12 @@ enum net_fault {
 	NET_FAULTS
 };
 
+struct unnoted {
+	struct str path;
+	int content;
+	struct unnoted *next;
+};
+
 struct device {
 	struct sim *sim;
 	int number, share; /* share: that it syncs */
@@ -96,6 +103,7 @@ struct device {
 	int writer_left;      /* ... so many times */
 	bool list_fault; /* the next folder below the root cannot be listed */
 	bool allow_mass_delete, registered;
+	struct unnoted *unnoted; /* what it trashed and has not recorded yet */
 	/* Of the last rounds. */
 	bool in_step;
 	size_t done, trashed;
