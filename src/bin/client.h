@@ -62,8 +62,8 @@ int client_folder_of(struct client *c, const char *word, struct client_folder *o
 const char *client_journal_file(struct client *c, const char *replica_file);
 /* The share of this id or name; asks the server. */
 int client_find_share(struct client *c, const char *word, struct str *id, struct str *name);
-/* The word that `confirm` left, which is used up by this: deletions on the server and here. False: there is none. */
-bool client_take_word(struct client *c, const char *replica_file, int64_t *remote, int64_t *local);
+/* The word that `confirm` left, which is used up by this: which deletions it is for (guard.h). False: there is none. */
+bool client_take_word(struct client *c, const char *replica_file, int64_t *which);
 /* sync --dry-run */
 int client_look(struct client *c);
 

@@ -1,5 +1,9 @@
 /* scaidrive sync: keeps a share and a folder in step; once, or until it is stopped. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,7 +27,8 @@ struct sync {
 	struct lane *lane;
 	struct journal journal;
 	const char *file;            /* of the replica */
-	int64_t may_remote, may_local; /* deletions that a person agreed to, until a sync ends without asking */
+	struct map may_delete;       /* what a person agreed to (guard_each), until a sync ends without asking */
+	int lock;                    /* on the replica, from before it is read; -1: none */
 	int64_t purged_us;           /* when the trash was gone through last, monotonic; 0: never */
 	bool terminal, line_is_open; /* a progress line is being rewritten */
 	bool told_fault, told_held;
@@ -271,6 +276,19 @@ static int meet_server(struct sync *s, const char *share)
 	}
 }
 
+/* Nobody else writes to what this device knows about the folder: the folder's own lock comes later, and may be on another disk. */
+static int lock_replica(struct sync *s)
+{
+	struct ctx *ctx = &s->c->ctx;
+	char *path = arena_cstr(ctx->arena, arena_fmt(ctx->arena, "%.*s.lock", (int)strlen(s->file) - 3, s->file));
+	s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (s->lock < 0)
+		return ctx_fail(ctx, err_from_errno(errno), "cannot open %s: %s", path, strerror(errno));
+	if (flock(s->lock, LOCK_EX | LOCK_NB))
+		return ctx_fail(ctx, E_LEASE, "Another process is syncing %.*s. Stop it first (see `scaidrive status`).", STR_ARG(s->path));
+	return 0;
+}
+
 static int open_all(struct sync *s, const char *share, const char *dir)
 {
 	struct client *c = s->c;
@@ -281,6 +299,8 @@ static int open_all(struct sync *s, const char *share, const char *dir)
 		err = meet_server(s, share);
 	if (!err)
 		s->file = state_root_file(&c->arena, &c->state, s->share, s->path).p;
+	if (!err)
+		err = lock_replica(s);
 	if (!err)
 		err = replica_open(&c->ctx, s->file, &s->replica);
 	if (err)
@@ -310,28 +330,51 @@ static void close_all(struct sync *s)
 	root_free(s->root);
 	if (s->replica.db)
 		replica_close(&s->replica);
+	if (s->lock >= 0)
+		close(s->lock);
+	map_fini(&s->may_delete);
 	arena_fini(&s->arena);
 }
 
 /* ---- running ---- */
 
-static bool confirmed(void *arg, const struct guard_verdict *v)
+static void agree(void *arg, uint64_t item)
+{
+	static char yes;
+	map_put(arg, item, &yes);
+}
+
+struct asking {
+	const struct map *may;
+	bool all;
+};
+
+static void ask(void *arg, uint64_t item)
+{
+	struct asking *a = arg;
+	a->all &= map_get(a->may, item) != NULL;
+}
+
+/* The word is for what it was asked about; a sync that carries it out in several rounds asks about ever less of that. */
+static bool confirmed(void *arg, const struct plan *p, const struct guard_verdict *v)
 {
 	struct sync *s = arg;
-	int64_t remote, local;
-	if (client_take_word(s->c, s->file, &remote, &local)) {
-		s->may_remote = remote;
-		s->may_local = local;
-	}
-	return v->remote <= (size_t)s->may_remote && v->local <= (size_t)s->may_local;
+	const struct tree *remote = &s->replica.trees[REPLICA_REMOTE];
+	struct asking asking = {&s->may_delete, true};
+	int64_t which;
+	if (client_take_word(s->c, s->file, &which) && which == (int64_t)v->which)
+		guard_each(p, remote, agree, &s->may_delete);
+	guard_each(p, remote, ask, &asking);
+	return asking.all;
 }
 
 /* A word that was not needed, or was used, is no word for what comes later. */
 static void forget_word(struct sync *s)
 {
-	int64_t remote, local;
-	client_take_word(s->c, s->file, &remote, &local);
-	s->may_remote = s->may_local = 0;
+	int64_t which;
+	client_take_word(s->c, s->file, &which);
+	map_fini(&s->may_delete);
+	s->may_delete = (struct map){0};
 }
 
 static void keep_house(struct sync *s)
@@ -341,7 +384,9 @@ static void keep_house(struct sync *s)
 	if (s->purged_us && now - s->purged_us < SECONDS_US(3600))
 		return;
 	s->purged_us = now;
-	trash_purge(&s->ctx, s->root, s->c->settings.keep_days, s->c->settings.keep_bytes, &gone);
+	int keep_days = trash_age_doubtful(&s->replica.aged_us, clock_now(s->ctx.clock)) ? 0 : s->c->settings.keep_days;
+	s->replica.meta_dirty = true;
+	trash_purge(&s->ctx, s->root, keep_days, s->c->settings.keep_bytes, &gone);
 	ctx_clear(&s->ctx); /* what cannot be deleted now is met again in an hour */
 }
 
@@ -350,6 +395,7 @@ static void keep_problem(struct sync *s, struct ctx *ctx, int err, const struct 
 {
 	s->replica.held_remote = err == E_PRECONDITION ? (int64_t)round->guard.remote : 0;
 	s->replica.held_local = err == E_PRECONDITION ? (int64_t)round->guard.local : 0;
+	s->replica.held_which = err == E_PRECONDITION ? (int64_t)round->guard.which : 0;
 	s->replica.meta_dirty = true;
 
 	struct str text = err ? arena_str(ctx->arena, ctx_detail(ctx, err)) : STR_NULL;
@@ -421,7 +467,7 @@ static int sync_run(struct client *c)
 {
 	if (c->dry_run)
 		return client_look(c);
-	struct sync s = {.c = c, .terminal = isatty(STDERR_FILENO)};
+	struct sync s = {.c = c, .lock = -1, .terminal = isatty(STDERR_FILENO)};
 	struct agent_round round = {0};
 	arena_init(&s.arena);
 	ctx_init(&s.ctx, &s.arena, c->ctx.clock, c->ctx.rng);

@@ -136,7 +136,8 @@ static int export(struct client *c)
 	put_tree(&t, "remote", &r.trees[REPLICA_REMOTE]);
 	put_tree(&t, "local", &r.trees[REPLICA_LOCAL]);
 	put_tree(&t, "synced", &r.trees[REPLICA_SYNCED]);
-	err = journal_read(client_journal_file(c, folder.file), put_event, &t);
+	size_t cut;
+	err = journal_read(client_journal_file(c, folder.file), put_event, &t, &cut);
 	if (!err)
 		fwrite(t.out.p, 1, t.out.n, stdout);
 	buf_fini(&t.out);

@@ -81,11 +81,14 @@ static int why(struct client *c)
 	if (err)
 		return client_fault(c, err);
 	const char *file = client_journal_file(c, a.folder.file);
-	err = journal_read(file, find_ids, &a);
+	size_t cut;
+	err = journal_read(file, find_ids, &a, &cut);
 	if (c->json)
 		buf_char(&a.out, '[');
 	if (!err)
-		err = journal_read(file, tell_if, &a);
+		err = journal_read(file, tell_if, &a, &cut);
+	if (!err && cut)
+		fprintf(stderr, "scaidrive: %zu lines of the journal were cut by a crash and are left out.\n", cut);
 	if (err)
 		err = ctx_fail(&c->ctx, err, "the journal %s cannot be read", file);
 	if (c->json)

@@ -94,8 +94,19 @@ struct runtime {
 	struct reserve *reserve; /* NULL: none is kept */
 };
 
-/* In a data folder while a restore fills it: a random word, which stands in the database once that is whole. */
+/* ---- work that fills a data folder (server_begun.c) ---- */
+
+/* Their names: that of a file in the data folder, and in sentences. */
 #define RESTORING "restoring"
+#define REBUILDING "rebuilding"
+enum { BEGUN_BYTES = 32 };
+/* The word of this work here: of an earlier try that did not come to its end (*again), or a new one. 0, or 2 after a sentence. */
+int begun_open(const struct runtime *rt, const char *work, char token[BEGUN_BYTES + 1], bool *again);
+/* It is done. 0, or 2 after a sentence. */
+int begun_end(const struct runtime *rt, const char *work);
+/* 2 after a sentence when it is begun. */
+int begun_refuse(const struct runtime *rt, const char *work);
+bool sync_folder(const char *path);
 
 /* Makes the folder, takes the lock, opens and migrates the database, opens store and keys. On a fault it prints a sentence
  * to stderr, cleans up and returns an exit code; else 0. */

@@ -118,6 +118,7 @@ static int choose(struct shelf *s, const char *name, struct backup_point *out)
 
 static const struct option_spec backup_options[] = {
     {"keep", "N", "Then remove all but the newest N points, and packs that none of these needs", NULL},
+    {"repair", NULL, "Also read the packs that are in DIR already, and copy those anew that have rotted there", NULL},
     {0},
 };
 
@@ -154,6 +155,7 @@ static int run_backup(struct args *args)
 	if (arg(args, "keep") && (!str_to_i64(arg_str(args, "keep"), &keep) || keep < 1))
 		return usage_fault("backup: --keep must be a positive number of points");
 	int code = shelf_open(args->operands[0], true, &s);
+	s.b.verify = arg(args, "repair");
 	if (!code)
 		code = make(&s, &args->config, keep);
 	shelf_close(&s);
@@ -223,7 +225,7 @@ static void on_garbage(void *arg, struct str file, int64_t bytes)
 static int check_point(struct shelf *s, const struct backup_point *p, struct check_totals *totals)
 {
 	struct db *db;
-	int err = backup_open_point(&s->b, p, &db);
+	int err = backup_open_upgraded(&s->b, p, &db);
 	if (err)
 		return err;
 	struct check_config c = {
@@ -252,7 +254,8 @@ static int verify(struct shelf *s, const struct backup_point *p)
 	if (err && err != E_CORRUPT)
 		return fault(s, p->name, err);
 	if (found.faults || totals.findings || err) {
-		printf("%s: %lld findings.\n", p->name, (long long)(found.faults + totals.findings));
+		printf("%s: %lld findings. What the server still has whole scaidrived backup --repair copies anew.\n", p->name,
+		       (long long)(found.faults + totals.findings));
 		return FOUND;
 	}
 	printf("%s: whole. %lld files and folders, %lld versions, %lld chunks.\n", p->name, (long long)totals.nodes,
@@ -297,36 +300,6 @@ static const struct option_spec restore_options[] = {
     {0},
 };
 
-enum { TOKEN_BYTES = 32 };
-
-static bool sync_folder(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool synced = fd >= 0 && fsync(fd) == 0;
-	if (fd >= 0)
-		close(fd);
-	return synced;
-}
-
-/* The word of this restore: of an earlier try in this folder, or a new one. */
-static int begin(const struct runtime *rt, const char *path, char token[TOKEN_BYTES + 1], bool *again)
-{
-	uint8_t random[TOKEN_BYTES / 2];
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return usage_fault("%s: cannot be made: %s", path, strerror(errno)), FAILED;
-	*again = read(fd, token, TOKEN_BYTES) == TOKEN_BYTES;
-	bool good = true;
-	if (!*again) {
-		rng_system.fill(&rng_system, random, sizeof random);
-		hex_encode(random, sizeof random, token);
-		good = pwrite(fd, token, TOKEN_BYTES, 0) == TOKEN_BYTES && fsync(fd) == 0 && sync_folder(rt->data);
-	}
-	token[TOKEN_BYTES] = 0;
-	close(fd);
-	return good ? 0 : (usage_fault("%s: cannot be written", path), FAILED);
-}
-
 static int on_any(void *arg, const char *name, bool is_folder)
 {
 	(void)name, (void)is_folder;
@@ -363,13 +336,15 @@ static int fill(struct shelf *s, struct runtime *rt, const struct backup_point *
 
 static int restore(struct shelf *s, struct runtime *rt, const struct backup_point *p)
 {
-	char path[4096], token[TOKEN_BYTES + 1];
+	char path[4096], token[BEGUN_BYTES + 1];
 	bool again = false, done = false, refused = false;
 	if ((size_t)snprintf(path, sizeof path, "%s/" RESTORING, rt->data) >= sizeof path)
 		return usage_fault("%s: the path is too long", rt->data), FAILED;
-	int code = access(path, F_OK) == 0 ? 0 : refuse_used(rt);
+	int code = begun_refuse(rt, REBUILDING);
 	if (!code)
-		code = begin(rt, path, token, &again);
+		code = access(path, F_OK) == 0 ? 0 : refuse_used(rt);
+	if (!code)
+		code = begun_open(rt, RESTORING, token, &again);
 	if (code)
 		return code;
 	int err = again ? backup_restored(rt->db, str_c(token), &done) : 0;
@@ -379,8 +354,8 @@ static int restore(struct shelf *s, struct runtime *rt, const struct backup_poin
 		printf("An earlier run has restored it.\n");
 	else
 		code = fill(s, rt, p, token, &refused);
-	if ((code != FAILED || (refused && !again)) && (unlink(path) != 0 || !sync_folder(rt->data)))
-		return usage_fault("%s: cannot be removed: %s", path, strerror(errno)), FAILED;
+	if ((code != FAILED || (refused && !again)) && begun_end(rt, RESTORING))
+		return FAILED;
 	return code;
 }
 

@@ -45,23 +45,56 @@ static int choose(struct rebuilding *r, struct backup_point *out, bool *found)
 	return err;
 }
 
-static int fill(struct rebuilding *r, const struct backup_point *p)
+/* The rows of the index, which packs tell. */
+static int fill_index(struct rebuilding *r)
 {
-	uint8_t random[16];
-	char token[2 * sizeof random];
-	struct backup_totals totals = {0};
 	struct store_rebuild_totals found;
-	rng_system.fill(&rng_system, random, sizeof random);
-	hex_encode(random, sizeof random, token);
-	int err = backup_restore(&r->b, p, &(struct restore_target){&r->rt.ctx, r->rt.disk, str_n(token, sizeof token)}, &totals);
+	struct store_rebuild_config c = {.disk = r->rt.disk, .db = r->rt.db, .clock = &clock_system, .progress = on_progress, .arg = r};
+	int err = tenant_only(c.db, &c.only_tenant);
 	if (!err)
-		err = store_rebuild(&(struct store_rebuild_config){r->rt.disk, r->rt.db, &clock_system, on_progress, r}, &found);
+		err = store_rebuild(&c, &found);
 	progress_wipe(&r->progress);
 	if (err)
 		return runtime_fault(&r->rt, err), NOT_DONE;
-	printf("The database is made anew as of %s: %lld chunks in %lld packs. Everyone has to sign in again; devices bring back what is newer.\n",
-	       p->name, (long long)found.added, (long long)found.packs);
+	if (found.unreadable_packs)
+		fprintf(stderr, "scaidrived: %lld packs cannot be read, or do not tell whose they are\n", (long long)found.unreadable_packs);
+	printf("%lld chunks were found in %lld packs.\n", (long long)found.added, (long long)found.packs);
 	return DONE;
+}
+
+/* Names and places. *refused: the database is not empty. */
+static int fill_rows(struct rebuilding *r, const struct backup_point *p, const char *token, bool *refused)
+{
+	struct backup_totals totals = {0};
+	int err = backup_restore(&r->b, p, &(struct restore_target){&r->rt.ctx, r->rt.disk, str_c(token)}, &totals);
+	progress_wipe(&r->progress);
+	*refused = err == E_CONFLICT;
+	if (*refused)
+		usage_fault("the database is there, and not empty: --repair mends what is wrong in it. To make it anew, move it away first");
+	else if (err)
+		runtime_fault(&r->rt, err);
+	else
+		printf("The database is made anew as of %s. Everyone has to sign in again; devices bring back what is newer.\n", p->name);
+	return err ? NOT_DONE : DONE;
+}
+
+/* The rows come in one transaction, with the word that tells so; the index is filled chunk by chunk, as often as it takes. */
+static int fill(struct rebuilding *r, const struct backup_point *p)
+{
+	char token[BEGUN_BYTES + 1];
+	bool again = false, have_rows = false, refused = false;
+	int code = begun_open(&r->rt, REBUILDING, token, &again);
+	if (code)
+		return code;
+	int err = again ? backup_restored(r->rt.db, str_c(token), &have_rows) : 0;
+	if (err)
+		return runtime_fault(&r->rt, err), NOT_DONE;
+	code = have_rows ? DONE : fill_rows(r, p, token, &refused);
+	if (refused && again)
+		usage_fault("if that database is right, remove %s/" REBUILDING, r->rt.data);
+	if (code == DONE)
+		code = fill_index(r);
+	return code == DONE || (refused && !again) ? (begun_end(&r->rt, REBUILDING) ? NOT_DONE : code) : code;
 }
 
 static int rebuild(struct rebuilding *r)
@@ -69,6 +102,8 @@ static int rebuild(struct rebuilding *r)
 	struct backup_point p;
 	bool found;
 	char path[4096];
+	if (begun_refuse(&r->rt, RESTORING))
+		return NOT_DONE;
 	if ((size_t)snprintf(path, sizeof path, "%s/packs/" CATALOG_FOLDER, r->rt.data) >= sizeof path)
 		return usage_fault("%s: the path is too long", r->rt.data), NOT_DONE;
 	int err = disk_posix_open(path, &r->b.disk);

@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/log.h"
 #include "bin/server.h"
 #include "drive/catalog.h"
@@ -109,14 +108,6 @@ static int open_database(struct runtime *rt, unsigned flags)
 	return err ? 1 : 0;
 }
 
-/* A pack's file and folder are made durable by the store; that the store's own folder is there is for us to see to, also
- * when an earlier run made it and did not live to sync it. */
-static bool sync_folder(const char *path)
-{
-	AUTO_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd >= 0 && fsync(fd) == 0;
-}
-
 /* A disk rooted at a folder of the data folder. */
 static int open_disk(struct runtime *rt, const char *name, struct disk **out)
 {
@@ -125,6 +116,8 @@ static int open_disk(struct runtime *rt, const char *name, struct disk **out)
 		return usage_fault("%s: the path is too long", rt->data), 1;
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
 		return usage_fault("%s: cannot be made: %s", path, strerror(errno)), 1;
+	/* A pack's file and folder are made durable by the store; that the store's own folder is there is for us to see to, also
+	 * when an earlier run made it and did not live to sync it. */
 	if (!sync_folder(rt->data))
 		return usage_fault("%s: cannot be synced: %s", rt->data, strerror(errno)), 1;
 	int err = disk_posix_open(path, out);
@@ -146,8 +139,8 @@ static int open_store(struct runtime *rt)
 	enum whose_packs whose;
 	int err = mark_check(rt->db, rt->disk, &whose);
 	if (!err && whose == PACKS_ORPHANED)
-		return usage_fault("%s/packs holds packs, and the database knows of none of them: it is another one, or it was lost, or its"
-		                   " rebuilding was interrupted (scaidrived fsck --rebuild, with no database there)", rt->data), 1;
+		return usage_fault("%s/packs holds packs, and the database knows of none of them: it is another one, or it was lost"
+		                   " (scaidrived fsck --rebuild, with no database there)", rt->data), 1;
 	if (!err && whose == PACKS_FOREIGN)
 		return usage_fault("the contents of this database lie in another data folder than %s (its packs/mark is another)",
 		                   rt->data), 1;
@@ -185,13 +178,11 @@ static int open_store_to_read(struct runtime *rt)
 	return 0;
 }
 
-/* A data folder that a restore has begun to fill is for that restore alone. */
-static int refuse_half_restored(const struct runtime *rt)
+/* A data folder that such work has begun to fill is for that work alone. */
+static int refuse_half_filled(const struct runtime *rt)
 {
-	char path[4096];
-	if ((size_t)snprintf(path, sizeof path, "%s/%s", rt->data, RESTORING) < sizeof path && access(path, F_OK) == 0)
-		return usage_fault("%s: a restore into it did not come to its end; run it again", rt->data), 1;
-	return 0;
+	int code = begun_refuse(rt, RESTORING);
+	return (code ? code : begun_refuse(rt, REBUILDING)) ? 1 : 0;
 }
 
 static int open_check(struct runtime *rt, unsigned flags)
@@ -201,7 +192,7 @@ static int open_check(struct runtime *rt, unsigned flags)
 		return usage_fault("%s: is not a data folder", rt->data), 1;
 	int code = take_lock(rt);
 	if (!code)
-		code = refuse_half_restored(rt);
+		code = refuse_half_filled(rt);
 	if (!code)
 		code = open_database(rt, flags);
 	if (!code)
@@ -243,7 +234,7 @@ static int open_all(struct runtime *rt, unsigned flags)
 	if (!code && (serve || restore))
 		code = take_lock(rt);
 	if (!code && !restore)
-		code = refuse_half_restored(rt);
+		code = refuse_half_filled(rt);
 	if (!code)
 		code = open_database(rt, flags);
 	if (code)

@@ -411,6 +411,16 @@ static int scan_segments(struct scan *scan)
 	return E_OK;
 }
 
+static int scan_all(struct scan *scan)
+{
+	scan->info->valid_bytes = PACK_HEADER_BYTES;
+	int err = scan_segments(scan);
+	scan->info->torn = scan->info->valid_bytes < scan->info->file_bytes;
+	buf_fini(&scan->table);
+	buf_fini(&scan->payload);
+	return err;
+}
+
 int pack_scan(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, struct pack_info *out)
 {
 	uint8_t h[PACK_HEADER_BYTES];
@@ -426,13 +436,15 @@ int pack_scan(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, st
 		return E_CORRUPT;
 	out->pack_id = (int64_t)get_le(h + 16, 8);
 	out->tenant_id = (int64_t)get_le(h + 24, 8);
-	out->valid_bytes = PACK_HEADER_BYTES;
-	struct scan scan = {.f = f, .verify = verify, .fn = fn, .arg = arg, .info = out};
-	err = scan_segments(&scan);
-	out->torn = out->valid_bytes < out->file_bytes;
-	buf_fini(&scan.table);
-	buf_fini(&scan.payload);
-	return err;
+	return scan_all(&(struct scan){.f = f, .verify = verify, .fn = fn, .arg = arg, .info = out});
+}
+
+int pack_scan_headless(struct disk_file *f, int64_t pack_id, int64_t tenant_id, bool verify, pack_entry_fn *fn, void *arg,
+                       struct pack_info *out)
+{
+	*out = (struct pack_info){.pack_id = pack_id, .tenant_id = tenant_id};
+	int err = disk_size(f, &out->file_bytes);
+	return err != E_OK ? err : scan_all(&(struct scan){.f = f, .verify = verify, .fn = fn, .arg = arg, .info = out});
 }
 
 /* ---- all packs ---- */

@@ -131,5 +131,8 @@ typedef int pack_entry_fn(void *arg, const struct pack_entry *e, const char *sto
  * payload is read; damage there is counted and told, and does not end the scan. fn may be NULL.
  * E_CORRUPT: the file header is no pack's. */
 int pack_scan(struct disk_file *f, bool verify, pack_entry_fn *fn, void *arg, struct pack_info *out);
+/* The same of a pack whose header is damaged, which the caller knows: *out begins as these two numbers. */
+int pack_scan_headless(struct disk_file *f, int64_t pack_id, int64_t tenant_id, bool verify, pack_entry_fn *fn, void *arg,
+                       struct pack_info *out);
 
 #endif

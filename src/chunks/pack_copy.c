@@ -46,19 +46,24 @@ static int look_at_end(struct disk_file *source, bool *damaged)
 	return err == E_CORRUPT ? 0 : err;
 }
 
-static int length_of(struct disk *d, const char *name, int64_t *n)
+/* A pack only grows: what an older copy has whole may stand for what rotted in the source since. */
+static int take_from_old(struct disk_file *old, struct disk_file *part, int64_t pack_id, bool *whole)
 {
-	struct disk_file *f;
-	*n = -1;
-	int err = disk_open(d, name, DISK_READ, &f);
-	if (err)
-		return err == E_NOT_FOUND ? 0 : err;
-	err = disk_size(f, n);
-	disk_close(f);
+	struct pack_info info;
+	bool damaged = true;
+	int err = pack_scan(old, true, NULL, NULL, &info);
+	if (err || info.n_bad || info.n_gaps || info.pack_id != pack_id)
+		return err == E_CORRUPT ? 0 : err;
+	err = copy_bytes(old, part, &info.valid_bytes);
+	if (!err)
+		err = look(part, pack_id, &damaged);
+	*whole = !damaged;
 	return err;
 }
 
-static int copy_beside(struct disk *to, const char *name, struct disk_file *source, int64_t pack_id, struct pack_copied *out)
+/* old: the copy that is there, or NULL. */
+static int copy_beside(struct disk *to, const char *name, struct disk_file *source, struct disk_file *old, bool same_length,
+                       int64_t pack_id, struct pack_copied *out)
 {
 	char part[PACK_NAME_MAX + 8];
 	struct disk_file *f;
@@ -70,10 +75,14 @@ static int copy_beside(struct disk *to, const char *name, struct disk_file *sour
 		return err;
 	err = copy_bytes(source, f, &out->bytes);
 	if (!err)
-		err = disk_sync(f);
-	if (!err)
 		err = look(f, pack_id, &out->damaged);
+	if (!err && out->damaged && old)
+		err = take_from_old(old, f, pack_id, &out->kept);
+	if (!err)
+		err = disk_sync(f);
 	disk_close(f);
+	if (!err && out->damaged && !out->kept && same_length)
+		return disk_unlink(to, part); /* neither is whole: the older one stays */
 	if (!err)
 		err = disk_rename(to, part, name);
 	if (err)
@@ -82,11 +91,23 @@ static int copy_beside(struct disk *to, const char *name, struct disk_file *sour
 	return err;
 }
 
-int pack_copy(struct disk *from, struct disk *to, int64_t pack_id, struct pack_copied *out)
+/* *there: its length, -1 when there is none. */
+static int open_old(struct disk *to, const char *name, struct disk_file **old, int64_t *there)
+{
+	*old = NULL;
+	*there = -1;
+	int err = disk_open(to, name, DISK_READ, old);
+	if (err)
+		return err == E_NOT_FOUND ? 0 : err;
+	return disk_size(*old, there);
+}
+
+int pack_copy(struct disk *from, struct disk *to, int64_t pack_id, bool verify, struct pack_copied *out)
 {
 	char name[PACK_NAME_MAX];
-	struct disk_file *source;
-	int64_t there;
+	struct disk_file *source, *old = NULL;
+	int64_t there = -1;
+	bool rotten = false;
 	pack_name(name, pack_id);
 	*out = (struct pack_copied){0};
 	int err = disk_open(from, name, DISK_READ, &source);
@@ -94,11 +115,14 @@ int pack_copy(struct disk *from, struct disk *to, int64_t pack_id, struct pack_c
 		return err;
 	err = disk_size(source, &out->bytes);
 	if (!err)
-		err = length_of(to, name, &there);
-	if (!err && there < out->bytes)
-		err = copy_beside(to, name, source, pack_id, out);
+		err = open_old(to, name, &old, &there);
+	if (!err && verify && there == out->bytes)
+		err = look(old, pack_id, &rotten);
+	if (!err && (there < out->bytes || rotten))
+		err = copy_beside(to, name, source, old, rotten, pack_id, out);
 	else if (!err && there > out->bytes)
 		err = look_at_end(source, &out->damaged);
+	disk_close(old);
 	disk_close(source);
 	return err;
 }

@@ -48,11 +48,13 @@ static int entries(struct disk *d)
 	return err || info.n_bad || info.n_gaps || info.torn ? -2 : (int)info.n_entries;
 }
 
+static bool verify;
+
 static int copy(struct disk *from, struct disk *to, struct pack_copied *out)
 {
 	int err = pack_copy_begin(to);
 	if (!err)
-		err = pack_copy(from, to, ID, out);
+		err = pack_copy(from, to, ID, verify, out);
 	return err ? err : pack_copy_end(to);
 }
 
@@ -73,7 +75,7 @@ static void test_grows(void **state)
 	assert_int_equal(entries(to), 8);
 	disk_fault_crash(to);
 	assert_int_equal(entries(to), 8);
-	assert_int_equal(pack_copy(from, to, ID + 1, &one), E_NOT_FOUND);
+	assert_int_equal(pack_copy(from, to, ID + 1, false, &one), E_NOT_FOUND);
 	pack_close(&w);
 	disk_free(from);
 	disk_free(to);
@@ -103,6 +105,59 @@ static void test_damage(void **state)
 	disk_free(from);
 	disk_free(to);
 	disk_free(other);
+}
+
+static void rot(struct disk *d, int64_t at)
+{
+	char name[PACK_NAME_MAX];
+	struct disk_file *f;
+	pack_name(name, ID);
+	assert_int_equal(disk_open(d, name, DISK_WRITE, &f), 0);
+	assert_int_equal(disk_pwrite(f, "rot", 3, at), 0);
+	disk_close(f);
+}
+
+/* A copy that rotted is found when it is looked at, and made anew from a source that is whole, from nothing else. */
+static void test_rot_of_the_copy(void **state)
+{
+	(void)state;
+	struct pack_writer w;
+	struct pack_copied one;
+	struct disk *from = source(&w), *to = disk_fault_new(6);
+	assert_int_equal(copy(from, to, &one), 0);
+	rot(to, 1000);
+	assert_int_equal(copy(from, to, &one), 0);
+	assert_true(!one.copied && entries(to) == -2);
+	verify = true;
+	assert_int_equal(copy(from, to, &one), 0);
+	assert_true(one.copied && !one.damaged && entries(to) == 5);
+	assert_int_equal(copy(from, to, &one), 0);
+	assert_false(one.copied);
+	rot(to, 1000);
+	rot(from, 5000);
+	assert_int_equal(copy(from, to, &one), 0);
+	assert_true(!one.copied && one.damaged && !one.kept);
+	verify = false;
+	pack_close(&w);
+	disk_free(from);
+	disk_free(to);
+}
+
+/* A pack that rotted before it grew does not take the copy from when it was whole with it. */
+static void test_rot_of_the_source(void **state)
+{
+	(void)state;
+	struct pack_writer w;
+	struct pack_copied one;
+	struct disk *from = source(&w), *to = disk_fault_new(7);
+	assert_int_equal(copy(from, to, &one), 0);
+	rot(from, 1000);
+	grow(&w, 3);
+	assert_int_equal(copy(from, to, &one), 0);
+	assert_true(one.copied && one.damaged && one.kept && entries(to) == 8);
+	pack_close(&w);
+	disk_free(from);
+	disk_free(to);
 }
 
 /* An upload that was given up takes back the room behind what is kept of it: no damage, and the copy stays. */
@@ -169,7 +224,8 @@ static void test_interrupted(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_grows), cmocka_unit_test(test_damage), cmocka_unit_test(test_room_given_back),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_grows), cmocka_unit_test(test_damage), cmocka_unit_test(test_rot_of_the_copy), cmocka_unit_test(test_rot_of_the_source),
+	                                   cmocka_unit_test(test_room_given_back),
 	                                   cmocka_unit_test(test_interrupted)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

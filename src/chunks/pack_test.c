@@ -150,6 +150,14 @@ static void test_damage_hides_nothing(void **state)
 			assert_int_equal(disk_pwrite(w.file, &bad, 1, where[k]), E_OK);
 		}
 	}
+	/* a file without a head is no pack, but who knows which one it is still meets all that is in it */
+	struct met m = {0};
+	assert_int_equal(disk_pwrite(w.file, p, 20, 5), E_OK);
+	assert_int_equal(pack_scan(w.file, true, note_entry, &m, &info), E_CORRUPT);
+	assert_int_equal(pack_scan_headless(w.file, 78, 5, true, note_entry, &m, &info), E_OK);
+	assert_true(m.n == N && info.n_segments == SEGMENTS && info.tenant_id == 5 && !info.torn && !info.n_gaps);
+	assert_int_equal(pack_scan_headless(w.file, 79, 5, true, NULL, NULL, &info), E_OK);
+	assert_true(info.n_segments == 0);
 	pack_close(&w);
 	free(p);
 	disk_free(d);

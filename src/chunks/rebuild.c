@@ -108,6 +108,35 @@ static int on_entry(void *arg, const struct pack_entry *e, const char *stored, b
 	return r->n == INDEX_BATCH ? settle(r) : 0;
 }
 
+struct owner {
+	int64_t pack_id, tenant_id;
+};
+
+/* Whose a pack is that cannot tell it: its row's tenant, or that of a chunk in it. */
+static int owner_op(struct tx *tx, void *arg)
+{
+	struct owner *o = arg;
+	struct index_row row;
+	size_t n = 0;
+	int err = tx_i64(tx, "select tenant_id from packs where id = $1", DB_ARGS(V_I(o->pack_id)), 0, &o->tenant_id);
+	if (!err && !o->tenant_id)
+		err = index_walk_pack(tx, o->pack_id, 0, &row, 1, &n);
+	if (!err && n)
+		o->tenant_id = row.tenant_id;
+	return err;
+}
+
+static int rebuild_headless(struct rebuild *r, struct disk_file *f, int64_t pack_id)
+{
+	struct owner o = {pack_id, 0};
+	int err = db_read(r->config->db, owner_op, &o);
+	if (!o.tenant_id)
+		o.tenant_id = r->config->only_tenant;
+	if (err || !o.tenant_id)
+		return err ? err : E_CORRUPT;
+	return pack_scan_headless(f, pack_id, o.tenant_id, true, on_entry, r, &r->info);
+}
+
 static int rebuild_pack(struct rebuild *r, int64_t pack_id)
 {
 	char name[PACK_NAME_MAX];
@@ -118,6 +147,8 @@ static int rebuild_pack(struct rebuild *r, int64_t pack_id)
 		return err == E_NOT_FOUND ? 0 : err;
 	r->totals->packs++;
 	err = pack_scan(f, true, on_entry, r, &r->info);
+	if (err == E_CORRUPT)
+		err = rebuild_headless(r, f, pack_id);
 	if (!err || err == E_CORRUPT || err == E_IO) {
 		r->totals->unreadable_packs += err != 0;
 		err = settle(r);

@@ -16,12 +16,13 @@ struct store_rebuild_totals {
 	int64_t packs, entries;  /* read */
 	int64_t added, mended;   /* rows */
 	int64_t damaged;         /* entries that are not whole */
-	int64_t unreadable_packs; /* their head is damaged, or the disk does not give them */
+	int64_t unreadable_packs; /* their head is damaged and nothing tells whose they are, or the disk does not give them */
 };
 
 struct store_rebuild_config {
 	struct disk *disk; /* of the packs; NULL: there is no such folder */
 	struct db *db;
+	int64_t only_tenant; /* whose a pack is of which nothing else tells it; 0: there are several */
 	const struct clock *clock;
 	void (*progress)(void *arg, const char *what, int64_t done, int64_t all); /* bytes; often */
 	void *arg;

@@ -32,6 +32,24 @@ static struct pack_fact *add_fact(struct packs *p)
 
 /* ---- what there is ---- */
 
+/* No row tells whose it is. Without a head its chunks may be wanted still, since the database may have lost its row; without any
+ * whole segment either it is what a crash left. */
+static void look_whose(struct disk_file *file, struct pack_fact *f)
+{
+	struct pack_info info = {0};
+	int err = pack_scan(file, false, NULL, NULL, &info);
+	if (err == E_OK) {
+		f->tenant_id = info.tenant_id;
+		return;
+	}
+	if (err == E_CORRUPT)
+		err = pack_scan_headless(file, f->id, 0, false, NULL, NULL, &info);
+	f->kept = err != E_OK || info.n_segments > 0;
+	if (f->kept)
+		log_warn("a pack that no row names has a head that cannot be read; it is kept (scaidrived fsck --repair takes what it holds)",
+		         LOG_I("pack_id", f->id));
+}
+
 static int measure_file(struct repack *r, struct pack_fact *f)
 {
 	char name[PACK_NAME_MAX];
@@ -41,12 +59,8 @@ static int measure_file(struct repack *r, struct pack_fact *f)
 	if (err != E_OK)
 		return err == E_NOT_FOUND ? E_OK : err;
 	err = disk_size(file, &f->file_bytes);
-	if (err == E_OK && !f->tenant_id) { /* no row tells whose it is */
-		struct pack_info info = {0};
-		int scanned = pack_scan(file, false, NULL, NULL, &info);
-		f->tenant_id = scanned == E_OK ? info.tenant_id : 0;
-		err = scanned == E_CORRUPT ? E_OK : scanned;
-	}
+	if (err == E_OK && !f->tenant_id)
+		look_whose(file, f);
 	disk_close(file);
 	return err;
 }
@@ -189,6 +203,8 @@ static int forget(struct repack *r, const struct pack_fact *f)
 static int tidy(struct repack *r, struct pack_fact *f)
 {
 	int err = E_OK;
+	if (f->kept)
+		return E_OK;
 	if ((f->state == 0 || (f->state == PACK_LIVE && f->live_bytes == 0)) && f->id < r->ids_below)
 		err = retire(r, f);
 	if (f->state != PACK_LIVE && f->live_bytes)

@@ -198,12 +198,10 @@ int copying_pack(struct copying *c, const struct pack_fact *pack)
 	c->pack = pack;
 	c->n_batch = 0;
 	err = pack_scan(c->in, false, on_entry, c, &info);
+	if (err == E_CORRUPT) /* its row tells whose it is */
+		err = pack_scan_headless(c->in, pack->id, pack->tenant_id, false, on_entry, c, &info);
 	if (err == E_OK)
 		err = copy_batch(c);
-	if (err == E_CORRUPT) { /* not to be read as a pack: fsck tells of it */
-		log_error("a pack's head is damaged; it is kept", LOG_I("pack_id", pack->id));
-		err = E_OK;
-	}
 	disk_close(c->in);
 	c->r->totals.rewritten += err == E_OK;
 	return err;

@@ -12,6 +12,7 @@ struct pack_fact {
 	int64_t file_bytes; /* -1: there is no file */
 	int64_t retired_us;
 	enum pack_state state; /* 0: it has no row */
+	bool kept; /* without a row, and not to be told from one whose row was lost */
 	bool chosen;
 };
 

@@ -10,7 +10,8 @@
 struct scrub {
 	struct scrub_config config;
 	struct codec_work *work;
-	struct disk_file *file; /* of pack_id; NULL: it is not there */
+	struct disk_file *file; /* of pack_id; NULL: it was not opened */
+	int open_err;
 	int64_t pack_id;
 	struct map wanted;      /* first bytes of the hashes of damaged chunks */
 	char stored[CHUNK_MAX_BYTES];
@@ -53,29 +54,38 @@ static uint64_t key_of(const struct sha256 *hash)
 
 /* ---- one chunk ---- */
 
-static bool open_pack(struct scrub *s, int64_t pack_id)
+static int open_pack(struct scrub *s, int64_t pack_id)
 {
 	char name[PACK_NAME_MAX];
 	if (s->pack_id == pack_id)
-		return s->file;
+		return s->open_err;
 	close_pack(s);
 	pack_name(name, pack_id);
 	s->pack_id = pack_id;
-	if (disk_open(s->config.packs, name, DISK_READ, &s->file) != E_OK)
+	s->open_err = disk_open(s->config.packs, name, DISK_READ, &s->file);
+	if (s->open_err != E_OK)
 		s->file = NULL;
-	return s->file;
+	if (s->open_err != E_OK && s->open_err != E_NOT_FOUND)
+		log_warn("the scrub cannot open a pack, and leaves its chunks out", LOG_I("pack_id", pack_id),
+		         LOG_C("error", err_info(s->open_err)->code));
+	return s->open_err;
 }
+
+/* What is said of a chunk of which nothing could be found out: too many files are open, say. It is neither marked nor cleared. */
+static const char not_known[] = "its pack cannot be opened";
 
 /* NULL: its bytes, which are in s->stored now, are those that its hash names. */
 static const char *wrong_with(struct scrub *s, const struct chunk_row *row)
 {
 	const struct chunk_place *p = &row->place;
 	size_t got;
+	int err;
 	if (p->pack_id <= 0 || p->offset < 2 * PACK_HEADER_BYTES || p->raw_len > CHUNK_MAX_BYTES ||
 	    p->stored_len > CHUNK_MAX_BYTES || p->codec >= CODEC_COUNT || (p->codec == CODEC_RAW && p->stored_len != p->raw_len))
 		return "it has no possible place in the index";
-	if (!open_pack(s, p->pack_id))
-		return "its pack is missing";
+	err = open_pack(s, p->pack_id);
+	if (err != E_OK)
+		return err == E_NOT_FOUND ? "its pack is missing" : not_known;
 	if (disk_pread(s->file, s->stored, p->stored_len, p->offset, &got) != E_OK)
 		return "it cannot be read from the disk";
 	if (got < p->stored_len)
@@ -220,6 +230,10 @@ int scrub_step(struct scrub *s, int64_t *after_id, struct scrub_counts *counts, 
 		const char *wrong = wrong_with(s, &row->chunk);
 		counts->chunks++;
 		counts->bytes += row->chunk.place.stored_len;
+		if (wrong == not_known) {
+			counts->left_out++;
+			continue;
+		}
 		if (wrong)
 			map_put(&s->wanted, key_of(&row->chunk.hash), s);
 		else if (s->config.store && !l.marked[i] && map_get(&s->wanted, key_of(&row->chunk.hash)))
@@ -334,8 +348,9 @@ int scrub_heal(struct scrub *s, int64_t *after_id, struct scrub_counts *counts, 
 	if (!p.row.chunk.id) /* the collector was here */
 		return E_OK;
 	close_pack(s); /* its file may have been put back from a backup */
-	if (wrong_with(s, &p.row.chunk))
-		return s->config.store ? heal(s, &p.row, counts) : E_OK;
+	const char *wrong = wrong_with(s, &p.row.chunk);
+	if (wrong)
+		return s->config.store && wrong != not_known ? heal(s, &p.row, counts) : E_OK;
 	err = add_verdict(s, &v, &p.row, false, counts);
 	return err != E_OK ? err : pass_verdicts(s, &v, counts);
 }

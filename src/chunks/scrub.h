@@ -27,6 +27,7 @@ void scrub_free(struct scrub *s);
 struct scrub_counts {
 	int64_t chunks, bytes; /* read: bytes as they are stored */
 	int64_t damaged, healed, cleared; /* marked anew; led to other bytes; found to be good */
+	int64_t left_out; /* of chunks: their pack is there, and could not be opened */
 };
 /* Tries to heal one chunk that is marked, the next behind *after_id, which moves on; *end: there is none. */
 int scrub_heal(struct scrub *s, int64_t *after_id, struct scrub_counts *counts, bool *end);

@@ -245,11 +245,39 @@ static void test_read_marks(void **state)
 	free(p);
 }
 
+/* A pack that cannot be opened just now says nothing of its chunks. */
+static void test_not_to_be_opened(void **state)
+{
+	(void)state;
+	uint8_t *p = random_bytes(4, FILE_BYTES);
+	struct made first = put(store, p, FILE_BYTES);
+	flip_first();
+	struct scrub_counts c = {0};
+	struct scrub *s = scrub_new(&(struct scrub_config){db, disk, store, &clock_system});
+	int64_t after = 0;
+	bool end = false;
+	disk_fault_at(disk, 1, 1, E_IO);
+	assert_int_equal(scrub_step(s, &after, &c, &end), E_OK);
+	disk_fault_at(disk, 1, 0, 0);
+	scrub_free(s);
+	assert_true(c.left_out == c.chunks && c.chunks > 0 && c.damaged == 0 && marked() == 0);
+	assert_true(round_of(store).damaged == 1);
+	disk_fault_at(disk, 1, 1, E_IO);
+	s = scrub_new(&(struct scrub_config){db, disk, store, &clock_system});
+	after = 0;
+	assert_int_equal(scrub_heal(s, &after, &c, &end), E_OK);
+	disk_fault_at(disk, 1, 0, 0);
+	scrub_free(s);
+	assert_true(marked() == 1 && c.cleared == 0 && c.healed == 0);
+	buf_fini(&first.recipe);
+	free(p);
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {CASE(test_found_and_healed), CASE(test_twin), CASE(test_read_marks)};
+	const struct CMUnitTest tests[] = {CASE(test_found_and_healed), CASE(test_twin), CASE(test_read_marks), CASE(test_not_to_be_opened)};
 	if (!mkdtemp(folder))
 		return 1;
 	int failed = cmocka_run_group_tests_name("scrub", tests, NULL, NULL);

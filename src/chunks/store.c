@@ -191,6 +191,13 @@ void store_pack_drop(struct store *s, struct pack_writer *w)
 		log_warn("cannot remove an unused pack", LOG_I("pack_id", w->id), LOG_C("error", err_info(err)->code));
 }
 
+static void handle_close(struct store *s, struct pack_handle *h)
+{
+	map_del(&s->handles, (uint64_t)h->pack_id);
+	disk_close(h->file);
+	free(h);
+}
+
 /* Closes the handle that was idle longest. */
 static void handles_trim(struct store *s)
 {
@@ -204,9 +211,7 @@ static void handles_trim(struct store *s)
 	}
 	if (!oldest)
 		return;
-	map_del(&s->handles, (uint64_t)oldest->pack_id);
-	disk_close(oldest->file);
-	free(oldest);
+	handle_close(s, oldest);
 }
 
 int handle_take(struct store *s, int64_t pack_id, struct pack_handle **out)
@@ -241,14 +246,33 @@ void handle_forget(struct store *s, int64_t pack_id)
 {
 	pthread_mutex_lock(&s->mu);
 	struct pack_handle *h = map_get(&s->handles, (uint64_t)pack_id);
-	if (h && h->refs == 0) {
-		map_del(&s->handles, (uint64_t)pack_id);
-		disk_close(h->file);
-		free(h);
-	} else if (h) {
-		h->used = 0; /* the next to be closed when it is given back */
-	}
+	if (h && h->refs == 0)
+		handle_close(s, h);
+	else if (h)
+		h->gone = true;
 	pthread_mutex_unlock(&s->mu);
+}
+
+void store_forget_gone(struct store *s)
+{
+	int64_t ids[2 * HANDLES];
+	size_t n = 0;
+	uint64_t key;
+	void *value;
+	pthread_mutex_lock(&s->mu);
+	for (size_t i = 0; n < 2 * HANDLES && map_next(&s->handles, &i, &key, &value);)
+		ids[n++] = (int64_t)key;
+	pthread_mutex_unlock(&s->mu);
+	for (size_t i = 0; i < n; i++) {
+		char name[PACK_NAME_MAX];
+		struct disk_file *f;
+		pack_name(name, ids[i]);
+		int err = disk_open(s->config.disk, name, DISK_READ, &f);
+		if (err == E_NOT_FOUND)
+			handle_forget(s, ids[i]);
+		else if (err == E_OK)
+			disk_close(f);
+	}
 }
 
 void handle_give(struct store *s, struct pack_handle *h)
@@ -257,7 +281,9 @@ void handle_give(struct store *s, struct pack_handle *h)
 		return;
 	pthread_mutex_lock(&s->mu);
 	h->refs--;
-	if (h->refs == 0 && s->handles.count > HANDLES)
+	if (h->refs == 0 && h->gone)
+		handle_close(s, h);
+	else if (h->refs == 0 && s->handles.count > HANDLES)
 		handles_trim(s);
 	pthread_mutex_unlock(&s->mu);
 }

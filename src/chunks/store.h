@@ -129,6 +129,9 @@ typedef int recipe_fn(void *arg, const struct recipe_chunk *chunk);
 int recipe_each(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, size_t from, size_t n, recipe_fn *fn,
                 void *arg);
 
+/* Closes packs whose files were deleted, maybe by another process: until then their room is not free. */
+void store_forget_gone(struct store *s);
+
 /* Counters for /metrics; never go back within a process. */
 struct store_stats {
 	int64_t chunks_new, chunks_deduplicated, bytes_in, bytes_stored, bytes_out, fsyncs, corrupt;

@@ -41,6 +41,7 @@ struct pack_handle {
 	int64_t pack_id;
 	struct disk_file *file;
 	int refs;
+	bool gone;     /* the file was deleted: closed when nobody reads it any more */
 	uint64_t used; /* larger: later */
 };
 

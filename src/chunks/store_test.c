@@ -1,8 +1,10 @@
+#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -632,6 +634,69 @@ static void test_given_chunks(void **state)
 	disk_free(d);
 }
 
+/* ---- packs that were deleted ---- */
+
+/* Packs of this test that are open and have no name any more. */
+static int open_and_deleted(const char *folder)
+{
+	int n = 0;
+	struct dirent *e;
+	DIR *d = opendir("/proc/self/fd");
+	must(d != NULL);
+	while ((e = readdir(d)) != NULL) {
+		char path[300], to[300];
+		snprintf(path, sizeof path, "/proc/self/fd/%s", e->d_name);
+		ssize_t len = readlink(path, to, sizeof to - 1);
+		to[len > 0 ? len : 0] = 0;
+		n += strncmp(to, folder, strlen(folder)) == 0 && strstr(to, " (deleted)") != NULL;
+	}
+	closedir(d);
+	return n;
+}
+
+/* Their room comes back when the last reader ends, or at once. */
+static void test_deleted_packs_are_closed(void **state)
+{
+	(void)state;
+	char folder[64], name[PACK_NAME_MAX];
+	struct disk *d;
+	struct rng_seeded r;
+	uint8_t byte;
+	size_t got;
+	snprintf(folder, sizeof folder, "%s/packs", db_folder);
+	must(mkdir(folder, 0700) == 0 && disk_posix_open(folder, &d) == 0);
+	rng_seeded_init(&r, 12);
+	struct store *s = open_store(d);
+	for (int reading = 0; reading < 2; reading++) {
+		struct kept k = make(next_tenant++, &r.base, 100000);
+		struct content_reader *reader;
+		assert_int_equal(put(s, &k, -1, &r.base, NULL), E_OK);
+		store_close(s); /* and with it the pack that is written to */
+		s = open_store(d);
+		assert_int_equal(open_reader(s, &k, &reader), E_OK);
+		assert_int_equal(content_read(reader, 0, &byte, 1, &got), E_OK);
+		if (!reading)
+			content_close(reader);
+		struct buf ids = {0};
+		assert_int_equal(pack_list(d, &ids), E_OK);
+		assert_int_equal(ids.n, sizeof(int64_t));
+		int64_t id;
+		memcpy(&id, ids.p, sizeof id);
+		buf_fini(&ids);
+		pack_name(name, id);
+		assert_int_equal(disk_unlink(d, name), E_OK);
+		assert_int_equal(open_and_deleted(folder), 1);
+		store_forget_gone(s);
+		assert_int_equal(open_and_deleted(folder), reading);
+		if (reading)
+			content_close(reader);
+		assert_int_equal(open_and_deleted(folder), 0);
+		drop(&k);
+	}
+	store_close(s);
+	disk_free(d);
+}
+
 /* ---- indexing ahead ---- */
 
 enum { AHEAD = LIMIT_CHUNKS_TX + 900, AHEAD_BYTES = 40 };
@@ -732,6 +797,7 @@ int main(void)
 	    cmocka_unit_test(test_recipe_each),     cmocka_unit_test(test_rot),           cmocka_unit_test(test_full_disk),
 	    cmocka_unit_test(test_model),           cmocka_unit_test(test_faults),
 	    cmocka_unit_test(test_given_chunks),    cmocka_unit_test(test_index_ahead),
+	    cmocka_unit_test(test_deleted_packs_are_closed),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -471,7 +471,7 @@ static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct ag
 static int guarded(struct ctx *ctx, struct agent *a, const struct plan *p, struct agent_round *out)
 {
 	out->guard = guard_check(p, &a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_SYNCED]);
-	if (!out->guard.stop || a->allow_mass_delete || (a->confirmed && a->confirmed(a->arg, &out->guard)))
+	if (!out->guard.stop || a->allow_mass_delete || (a->confirmed && a->confirmed(a->arg, p, &out->guard)))
 		return 0;
 	struct str what = guard_explain(ctx->arena, &out->guard);
 	return ctx_fail(ctx, E_PRECONDITION,

@@ -49,7 +49,8 @@ struct agent {
 	struct str share, device_name;
 	enum resolve_strategy strategy;
 	bool allow_mass_delete;
-	bool (*confirmed)(void *arg, const struct guard_verdict *v); /* a person agreed to these deletions; NULL: nobody did */
+	/* A person agreed to the deletions of this plan. NULL: nobody did. */
+	bool (*confirmed)(void *arg, const struct plan *p, const struct guard_verdict *v);
 	void (*on_event)(void *arg, const struct agent_event *e); /* may be NULL */
 	/* total: operations of this round; called now and then. May be NULL. */
 	void (*on_progress)(void *arg, size_t done, size_t total, int64_t bytes);

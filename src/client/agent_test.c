@@ -105,9 +105,9 @@ static void on_event(void *arg, const struct agent_event *e)
 	events++;
 }
 
-static bool confirmed(void *arg, const struct guard_verdict *v)
+static bool confirmed(void *arg, const struct plan *p, const struct guard_verdict *v)
 {
-	(void)arg;
+	(void)arg, (void)p;
 	asked = (int)(v->remote + v->local);
 	return may;
 }

@@ -16,7 +16,12 @@ void journal_open(struct journal *j, const char *file)
 {
 	*j = (struct journal){.file = strdup(file)};
 	must(j->file != NULL);
-	j->fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	j->fd = open(file, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	/* A line that a crash cut must not swallow the next one. */
+	char last = '\n';
+	struct stat st;
+	if (j->fd >= 0 && fstat(j->fd, &st) == 0 && st.st_size > 0 && pread(j->fd, &last, 1, st.st_size - 1) == 1 && last != '\n')
+		buf_char(&j->waiting, '\n');
 }
 
 void journal_add(struct journal *j, const struct agent_event *e, int64_t now_us)
@@ -77,7 +82,7 @@ void journal_close(struct journal *j)
 	*j = (struct journal){.fd = -1};
 }
 
-static int read_one(const char *file, journal_fn *on_entry, void *arg)
+static int read_one(const char *file, journal_fn *on_entry, void *arg, size_t *cut)
 {
 	FILE *f = fopen(file, "re");
 	char *line = NULL;
@@ -89,17 +94,20 @@ static int read_one(const char *file, journal_fn *on_entry, void *arg)
 	while (!err && (n = getline(&line, &cap, f)) > 0) {
 		AUTO_JSON *doc = NULL;
 		if (json_parse(str_n(line, (size_t)n), &doc) == NULL && doc)
-			err = on_entry(arg, doc); /* else a line that a crash cut */
+			err = on_entry(arg, doc);
+		else
+			++*cut;
 	}
 	free(line);
 	fclose(f);
 	return err;
 }
 
-int journal_read(const char *file, journal_fn *on_entry, void *arg)
+int journal_read(const char *file, journal_fn *on_entry, void *arg, size_t *cut)
 {
 	char *old = old_name(file);
-	int err = read_one(old, on_entry, arg);
+	*cut = 0;
+	int err = read_one(old, on_entry, arg, cut);
 	free(old);
-	return err ? err : read_one(file, on_entry, arg);
+	return err ? err : read_one(file, on_entry, arg, cut);
 }

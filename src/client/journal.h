@@ -27,8 +27,9 @@ void journal_add(struct journal *j, const struct agent_event *e, int64_t now_us)
 void journal_flush(struct journal *j);
 void journal_close(struct journal *j);
 
-/* Every entry that can be read, oldest first; what on_entry returns ends it. E_IO: a file is there and cannot be read. */
+/* Every entry that can be read, oldest first; what on_entry returns ends it. *cut: lines that cannot, which a crash tore.
+ * E_IO: a file is there and cannot be read. */
 typedef int journal_fn(void *arg, struct json_object *entry);
-int journal_read(const char *file, journal_fn *on_entry, void *arg);
+int journal_read(const char *file, journal_fn *on_entry, void *arg, size_t *cut);
 
 #endif

@@ -12,7 +12,7 @@
 
 static char dir[64], file[96], old[96];
 static int64_t ids[200000];
-static size_t n;
+static size_t n, cut;
 static char last_path[64];
 
 static int setup(void **s)
@@ -53,7 +53,7 @@ static void it_comes_back(void **s)
 {
 	(void)s;
 	struct journal j;
-	assert_int_equal(journal_read(file, note, NULL), 0);
+	assert_int_equal(journal_read(file, note, NULL, &cut), 0);
 	assert_int_equal(n, 0);
 	journal_open(&j, file);
 	tell(&j, 1, "a");
@@ -62,10 +62,16 @@ static void it_comes_back(void **s)
 	FILE *f = fopen(file, "a");
 	fputs("{\"op\":\"fet", f); /* a crash */
 	fclose(f);
-	assert_int_equal(journal_read(file, note, NULL), 0);
-	assert_int_equal(n, 2);
+	assert_int_equal(journal_read(file, note, NULL, &cut), 0);
+	assert_true(n == 2 && cut == 1);
 	assert_int_equal(ids[1], 2);
 	assert_string_equal(last_path, "with \"quotes\" and \xc3\xa4");
+	journal_open(&j, file); /* the next process */
+	tell(&j, 3, "b");
+	journal_close(&j);
+	n = 0;
+	assert_int_equal(journal_read(file, note, NULL, &cut), 0);
+	assert_true(n == 3 && cut == 1 && ids[2] == 3);
 }
 
 static void it_is_bounded(void **s)
@@ -79,7 +85,7 @@ static void it_is_bounded(void **s)
 	journal_close(&j);
 	assert_int_equal(stat(file, &a) | stat(old, &b), 0);
 	assert_true(a.st_size <= JOURNAL_BYTES + (128 << 10) && b.st_size <= JOURNAL_BYTES + (128 << 10));
-	assert_int_equal(journal_read(file, note, NULL), 0);
+	assert_int_equal(journal_read(file, note, NULL, &cut), 0);
 	assert_true(n > 50000);
 	assert_int_equal(ids[n - 1], 190000);
 	for (size_t i = 1; i < n; i++)

@@ -25,13 +25,14 @@ struct kept_layout {
 };
 
 static const char *const number_keys[REPLICA_NUMBERS] = {"cursor", "last_seq", "last_id", "last_at_us", "next_local_id",
-                                                         "last_sync_us", "marked", "problem_us", "held_remote", "held_local"};
+                                                         "last_sync_us", "marked", "problem_us", "held_remote", "held_local",
+                                                         "held_which", "aged_us"};
 static const char *const text_keys[REPLICA_TEXTS] = {"marker", "problem", "share", "share_name", "path"};
 
 static struct replica_facts facts_of(const struct replica *r)
 {
 	return (struct replica_facts){{r->cursor, r->last.seq, r->last.id, r->last.at_us, r->next_local_id, r->last_sync_us,
-	                               r->marked, r->problem_us, r->held_remote, r->held_local},
+	                               r->marked, r->problem_us, r->held_remote, r->held_local, r->held_which, r->aged_us},
 	                              {r->marker, r->problem.p ? r->problem : STR(""), r->share, r->share_name, r->path}};
 }
 
@@ -73,6 +74,10 @@ static int load_meta(struct tx *tx, struct replica *r)
 			r->held_remote = n;
 		else if (str_eq(key, STR("held_local")) && number)
 			r->held_local = n;
+		else if (str_eq(key, STR("held_which")) && number)
+			r->held_which = n;
+		else if (str_eq(key, STR("aged_us")) && number)
+			r->aged_us = n;
 		else if (str_eq(key, STR("path")))
 			r->path = arena_str(&r->arena, value);
 	}

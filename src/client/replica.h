@@ -19,7 +19,7 @@ struct replica_entry {
 	int64_t at_us;   /* when it was recorded; 0: unknown */
 };
 
-enum { REPLICA_NUMBERS = 10, REPLICA_TEXTS = 5 };
+enum { REPLICA_NUMBERS = 12, REPLICA_TEXTS = 5 };
 
 /* The facts besides the trees, in the order in which replica.c names them. */
 struct replica_facts {
@@ -46,6 +46,8 @@ struct replica {
 	struct str problem;    /* of the last round, for status; STR_NULL: none */
 	int64_t problem_us;    /* when it was first met */
 	int64_t held_remote, held_local; /* deletions that wait for a person's word; 0: none */
+	int64_t held_which;    /* which they are (guard.h) */
+	int64_t aged_us;       /* of the trash (trash_age_doubtful) */
 };
 
 /* Opens or makes the database. file is sqlite's; a new one gets a marker, and share and path are remembered. */

@@ -111,6 +111,16 @@ int trash_restore(struct ctx *ctx, struct root *root, struct str name, struct st
 	return err;
 }
 
+enum { GAP_HOURS = 48 };
+
+/* Below zero: the look before was doubtful. */
+bool trash_age_doubtful(int64_t *seen_us, int64_t now_us)
+{
+	bool doubtful = *seen_us > 0 && now_us - *seen_us > SECONDS_US(GAP_HOURS * 3600);
+	*seen_us = doubtful ? -now_us : now_us;
+	return doubtful;
+}
+
 int trash_purge(struct ctx *ctx, struct root *root, int keep_days, int64_t max_bytes, struct trash_purged *out)
 {
 	struct pile files = {0}, folders = {0};

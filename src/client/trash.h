@@ -23,6 +23,9 @@ struct trash_purged {
 	size_t files;
 	int64_t bytes;
 };
+/* A clock that has jumped ahead makes everything look old: when much time lies between two looks by it, the first one is not to go by
+ * ages, the next one may. *seen_us is kept in between; 0 at first. */
+bool trash_age_doubtful(int64_t *seen_us, int64_t now_us);
 int trash_purge(struct ctx *ctx, struct root *root, int keep_days, int64_t max_bytes, struct trash_purged *out);
 
 #endif

@@ -685,26 +685,45 @@ const char *db_engine(const struct db *db)
 }
 
 struct verify {
-	const char *sql;
+	const struct db_driver *driver;
+	bool quick;
 	db_complaint_fn *fn;
 	void *arg;
 };
+
+/* What the quick look says of one table, the thorough one may know better (db_sqlite.c). */
+static int verify_table(struct tx *tx, const struct verify *v, struct str complaint)
+{
+	struct str table = v->driver->verify_doubt(complaint);
+	AUTO_ROWS *r = NULL;
+	int err = table.n ? tx_query(tx, v->driver->verify_table, DB_ARGS(V_T(table)), &r) : 0;
+	bool wrong = !table.n || (!err && rows_next(r) && !str_eq(rows_text(r, 0), STR("ok")));
+	if (!err && wrong)
+		v->fn(v->arg, complaint);
+	return err || !r ? err : rows_close(&r);
+}
 
 static int verify_op(struct tx *tx, void *arg)
 {
 	const struct verify *v = arg;
 	AUTO_ROWS *r = NULL;
-	int err = tx_query(tx, v->sql, DB_NO_ARGS, &r);
-	while (!err && rows_next(r))
-		if (!str_eq(rows_text(r, 0), STR("ok")))
-			v->fn(v->arg, rows_text(r, 0));
+	int err = tx_query(tx, v->driver->verify[v->quick], DB_NO_ARGS, &r);
+	while (!err && rows_next(r)) {
+		struct str complaint = rows_text(r, 0);
+		if (str_eq(complaint, STR("ok")))
+			continue;
+		if (v->quick)
+			err = verify_table(tx, v, complaint);
+		else
+			v->fn(v->arg, complaint);
+	}
 	return err ? err : rows_close(&r);
 }
 
 int db_verify(struct db *db, bool quick, db_complaint_fn *fn, void *arg)
 {
-	struct verify v = {db->driver->verify[quick], fn, arg};
-	return v.sql ? db_read(db, verify_op, &v) : 0;
+	struct verify v = {db->driver, quick, fn, arg};
+	return v.driver->verify[quick] ? db_read(db, verify_op, &v) : 0;
 }
 
 void db_counts(struct db *db, struct db_counts *out)

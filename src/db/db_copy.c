@@ -201,8 +201,8 @@ static int copy_table(struct copy *c, const struct table *t)
 		/* What the engines took for these statements, which would add up over millions of rows. */
 		arena_reset(tx_arena(c->from));
 		arena_reset(tx_arena(c->to));
-		if (!err && c->how->progress)
-			c->how->progress(c->how->arg, t->name.p, copied);
+		if (!err && c->how->go_on && !c->how->go_on(c->how->arg, t->name.p, copied))
+			err = E_CANCELLED;
 	}
 	return err;
 }

@@ -10,7 +10,7 @@
 
 struct db_copy {
 	const char *const *leave_out; /* tables that are not copied, besides that of the migrations; ends with NULL */
-	void (*progress)(void *arg, const char *table, int64_t rows); /* after each page; rows of this table so far */
+	bool (*go_on)(void *arg, const char *table, int64_t rows); /* after each page; rows of this table so far. False: E_CANCELLED */
 	void *arg;
 };
 

@@ -65,6 +65,8 @@ struct db_driver {
 	int (*ping)(struct conn *c, int64_t timeout_us);
 	void (*trim)(struct conn *c); /* NULL: nothing to give back */
 	const char *verify[2];        /* queries whose rows are complaints, or "ok": thorough, quick. NULL: there is none */
+	struct str (*verify_doubt)(struct str complaint); /* of the quick one: the table that has to be looked at once more; "": it is true */
+	const char *verify_table;     /* thorough, of table $1 */
 
 	int (*begin_read)(struct conn *c);
 	/* Locks the tenant. */

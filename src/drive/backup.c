@@ -128,12 +128,13 @@ struct rows_job {
 	struct tx *to;
 };
 
-static void on_table(void *arg, const char *table, int64_t rows)
+static bool on_table(void *arg, const char *table, int64_t rows)
 {
 	const struct rows_job *j = arg;
 	char what[80];
 	snprintf(what, sizeof what, "rows of %s", table);
 	j->b->progress(j->b->arg, what, rows, -1);
+	return !j->b->go_on || j->b->go_on(j->b->arg);
 }
 
 static int read_rows(struct tx *from, void *arg)
@@ -201,12 +202,13 @@ static int copy_packs(const struct backup *b, struct disk *from, struct hold_kep
 		char name[PACK_NAME_MAX];
 		pack_name(name, ids[i]);
 		b->progress(b->arg, "packs", (int64_t)i, (int64_t)n);
-		err = from ? pack_copy(from, b->packs, ids[i], &one) : E_NOT_FOUND;
+		err = from ? pack_copy(from, b->packs, ids[i], b->verify, &one) : E_NOT_FOUND;
 		if (err == E_NOT_FOUND) {
 			backup_tell(b, totals, "packs/%s is not there, so what it held cannot be kept", name);
 			err = 0;
 		} else if (!err && one.damaged) {
-			backup_tell(b, totals, "packs/%s is damaged on the server; scaidrived fsck tells whose contents are in it", name);
+			backup_tell(b, totals, "packs/%s is damaged on the server; scaidrived fsck tells whose contents are in it%s", name,
+			            one.kept ? ". The copy here is whole: copied back it heals them" : one.copied ? "" : ". So is the copy here");
 		}
 		p->packs++;
 		p->pack_bytes += one.bytes;
@@ -294,6 +296,8 @@ int backup_make(const struct backup *b, const struct backup_source *from, struct
 	if (!err)
 		err = b->rows_alone ? snapshot_alone(b, from) : gather(b, from, out, totals);
 	backup_file(file, out->name, ".db");
+	if (!err && b->go_on && !b->go_on(b->arg))
+		err = E_CANCELLED;
 	if (!err)
 		err = disk_rename(b->disk, new_db, file);
 	if (!err)

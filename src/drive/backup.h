@@ -26,8 +26,10 @@ struct backup {
 	struct disk *disk; /* the same */
 	struct disk *packs; /* DIR/packs; for all but the making of points it may be NULL when there is none */
 	const struct clock *clock;
+	bool verify;     /* packs that are there already are read, and those that have rotted copied anew */
 	bool rows_alone; /* for a catalog (catalog.h): without packs, and without what these tell */
 	void (*progress)(void *arg, const char *what, int64_t done, int64_t all); /* all -1: not known */
+	bool (*go_on)(void *arg); /* asked often while rows are copied; false ends it with E_CANCELLED. NULL: go on */
 	void (*told)(void *arg, struct str sentence); /* something that is not as it should be, and does not end the work */
 	void *arg;
 };
@@ -67,6 +69,8 @@ int backup_look(const struct backup *b, const struct backup_point *p, struct bac
 
 /* Opens the point's database for reading; after db_close, backup_close_point removes what SQLite leaves beside it. */
 int backup_open_point(const struct backup *b, const struct backup_point *p, struct db **out);
+/* The same in the schema of today: of an older point a copy in DIR is opened, which backup_close_point removes. */
+int backup_open_upgraded(const struct backup *b, const struct backup_point *p, struct db **out);
 void backup_close_point(const struct backup *b, const struct backup_point *p, struct db **db);
 
 /* Into an empty database and an empty folder of packs; packs that are there already are taken for its own (from an earlier try).

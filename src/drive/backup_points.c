@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "base/json.h"
 #include "base/map.h"
+#include "base/must.h"
+#include "drive/schema.h"
 
 enum { FORMAT = 1, DESCRIPTION_MAX = 16 << 10 };
 
@@ -163,11 +166,64 @@ int backup_points(const struct backup *b, struct arena *a, struct backup_point *
 
 /* ---- one of them ---- */
 
+static const char upgraded_db[] = "upgraded.db";
+
+static void drop_upgraded(const struct backup *b)
+{
+	(void)disk_unlink(b->disk, upgraded_db);
+	backup_tidy_db(b, upgraded_db);
+}
+
 int backup_open_point(const struct backup *b, const struct backup_point *p, struct db **out)
 {
 	char file[BACKUP_FILE_MAX];
 	backup_file(file, p->name, ".db");
 	return backup_open_db(b, file, true, out);
+}
+
+static int copy_file(struct disk *d, const char *from, const char *to)
+{
+	enum { WINDOW = 1 << 20 };
+	struct disk_file *in, *out = NULL;
+	char *window = malloc(WINDOW);
+	size_t got = WINDOW;
+	must(window != NULL);
+	int err = disk_open(d, from, DISK_READ, &in);
+	if (err) {
+		free(window);
+		return err;
+	}
+	err = disk_open(d, to, DISK_WRITE | DISK_CREATE, &out);
+	for (int64_t at = 0; !err && got == WINDOW; at += (int64_t)got) {
+		err = disk_pread(in, window, WINDOW, at, &got);
+		if (!err && got)
+			err = disk_pwrite(out, window, got, at);
+	}
+	disk_close(in);
+	disk_close(out);
+	free(window);
+	return err;
+}
+
+int backup_open_upgraded(const struct backup *b, const struct backup_point *p, struct db **out)
+{
+	AUTO_FREE char *why = NULL;
+	char file[BACKUP_FILE_MAX];
+	if (p->schema >= (int64_t)schema_n_migrations)
+		return backup_open_point(b, p, out);
+	backup_file(file, p->name, ".db");
+	drop_upgraded(b);
+	int err = copy_file(b->disk, file, upgraded_db);
+	if (!err)
+		err = backup_open_db(b, upgraded_db, false, out);
+	if (err)
+		return err;
+	err = db_migrate(*out, schema_migrations, schema_n_migrations, &why);
+	if (err) {
+		b->told(b->arg, why ? str_c(why) : STR("an older point cannot be brought to this schema"));
+		db_close(*out);
+	}
+	return err;
 }
 
 void backup_close_point(const struct backup *b, const struct backup_point *p, struct db **db)
@@ -177,6 +233,7 @@ void backup_close_point(const struct backup *b, const struct backup_point *p, st
 	db_close(*db);
 	*db = NULL;
 	backup_tidy_db(b, file);
+	drop_upgraded(b);
 }
 
 /* Packs that the point names and DIR does not have. */

@@ -87,7 +87,7 @@ static int fetch_packs(const struct restore *r)
 		char name[PACK_NAME_MAX];
 		pack_name(name, ids[i]);
 		r->b->progress(r->b->arg, "packs", (int64_t)i, (int64_t)n);
-		err = r->b->packs ? pack_copy(r->b->packs, r->to->packs, ids[i], &one) : E_NOT_FOUND;
+		err = r->b->packs ? pack_copy(r->b->packs, r->to->packs, ids[i], false, &one) : E_NOT_FOUND;
 		if (err == E_NOT_FOUND) {
 			err = 0; /* backup_look has told */
 		} else if (!err && one.damaged) {
@@ -102,11 +102,12 @@ static int fetch_packs(const struct restore *r)
 
 /* ---- rows ---- */
 
-static void on_table(void *arg, const char *table, int64_t rows)
+static bool on_table(void *arg, const char *table, int64_t rows)
 {
 	const struct restore *r = arg;
 	(void)table;
 	r->b->progress(r->b->arg, "rows", rows, -1);
+	return true;
 }
 
 static int read_rows(struct tx *from, void *arg)

@@ -1,7 +1,12 @@
 #include "drive/catalog.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
+
+#include "base/cleanup.h"
 
 #include "io/disk.h"
 
@@ -21,6 +26,25 @@ static int stamp_op(struct tx *tx, void *arg)
 static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
 {
 	(void)arg, (void)what, (void)done, (void)all;
+}
+
+/* The time of a round is bounded: a catalog that cannot be made in it is never made, which is to be told. */
+static bool go_on(void *arg)
+{
+	return job_go_on(arg);
+}
+
+/* One at a time works in the folder, also when a process slept longer than it holds the job's row: the second would take the first
+ * one's file for its own. *fd is the lock, until it is closed. E_BUSY: another is at it. */
+static int lock(const char *folder, int *fd)
+{
+	char path[4096];
+	if ((size_t)snprintf(path, sizeof path, "%s/lock", folder) >= sizeof path)
+		return E_INVALID;
+	*fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (*fd < 0)
+		return err_from_errno(errno);
+	return flock(*fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno == EWOULDBLOCK ? E_BUSY : err_from_errno(errno);
 }
 
 static void on_told(void *arg, struct str sentence)
@@ -45,15 +69,21 @@ static int room(const struct job_round *r, const struct backup *b)
 static int write_catalog(struct job_round *r, struct disk *disk)
 {
 	struct backup b = {.path = r->drive->catalog, .disk = disk, .clock = r->drive->clock, .rows_alone = true,
-	                   .progress = on_progress, .told = on_told};
+	                   .progress = on_progress, .go_on = go_on, .told = on_told, .arg = r};
+	AUTO_FD int locked = -1;
 	struct backup_totals totals = {0};
 	struct backup_point point;
-	int err = room(r, &b);
+	int err = lock(b.path, &locked);
+	if (!err)
+		err = room(r, &b);
 	if (!err)
 		err = backup_make(&b, &(struct backup_source){.db = r->drive->db, .rng = r->drive->rng}, &point, &totals);
 	if (!err)
 		err = backup_prune(&b, 1, &totals);
-	r->items = !err;
+	if (err == E_CANCELLED)
+		err = r->stop && atomic_load(r->stop) ? 0 : E_TIMEOUT;
+	else
+		r->items = !err;
 	r->bytes = err ? 0 : point.database_bytes;
 	return err;
 }

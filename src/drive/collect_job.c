@@ -140,6 +140,8 @@ static int run(struct job_round *r)
 	bool done = false;
 	if (r->dry)
 		return run_dry(r);
+	if (r->drive->store)
+		store_forget_gone(r->drive->store);
 	if (!x->now && !is_time(r))
 		return 0;
 	if (!x->now)

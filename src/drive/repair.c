@@ -6,6 +6,7 @@
 #include "chunks/rebuild.h"
 #include "chunks/recipe.h"
 #include "drive/change.h"
+#include "drive/tenant.h"
 
 enum { TENANTS_MAX = 1000, PAGE = 64, DAY_S = 24 * 3600 };
 
@@ -276,9 +277,11 @@ static int repair_store(struct repair *r)
 {
 	const struct repair_config *c = r->config;
 	struct store_rebuild_totals totals;
-	const struct store_rebuild_config config = {.disk = c->drive->packs, .db = c->drive->db, .clock = c->drive->clock,
-	                                            .progress = c->progress, .arg = c->arg};
-	int err = store_rebuild(&config, &totals);
+	struct store_rebuild_config config = {.disk = c->drive->packs, .db = c->drive->db, .clock = c->drive->clock,
+	                                      .progress = c->progress, .arg = c->arg};
+	int err = tenant_only(config.db, &config.only_tenant);
+	if (!err)
+		err = store_rebuild(&config, &totals);
 	if (!err) {
 		repair_done(r, "INDEX_ROW", totals.added, "chunks that the index had lost were found in packs");
 		repair_done(r, "INDEX_ROW", totals.mended, "rows of the index were made to agree with a pack that has the chunk whole");

@@ -196,7 +196,7 @@ static int run(struct job_round *r)
 	count(&counts);
 	r->items = counts.chunks;
 	r->bytes = counts.bytes;
-	return err;
+	return !err && counts.left_out ? E_IO : err; /* told with the round; the pass went on */
 }
 
 const struct job job_scrub = {

@@ -169,3 +169,13 @@ int tenant_find(struct ctx *ctx, struct str name_or_id, struct tenant *out)
 	*out = found.items[0];
 	return 0;
 }
+
+static int only_op(struct tx *tx, void *arg)
+{
+	return tx_i64(tx, "select case when count(*) = 1 then min(id) else 0 end from tenants", DB_NO_ARGS, 0, arg);
+}
+
+int tenant_only(struct db *db, int64_t *id)
+{
+	return db_read(db, only_op, id);
+}

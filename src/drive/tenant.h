@@ -26,6 +26,8 @@ int tenant_add(struct ctx *ctx, const struct tenant_new *in, struct tenant *out,
 /* By name or id ("tnt_..."). E_NOT_FOUND. */
 int tenant_find(struct ctx *ctx, struct str name_or_id, struct tenant *out);
 int tenant_list(struct ctx *ctx, struct tenant_list *out);
+/* *id: of the one that there is; 0: there are several, or none. */
+int tenant_only(struct db *db, int64_t *id);
 
 /* A share of that owner, made with the owner's rights; for bootstrap and tools. */
 int tenant_share_add(struct ctx *ctx, const struct user *owner, struct str name, int64_t *share_id);

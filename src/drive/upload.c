@@ -451,7 +451,8 @@ static int cancel_op(struct dtx *t, void *arg)
 		err = upload_status_check(t->ctx, &up, true);
 	if (err || up.status == UPLOAD_CANCELLED)
 		return err;
-	err = tx_exec(t->tx, "update uploads set status = 3 where id = $1", DB_ARGS(V_I(c->id)), NULL);
+	err = tx_exec(t->tx, "update uploads set status = 3, active_at = $2 where id = $1",
+	              DB_ARGS(V_I(c->id), V_I(clock_now(t->ctx->clock))), NULL);
 	if (!err)
 		err = upload_staged(t, c->id, &c->rows, &c->n);
 	/* at most as many as the writer bears; the mover clears away the rest */

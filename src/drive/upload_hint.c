@@ -159,7 +159,7 @@ static int read_completed(struct dtx *t, struct find *f, const struct session *s
 	return rows_close(&r);
 }
 
-/* The user's, the newest first. */
+/* The user's, the newest first; none that may end, and lose its parts, before what is found in it was used. */
 static int read_sessions(struct dtx *t, enum upload_status status, struct session **out, size_t *n)
 {
 	AUTO_ROWS *r = NULL;
@@ -169,7 +169,7 @@ static int read_sessions(struct dtx *t, enum upload_status status, struct sessio
 	                   "select id, chunk_bytes, size_bytes from uploads where user_id = $1 and status = $2 and tenant_id = $3 and"
 	                   " active_at > $4 order by id desc limit $5",
 	                   DB_ARGS(V_I(actor(t)), V_I(status), V_I(t->ctx->tenant_id),
-	                           V_I(clock_now(t->ctx->clock) - MILLIS_US(LIMIT_UPLOAD_MS)), V_I(LIMIT_UPLOAD_HINT_SESSIONS)),
+	                           V_I(clock_now(t->ctx->clock) - MILLIS_US(LIMIT_UPLOAD_MS - LIMIT_CONDEMNED_MS)), V_I(LIMIT_UPLOAD_HINT_SESSIONS)),
 	                   &r);
 	while (!err && *n < LIMIT_UPLOAD_HINT_SESSIONS && rows_next(r))
 		(*out)[(*n)++] = (struct session){rows_i64(r, 0), rows_i64(r, 1), rows_i64(r, 2), status == UPLOAD_COMPLETED};

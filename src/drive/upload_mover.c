@@ -265,6 +265,13 @@ struct ended {
 	struct buf files;
 };
 
+/* Parts of a session that is over stay for as long as somebody who found their chunks there (upload_hint.c) may not have named them yet:
+ * the collector would not know of them else. */
+static int64_t parts_before_us(const struct uploads *u)
+{
+	return clock_now(u->drive->clock) - MILLIS_US(LIMIT_CONDEMNED_MS);
+}
+
 /* Sessions that are over, or whose time is: their tenants. */
 static int ended_op(struct tx *tx, void *arg)
 {
@@ -275,9 +282,10 @@ static int ended_op(struct tx *tx, void *arg)
 	int err =
 	    tx_query(tx,
 		     "select id, tenant_id from uploads where (status = 1 and active_at < $1) or (status > 1 and"
-		     " (active_at < $2 or exists (select 1 from upload_parts p where p.upload_id = uploads.id) or"
+		     " (active_at < $2 or"
+		     " (active_at < $3 and exists (select 1 from upload_parts p where p.upload_id = uploads.id)) or"
 		     " exists (select 1 from upload_pieces p where p.upload_id = uploads.id))) order by id limit 64",
-		     DB_ARGS(V_I(now - MILLIS_US(LIMIT_UPLOAD_MS)), V_I(now - MILLIS_US(LIMIT_UPLOAD_KEPT_MS))), &r);
+		     DB_ARGS(V_I(now - MILLIS_US(LIMIT_UPLOAD_MS)), V_I(now - MILLIS_US(LIMIT_UPLOAD_KEPT_MS)), V_I(parts_before_us(e->u))), &r);
 	if (err)
 		return err;
 	for (; e->n < 64 && rows_next(r); e->n++) {
@@ -328,8 +336,8 @@ static int end_op(struct tx *tx, void *arg)
 			      "delete from upload_parts where upload_id = $1 and first_piece in (select first_piece "
 			      "from upload_parts"
 			      " where upload_id = $1 order by first_piece limit 500) and exists (select 1 from uploads "
-			      "where id = $1 and status > 1)",
-			      DB_ARGS(V_I(x->id)), &parts);
+			      "where id = $1 and status > 1 and active_at < $2)",
+			      DB_ARGS(V_I(x->id), V_I(parts_before_us(x->e->u))), &parts);
 	if (!err)
 		err = tx_exec(tx, "delete from uploads where id = $1 and status > 1 and active_at < $2",
 			      DB_ARGS(V_I(x->id), V_I(now - MILLIS_US(LIMIT_UPLOAD_KEPT_MS))), NULL);

@@ -394,6 +394,35 @@ static void test_full_disk(void **state)
 	world_close(&w);
 }
 
+/* Parts of an upload that was given up are there for the collector, for an hour: another upload may have found its pieces in them. */
+static void test_parts_of_the_cancelled(void **state)
+{
+	struct world w;
+	struct upload up;
+	world_open(&w, *state, 13);
+	int64_t size = 4 * LIMIT_UPLOAD_CHUNK_MIN;
+	AUTO_FREE char *content = noise((size_t)size);
+	begin(&w, size, &up);
+	for (int64_t i = 0; i < 2; i++)
+		assert_int_equal(put(&w, &up, content, i), 0);
+	assert_int_equal(drive_upload_cancel(&w.ctx, up.id), 0);
+	const char *parts = "select count(*) from upload_parts p join uploads u on u.id = p.upload_id where u.status = 3";
+	int64_t n = testing_i64(w.t, parts);
+	assert_true(n > 0);
+	world_stop(&w, false); /* who starts clears away what is over */
+	world_start(&w);
+	usleep(300000);
+	assert_int_equal(testing_i64(w.t, parts), n);
+	w.t->clock.offset_us += MILLIS_US(LIMIT_CONDEMNED_MS) + SECONDS_US(1);
+	world_stop(&w, false);
+	world_start(&w);
+	for (int i = 0; i < 500 && testing_i64(w.t, parts); i++)
+		usleep(10000);
+	assert_int_equal(testing_i64(w.t, parts), 0);
+	w.t->clock.offset_us = 0;
+	world_close(&w);
+}
+
 static int set_up(void **state)
 {
 	static struct testing t;
@@ -416,6 +445,7 @@ int main(void)
 	    cmocka_unit_test(test_sessions),
 	    cmocka_unit_test(test_commit_in_doubt),
 	    cmocka_unit_test(test_full_disk),
+	    cmocka_unit_test(test_parts_of_the_cancelled),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,5 +1,6 @@
 #include "reconcile/guard.h"
 
+#include "base/hash.h"
 #include "base/mutant.h"
 
 static bool too_much(size_t deleted, size_t all)
@@ -9,18 +10,32 @@ static bool too_much(size_t deleted, size_t all)
 	return deleted > GUARD_MOST || (deleted >= GUARD_LEAST && deleted > all / 2);
 }
 
-struct guard_verdict guard_check(const struct plan *p, const struct tree *remote, const struct tree *synced)
+void guard_each(const struct plan *p, const struct tree *remote, guard_fn *fn, void *arg)
 {
-	struct guard_verdict v = {.synced = synced->count};
 	for (size_t i = 0; i < p->n; i++) {
 		const struct plan_op *op = &p->ops[i];
-		v.local += op->verb == PLAN_TRASH_LOCAL;
+		if (op->verb == PLAN_TRASH_LOCAL)
+			fn(arg, (uint64_t)op->id << 1);
 		if (op->verb != PLAN_TRASH_REMOTE)
 			continue;
 		const struct node *top = tree_get(remote, op->id);
 		for (const struct node *n = top; n; n = tree_walk(top, n))
-			v.remote++;
+			fn(arg, (uint64_t)n->f.id << 1 | 1);
 	}
+}
+
+static void count(void *arg, uint64_t item)
+{
+	struct guard_verdict *v = arg;
+	v->remote += item & 1;
+	v->local += !(item & 1);
+	v->which += xxh3_64(&item, sizeof item);
+}
+
+struct guard_verdict guard_check(const struct plan *p, const struct tree *remote, const struct tree *synced)
+{
+	struct guard_verdict v = {.synced = synced->count};
+	guard_each(p, remote, count, &v);
 	v.stop = too_much(v.remote, v.synced) || too_much(v.local, v.synced);
 	return v;
 }

@@ -16,7 +16,13 @@ struct guard_verdict {
 	bool stop;
 	size_t remote, local; /* nodes the plan would delete there; folders count with all their content */
 	size_t synced;        /* nodes in step before */
+	uint64_t which;       /* a digest of what would be deleted, in whatever order: equal for equal sets on each side */
 };
+
+/* Each node that the plan would delete: folders with all their content on the server, local ones as they are named. The number tells
+ * node and side. */
+typedef void guard_fn(void *arg, uint64_t item);
+void guard_each(const struct plan *p, const struct tree *remote, guard_fn *fn, void *arg);
 
 struct guard_verdict guard_check(const struct plan *p, const struct tree *remote, const struct tree *synced);
 /* "this would delete 20 items on the server and 3 here, of 30 in sync" */

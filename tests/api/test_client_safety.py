@@ -1,4 +1,5 @@
 """What the client does around the planner so that nobody loses a file: guard, trash, restored servers, editors, names."""
+import fcntl
 import json
 import os
 import pty
@@ -80,6 +81,37 @@ def test_more_than_was_confirmed_asks_again(world):  # noqa: F811
     os.unlink(a.path('many/030'))
     _, err = a.sync(code=5)
     assert '26 items' in err
+
+
+def test_a_word_is_for_what_it_was_asked_about(world):  # noqa: F811
+    a = world.device('a')
+    fill(a, 40)
+    a.sync()
+    for i in range(25):
+        os.unlink(a.path(f'many/{i:03}'))
+    a.sync(code=5)
+    a.run('confirm', a.root)
+    a.write('many/000', 'back again')
+    os.unlink(a.path('many/030'))
+    _, err = a.sync(code=5)  # as many as before, but others
+    assert '25 items' in err
+    a.run('confirm', a.root)
+    a.sync()
+    assert len(files(a)) == 15
+
+
+def test_two_processes(world):  # noqa: F811
+    """The second one does not come so far as to write what is known about the folder."""
+    a = world.device('a')
+    fill(a, 3)
+    a.sync()
+    known = [os.path.join(top, n) for top, _, names in os.walk(a.state) for n in names if n.endswith('.db')]
+    assert len(known) == 1
+    with open(known[0][:-3] + '.lock') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _, err = a.sync(code=None)
+        assert 'Another process is syncing' in err
+    a.sync()
 
 
 def test_a_word_does_not_outlive_what_it_was_given_for(world):  # noqa: F811

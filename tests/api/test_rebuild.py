@@ -1,6 +1,8 @@
 """scaidrived fsck --rebuild: the database is lost; packs and the catalog beside them make it anew."""
 import contextlib
 import os
+import subprocess
+import time
 
 import pytest
 from conftest import populate
@@ -92,6 +94,50 @@ def test_packs_of_a_lost_database_are_kept(private_server):
     server.tokens.clear()
     server.start()
     assert server.client(token=server.token('alice@example.com')).content(file['id']) == content
+
+
+def test_interrupted(private_server):
+    """Killed at any moment: it is run again and goes on, and until then nothing else touches the folder."""
+    server = private_server()
+    alice = server.client('alice@example.com')
+    share = alice.make_share('Papers')
+    files = {alice.make_file(share['id'], f'f{i}', c)['id']: c for i, c in enumerate(os.urandom(200_000 + i) for i in range(40))}
+    server.run('jobs', 'run', 'catalog')
+    server.kill()
+    lose_the_database(server)
+    begun = os.path.join(server.data, 'rebuilding')
+    begin = time.monotonic()
+    killed = server.run('fsck', '--rebuild', '--quick', check=False)
+    assert killed.returncode == 0 and not os.path.exists(begun)
+    took_s = time.monotonic() - begin
+    for i in range(6):
+        lose_the_database(server)
+        p = subprocess.Popen(server.args('fsck', '--rebuild', '--quick'), env=server.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(took_s * (i + 1) / 8)
+        p.kill()
+        p.wait()
+        if os.path.exists(begun):
+            for command in (('fsck',), ('fsck', '--repair'), ('user', 'list')):
+                refused = server.run(*command, check=False)
+                assert refused.returncode and 'its rebuilding did not come to its end; run it again' in refused.stderr
+            again = server.run('fsck', '--rebuild', '--deep', check=False)
+            assert again.returncode == 0 and 'No findings.' in again.stdout, again
+            assert not os.path.exists(begun)
+    # the rows are there, the index is not
+    word = server.sql("select value from facts where key = 'restored'")[0][0]
+    server.sql('delete from chunks')
+    server.sql('delete from packs')
+    with open(begun, 'w') as f:
+        f.write(word)
+    assert server.run('collect', check=False).returncode == 1
+    again = server.run('fsck', '--rebuild', '--deep', check=False)
+    assert again.returncode == 0 and 'No findings.' in again.stdout, again
+    refused = server.run('fsck', '--rebuild', check=False)  # it is there by now
+    assert refused.returncode == 2 and 'not empty' in refused.stderr and not os.path.exists(begun)
+    server.tokens.clear()
+    server.start()
+    api = server.client(token=server.token('alice@example.com'))
+    assert all(api.content(f) == c for f, c in files.items())
 
 
 def test_refusals(private_server):
