@@ -73,6 +73,7 @@ enum runtime_flags {
 	RUNTIME_CHECK = 2, /* take the lock, open database and store for reading alone; makes and migrates nothing */
 	RUNTIME_READ = 4,  /* without the lock: packs and store are opened for reading, beside a server that writes them */
 	RUNTIME_REPAIR = 8, /* with RUNTIME_CHECK: but the database may be written */
+	RUNTIME_IMPORT = 32, /* with RUNTIME_SERVE: who is refused is told of the other way */
 	RUNTIME_RESTORE = 16, /* take the lock, make what is missing, leave the database as it is; no store */
 };
 

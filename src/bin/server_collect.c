@@ -89,7 +89,7 @@ void collect_metrics(struct metrics *m, struct drive *d)
 	metrics_family(m, "scaidrive_collect_progress", METRIC_GAUGE,
 	               "Chunks that the present phase has dealt with; those of other phases are 0.", write_progress, d);
 	metrics_gauge(m, "scaidrive_collect_chunks", "Chunks in the index when the collection began.", NULL, read_all, d);
-	metrics_gauge(m, "scaidrive_collect_last_end_timestamp_seconds", "When a collection of this node ended last; 0: never.",
+	metrics_gauge(m, "scaidrive_collect_last_end_timestamp_seconds", "When a collection ended last, on whichever node; 0: never.",
 	              NULL, read_ended, d);
 	metrics_gauge(m, "scaidrive_collect_last_duration_seconds", "From its beginning to its end.", NULL, read_took, d);
 }

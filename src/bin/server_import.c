@@ -336,7 +336,7 @@ static int run_import(struct args *args)
 		return usage_fault("import: --user is needed");
 	if (!parse_change(arg(args, "on-change"), &x.on_change))
 		return usage_fault("import: --on-change is version, both or skip");
-	if (runtime_open(&args->config, RUNTIME_SERVE, &rt))
+	if (runtime_open(&args->config, RUNTIME_SERVE | RUNTIME_IMPORT, &rt))
 		return 2;
 	int code = with_runtime(&x, &rt, args);
 	runtime_close(&rt);

@@ -37,7 +37,7 @@ static int make_folder(const char *path)
 	return 0;
 }
 
-static int take_lock(struct runtime *rt)
+static int take_lock(struct runtime *rt, unsigned flags)
 {
 	char path[4096], pid[32] = "";
 	if ((size_t)snprintf(path, sizeof path, "%s/lock", rt->data) >= sizeof path)
@@ -49,8 +49,10 @@ static int take_lock(struct runtime *rt)
 		ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
 		pid[n > 0 ? n : 0] = 0;
 		close(fd);
-		return usage_fault("%s is in use by another scaidrived (process %.*s). Stop it first, or name another folder with"
-		                   " --data.", rt->data, (int)strcspn(pid, "\n"), pid), 1;
+		return usage_fault("%s is in use by another scaidrived (process %.*s). Stop it first, or %s.", rt->data,
+		                   (int)strcspn(pid, "\n"), pid,
+		                   flags & RUNTIME_IMPORT ? "bring the files in with `scaidrive sync`, which a running server takes"
+		                                          : "name another folder with --data"), 1;
 	}
 	int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
 	if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
@@ -190,7 +192,7 @@ static int open_check(struct runtime *rt, unsigned flags)
 	struct stat st;
 	if (stat(rt->data, &st) != 0 || !S_ISDIR(st.st_mode))
 		return usage_fault("%s: is not a data folder", rt->data), 1;
-	int code = take_lock(rt);
+	int code = take_lock(rt, flags);
 	if (!code)
 		code = refuse_half_filled(rt);
 	if (!code)
@@ -232,7 +234,7 @@ static int open_all(struct runtime *rt, unsigned flags)
 	bool serve = flags & RUNTIME_SERVE, restore = flags & RUNTIME_RESTORE;
 	int code = make_folder(rt->data);
 	if (!code && (serve || restore))
-		code = take_lock(rt);
+		code = take_lock(rt, flags);
 	if (!code && !restore)
 		code = refuse_half_filled(rt);
 	if (!code)

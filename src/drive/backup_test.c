@@ -65,7 +65,7 @@ static int copy_table(void *arg, int n, char **value, char **name)
 /* The same rows as far as that schema has room for them. */
 static void make_old(const char *now, const char *old)
 {
-	char url[200], sql[300], *why = NULL;
+	char url[300], sql[300], *why = NULL;
 	struct db *db;
 	sqlite3 *raw_db;
 	snprintf(url, sizeof url, "sqlite:%s", old);
@@ -80,7 +80,6 @@ static void make_old(const char *now, const char *old)
 	    " where m.type = 'table' and m.name not like 'sqlite%' and m.name <> 'schema_migrations'"
 	    " and exists (select 1 from pragma_table_info(m.name, 'p') n where n.name = c.name) group by m.name";
 	assert_int_equal(sqlite3_exec(raw_db, columns, copy_table, raw_db, NULL), SQLITE_OK);
-	raw(raw_db, "pragma journal_mode = delete");
 	sqlite3_close(raw_db);
 }
 

@@ -60,11 +60,11 @@ int collection_go_on(struct collection *c, bool *done);
 void collection_totals(const struct collection *c, struct collect_totals *out);
 void collection_free(struct collection *c);
 
-/* What the collections of this process did, and how far the present one is. */
+/* What the collections of this process did, and how far its present one is. */
 struct collect_stats {
 	enum collect_phase phase;
 	int64_t done, all; /* rows of the index in this phase; all 0: not known */
-	struct collect_totals last; /* the last one that ended */
+	struct collect_totals last; /* the last one that ended, on whichever node: when, and the bytes that it found */
 	struct sweep_totals swept;  /* sums over all */
 	struct repack_totals packed;
 };

@@ -109,7 +109,31 @@ static void tell_all(struct job_round *r, const struct collect_totals *t)
 	tell(r, "packs would be deleted", t->packs.deleted, t->packs.deleted_bytes);
 }
 
-/* The state is when the last collection began, on whichever node; "0" when it has not ended. */
+/* The state: the last collection that ended, on whichever node: when, and what it found. */
+static void keep_last(struct job_round *r, const struct collect_totals *t)
+{
+	snprintf(r->state, sizeof r->state, "%lld %lld %lld %lld %lld %lld %lld", (long long)t->began_us, (long long)t->ended_us,
+	         (long long)t->packs.file_bytes, (long long)t->packs.live_bytes, (long long)t->sweep.garbage_bytes,
+	         (long long)t->packs.dead_bytes, (long long)t->packs.idle_bytes);
+}
+
+/* After a restart, or when another node was at it, it is news here. */
+static void take_last(struct collector *x, const struct job_round *r)
+{
+	long long v[7];
+	if (sscanf(r->state, "%lld %lld %lld %lld %lld %lld %lld", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6]) != 7)
+		return;
+	pthread_mutex_lock(&x->lock);
+	if (v[1] != x->stats.last.ended_us)
+		x->stats.last = (struct collect_totals){
+		    .began_us = v[0],
+		    .ended_us = v[1],
+		    .sweep = {.garbage_bytes = v[4]},
+		    .packs = {.file_bytes = v[2], .live_bytes = v[3], .dead_bytes = v[5], .idle_bytes = v[6]},
+		};
+	pthread_mutex_unlock(&x->lock);
+}
+
 static bool is_time(const struct job_round *r)
 {
 	long long began = 0;
@@ -142,6 +166,7 @@ static int run(struct job_round *r)
 		return run_dry(r);
 	if (r->drive->store)
 		store_forget_gone(r->drive->store);
+	take_last(x, r);
 	if (!x->now && !is_time(r))
 		return 0;
 	if (!x->now)
@@ -156,7 +181,7 @@ static int run(struct job_round *r)
 	r->bytes = t.packs.deleted_bytes - before.packs.deleted_bytes;
 	r->more = !done;
 	if (done) {
-		snprintf(r->state, sizeof r->state, "%lld", (long long)t.began_us);
+		keep_last(r, &t);
 		sum_up(x, &t);
 		collection_free(x->now);
 		x->now = NULL;

@@ -916,6 +916,31 @@ static void test_source_goes(void **state)
 	assert_true(source_goes());
 }
 
+/* What the last collection found is known after a restart, before there is another. */
+static void test_last_is_known(void **state)
+{
+	struct collect_stats before, after;
+	struct job_result r;
+	(void)state;
+	begin(1);
+	struct held h = fed(2);
+	(void)put_one("first", &h);
+	w.t.drive.packs = w.t.disk;
+	assert_int_equal(job_run(&w.t.drive, &job_collect, &(struct job_run){.by_hand = true}, &r), 0);
+	assert_true(r.ran && !r.more);
+	collect_stats(&w.t.drive, &before);
+	assert_true(before.last.ended_us > 0 && before.last.packs.file_bytes > 0 && before.last.packs.live_bytes > 0);
+	collect_close(&w.t.drive);
+	wait_minutes(6);
+	assert_int_equal(job_run(&w.t.drive, &job_collect, &(struct job_run){0}, &r), 0);
+	assert_true(r.ran && r.items == 0);
+	collect_stats(&w.t.drive, &after);
+	assert_true(after.last.began_us == before.last.began_us && after.last.ended_us == before.last.ended_us);
+	assert_true(after.last.packs.file_bytes == before.last.packs.file_bytes && after.last.packs.live_bytes == before.last.packs.live_bytes);
+	collect_close(&w.t.drive);
+	end();
+}
+
 static void test_nothing_is_lost(void **state)
 {
 	(void)state;
@@ -960,6 +985,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_source_goes),
+	    cmocka_unit_test(test_last_is_known),
 	    cmocka_unit_test(test_nothing_is_lost),
 #ifdef SD_MUTANTS
 	    cmocka_unit_test(test_seeded_bugs),
