@@ -86,7 +86,7 @@ static int tidy_op(struct tx *tx, void *arg)
 /* Whoever may use what was removed an hour ago has ended by now. */
 static int tidy_removed(struct collection *c)
 {
-	struct tidy t = {.before_us = c->totals.began_us - MILLIS_US(LIMIT_CONDEMNED_MS)};
+	struct tidy t = {.before_us = c->config.alone ? INT64_MAX : c->totals.began_us - MILLIS_US(LIMIT_CONDEMNED_MS)};
 	int err = 0;
 	do {
 		err = c->config.dry ? 0 : db_write(c->config.drive->db, 0, tidy_op, &t);
@@ -176,7 +176,7 @@ static int step(struct collection *c, bool *done)
 		err = db_read(db, count_op, c);
 		return err || c->phase == COLLECT_COUNT ? err : tidy_removed(c);
 	case COLLECT_MARK:
-		err = roots_page(db, &c->at, c->seen, &c->totals.roots, &c->totals.references);
+		err = roots_page(db, c->config.alone, &c->at, c->seen, &c->totals.roots, &c->totals.references);
 		if (!err && c->at.done)
 			c->phase = COLLECT_SWEEP;
 		return err;

@@ -13,8 +13,8 @@ struct roots_place {
 	int64_t a, b; /* of the last that was read */
 	bool done;
 };
-/* The next few roots go into seen. *n_roots and *n_chunks count up. */
-int roots_page(struct db *db, struct roots_place *at, struct idset *seen, int64_t *n_roots, int64_t *n_chunks);
+/* The next few roots go into seen. *n_roots and *n_chunks count up. alone: as in collection_config. */
+int roots_page(struct db *db, bool alone, struct roots_place *at, struct idset *seen, int64_t *n_roots, int64_t *n_chunks);
 /* repack.in_use: the tail of an open upload lies in the pack. */
 int roots_tail_in(struct tx *tx, void *arg, int64_t tenant_id, int64_t pack_id, bool *yes);
 

@@ -11,14 +11,18 @@ static const struct root {
 	const char *sql; /* two numbers that order it, and the chunks */
 	bool lease;
 	int left_out; /* an enum mutant_name */
+	bool late;       /* it is there for those alone who had looked something up before it was over */
+	const char *alone; /* when nobody is at work: without those. NULL: the same, or nothing of what is late */
 } roots[] = {
     {"select id, 0, chunks from chunk_leases where id > $1 and $2 = 0 order by id limit $3", true, M_COLLECT_NO_LEASES},
     {"select upload_id, piece, recipe from upload_pieces where (upload_id, piece) > ($1, $2) and recipe is not null"
      " order by upload_id, piece limit $3", false, M_NONE},
     {"select upload_id, first_piece, recipe from upload_parts where (upload_id, first_piece) > ($1, $2)"
-     " order by upload_id, first_piece limit $3", false, M_COLLECT_NO_PARTS},
+     " order by upload_id, first_piece limit $3", false, M_COLLECT_NO_PARTS, true,
+     "select upload_id, first_piece, recipe from upload_parts where (upload_id, first_piece) > ($1, $2)"
+     " and upload_id in (select id from uploads where status = 1) order by upload_id, first_piece limit $3"},
     {"select id, 0, recipe from versions where id > $1 and $2 = 0 order by id limit $3", false, M_NONE},
-    {"select id, 0, recipe from removed_versions where id > $1 and $2 = 0 order by id limit $3", false, M_COLLECT_NO_REMOVED},
+    {"select id, 0, recipe from removed_versions where id > $1 and $2 = 0 order by id limit $3", false, M_COLLECT_NO_REMOVED, true, NULL},
 };
 
 struct page {
@@ -26,6 +30,7 @@ struct page {
 	struct idset *seen;
 	int64_t n_roots, n_chunks;
 	size_t n;
+	bool alone;
 };
 
 static int add_lease(struct page *p, struct str chunks)
@@ -64,10 +69,13 @@ static int page_op(struct tx *tx, void *arg)
 {
 	struct page *p = arg;
 	const struct root *root = &roots[p->at.kind];
+	const char *sql = p->alone && root->late ? root->alone : root->sql;
 	AUTO_ROWS *r = NULL;
+	if (!sql)
+		return 0;
 	if (root->left_out != M_NONE && mutant(root->left_out))
 		return 0;
-	int err = tx_query(tx, root->sql, DB_ARGS(V_I(p->at.a), V_I(p->at.b), V_I(PAGE_ROOTS)), &r);
+	int err = tx_query(tx, sql, DB_ARGS(V_I(p->at.a), V_I(p->at.b), V_I(PAGE_ROOTS)), &r);
 	while (!err && rows_next(r)) {
 		p->at.a = rows_i64(r, 0);
 		p->at.b = rows_i64(r, 1);
@@ -78,9 +86,9 @@ static int page_op(struct tx *tx, void *arg)
 	return err ? err : rows_close(&r);
 }
 
-int roots_page(struct db *db, struct roots_place *at, struct idset *seen, int64_t *n_roots, int64_t *n_chunks)
+int roots_page(struct db *db, bool alone, struct roots_place *at, struct idset *seen, int64_t *n_roots, int64_t *n_chunks)
 {
-	struct page p = {.at = *at, .seen = seen};
+	struct page p = {.at = *at, .seen = seen, .alone = alone};
 	int err = db_read(db, page_op, &p);
 	if (err)
 		return err;

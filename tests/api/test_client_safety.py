@@ -87,11 +87,12 @@ def test_a_word_is_for_what_it_was_asked_about(world):  # noqa: F811
     a = world.device('a')
     fill(a, 40)
     a.sync()
-    for i in range(25):
+    os.rename(a.path('many/000'), a.root + '.aside')
+    for i in range(1, 25):
         os.unlink(a.path(f'many/{i:03}'))
     a.sync(code=5)
     a.run('confirm', a.root)
-    a.write('many/000', 'back again')
+    os.rename(a.root + '.aside', a.path('many/000'))
     os.unlink(a.path('many/030'))
     _, err = a.sync(code=5)  # as many as before, but others
     assert '25 items' in err
