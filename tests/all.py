@@ -74,12 +74,16 @@ class Steps:
         return code == 0
 
     def pytest(self, step, *args, timeout=300, env=None):
-        report = os.path.join(self.logs, step + '.xml')
+        self.tally.add(step, *self.run_pytest(step, *args, timeout=timeout, env=env))
+
+    def run_pytest(self, log, *args, timeout, env=None):
+        """(passed, failed, skipped, seconds, output)"""
+        report = os.path.join(self.logs, log + '.xml')
         if os.path.exists(report):
             os.unlink(report)
         code, out, seconds = self.sh([sys.executable, '-m', 'pytest', '-q', '-ra', '-p', 'no:cacheprovider',
                                       '--junitxml', report, *args], timeout, env)
-        with open(os.path.join(self.logs, step + '.log'), 'w') as f:
+        with open(os.path.join(self.logs, log + '.log'), 'w') as f:
             f.write(out)
         n = {'tests': 0, 'failures': 0, 'errors': 0, 'skipped': 0}
         if os.path.exists(report):
@@ -90,8 +94,7 @@ class Steps:
         if code not in (0, 1, 5) or not os.path.exists(report):  # it broke, whatever the report says
             failed = max(failed, 1)
         passed = max(n['tests'] - n['failures'] - n['errors'] - n['skipped'], 0)
-        self.tally.add(step, passed, failed, n['skipped'], seconds, out)
-        return failed == 0
+        return passed, failed, n['skipped'], seconds, out
 
     def guarded(self, name, step, *args):
         """A step that breaks is a failed step, not a lost one."""
@@ -109,8 +112,8 @@ class Steps:
     def compile(self):
         os.makedirs(self.logs, exist_ok=True)
         if not os.path.exists(os.path.join(self.build, 'build.ninja')):
-            code, out, seconds = self.sh(['meson', 'setup', self.build, '--buildtype=debug', '-Db_sanitize=address,undefined',
-                                          '-Db_lundef=false'], 120)
+            code, out, seconds = self.sh(['meson', 'setup', self.build, '--buildtype=debug', '-Doptimization=1',
+                                          '-Db_sanitize=address,undefined', '-Db_lundef=false'], 120)
         else:  # meson lists the sources when it is set up, and files may have come or gone
             code, out, seconds = self.sh(['meson', 'setup', '--reconfigure', self.build], 120)
         if code:
@@ -221,13 +224,33 @@ class Steps:
         self.whole('sim', [fast, '--seeds', '2000', '--jobs', '2'], 300)
         self.whole('sim with sanitizers', [slow, '--first', '1000001', '--seeds', '100', '--jobs', '2'], 200)
 
-    def api(self, engine):
-        """On SQLite with the sanitizers. On PostgreSQL without: what differs there is db_postgres.c, which unit tests run with them."""
+    def api_parts(self, engine):
+        """The black-box tests on an engine, as two tasks that may run side by side: each takes the next file that the other has
+        not taken. On SQLite with the sanitizers. On PostgreSQL without: what differs there is db_postgres.c, which unit tests
+        run with them."""
         build = self.optimised() if engine == 'postgresql' else self.build
-        if build:
-            self.pytest('api on ' + engine, 'tests/api', timeout=900,
-                        env={'SCAIDRIVE_TEST_DB': engine, 'SCAIDRIVED': os.path.join(build, 'scaidrived'),
-                             'SCAIDRIVE_CLIENT': os.path.join(build, 'scaidrive'), 'SCAIDRIVE_BUILD': build})
+        if not build:
+            return []
+        step, taken, done, lock = 'api on ' + engine, tempfile.mkdtemp(prefix='taken-', dir=self.logs), [], threading.Lock()
+        env = {'SCAIDRIVE_TEST_DB': engine, 'SCAIDRIVE_TEST_TAKEN': taken, 'SCAIDRIVED': os.path.join(build, 'scaidrived'),
+               'SCAIDRIVE_CLIENT': os.path.join(build, 'scaidrive'), 'SCAIDRIVE_BUILD': build}
+
+        def part(number):
+            result = self.run_pytest(f'{step} {number}', 'tests/api', timeout=600, env=env)
+            with lock:
+                done.append(result)
+                if len(done) < 2:
+                    return
+            passed, failed, skipped, seconds = (sum(r[i] for r in done) for i in range(4))
+            text = '\n'.join(r[4] for r in done if r[1])
+            if not failed:
+                with open(os.path.join(taken, 'collected')) as f:
+                    collected = int(f.read())
+                if passed + skipped != collected:
+                    failed, text = 1, f'{collected} tests were collected, {passed + skipped} ran'
+            shutil.rmtree(taken)
+            self.tally.add(step, passed, failed, skipped, seconds, text)
+        return [(step, part, 1), (step, part, 2)]
 
     def interop(self):
         folder = os.path.join(ROOT, 'tests', 'interop')
@@ -262,23 +285,21 @@ def main():
             steps.unit()
         if 'sim' in wanted:
             steps.guarded('sim', steps.sim)
-        # Two chains side by side: they mostly wait for disks and password hashes.
-        chains = [[('sqlite', steps.api, 'sqlite')],
-                  [('postgresql', steps.api, 'postgresql'), ('interop', steps.interop), ('crash', steps.crash, 'clients.py', '--seconds', '30'),
-                   ('crash', steps.crash, 'kill_server.py', '--rounds', '6'), ('crash', steps.crash, 'each_call.py', '--sample', '40'),
-                   ('crash', steps.crash, 'each_call.py', '--fault', 'eio', '--sample', '20'),
-                   ('crash', steps.crash, 'restore.py', '--rounds', '3'),
-                   ('crash', steps.crash, 'full_disk.py', '--rounds', '2')]]
-
-        def follow(chain):
-            for name, step, *args in chain:
-                if name in wanted:
-                    steps.guarded(name, step, *args)
-        threads = [threading.Thread(target=follow, args=(c,)) for c in chains]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+        tasks = []
+        for engine in ('sqlite', 'postgresql'):
+            if engine in wanted:
+                tasks += steps.api_parts(engine)
+        if 'crash' in wanted:
+            tasks += [('crash', steps.crash, 'clients.py', '--seconds', '30'), ('crash', steps.crash, 'full_disk.py', '--rounds', '2'),
+                      ('crash', steps.crash, 'each_call.py', '--sample', '40'),
+                      ('crash', steps.crash, 'each_call.py', '--fault', 'eio', '--sample', '20'),
+                      ('crash', steps.crash, 'restore.py', '--rounds', '3'), ('crash', steps.crash, 'kill_server.py', '--rounds', '6')]
+        if 'interop' in wanted:
+            tasks.append(('interop', steps.interop))
+        # Two at a time, the long ones first: they mostly wait for disks and password hashes.
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for name, task, *args in tasks:
+                pool.submit(steps.guarded, name, task, *args)
     t = steps.tally
     print(f'in {time.monotonic() - begin:.0f} s; logs in {os.path.relpath(steps.logs, ROOT)}')
     print(f'{t.passed} passed, {t.failed} failed' + (f', {t.skipped} skipped' if t.skipped else ''), flush=True)

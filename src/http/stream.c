@@ -2,6 +2,8 @@
  * lock: in, the network fills and the job feeds the sink; out, the job fills from the source and the network sends. Who
  * finds the other behind waits: the network by suspending its connection, the job by ending (it is submitted again).
  * So no worker ever waits for a socket, and a slow disk stops the client by backpressure. */
+#include <sys/socket.h>
+
 #include "base/must.h"
 #include "http/server_priv.h"
 
@@ -279,6 +281,13 @@ static ssize_t read_locked(struct flight *f, char *out, size_t max)
 	return 0;
 }
 
+/* With MHD_USE_TURBO a broken answer's connection stays open until the peer says something or its time is over: the peer would
+ * wait as long for bytes that do not come. */
+static void hang_up(struct MHD_Connection *con)
+{
+	shutdown(MHD_get_connection_info(con, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, SHUT_RDWR);
+}
+
 static ssize_t on_read(void *cls, uint64_t position, char *out, size_t max)
 {
 	struct flight *f = cls;
@@ -286,6 +295,8 @@ static ssize_t on_read(void *cls, uint64_t position, char *out, size_t max)
 	must((int64_t)position == f->sent);
 	ssize_t n = read_locked(f, out, max);
 	pthread_mutex_unlock(&f->lock);
+	if (n == MHD_CONTENT_READER_END_WITH_ERROR)
+		hang_up(f->con);
 	return n;
 }
 

@@ -15,10 +15,13 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from support import PASSWORD, Api, Cluster, Server  # noqa: E402
 
 PEOPLE = ('alice', 'bob', 'eve')
+TAKEN = os.environ.get('SCAIDRIVE_TEST_TAKEN')
+OURS = set()  # of the files, those taken by this process
 
 
 def pytest_configure(config):
-    config.addinivalue_line('markers', 'once(engine): does not meet the database; runs on that one alone, SQLite if it is not said')
+    config.addinivalue_line('markers', 'once(engine): does not meet the database; runs on that one alone, SQLite if it is not said. '
+                                       './test runs SQLite with the sanitizers and PostgreSQL without')
 
 
 def pytest_collection_modifyitems(config, items):
@@ -29,6 +32,21 @@ def pytest_collection_modifyitems(config, items):
         return once and here != (once.args or ('sqlite',))[0]
     config.hook.pytest_deselected(items=[i for i in items if elsewhere(i)])
     items[:] = [i for i in items if not elsewhere(i)]
+    if TAKEN:
+        with open(os.path.join(TAKEN, 'collected'), 'w') as f:
+            f.write(str(len(items)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """With SCAIDRIVE_TEST_TAKEN, an empty folder, several processes share the work: a file is done by the one that takes it."""
+    if TAKEN and item.path not in OURS:
+        try:
+            os.close(os.open(os.path.join(TAKEN, item.path.stem), os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return True  # dealt with: elsewhere
+        OURS.add(item.path)
+    return None
 
 
 def populate(server):

@@ -197,7 +197,7 @@ def test_a_source_in_the_trash_serves_its_readers(alice, share):
 
 # ---- the lane ----
 
-@pytest.mark.once
+@pytest.mark.once('postgresql')  # hashes some gigabytes, which takes the sanitizers long and meets no code of ours
 def test_few_hash_at_once(private_server):
     """Tiny bodies that name gigabytes: half of the workers hash, the others serve, and who is refused may come again."""
     alice = private_server(settings={'lanes.bulk': 2}).client('alice@example.com')
