@@ -119,12 +119,12 @@ class Steps:
         if code:
             self.tally.add('build', 0, 1, 0, seconds, out)
             return False
-        code, out, seconds = self.sh(['ninja', '-C', self.build], 420)
+        code, out, seconds = self.sh(['ninja', '-C', self.build], 900)
         tests = code == 0 and self.sh(['meson', 'test', '-C', self.build, '--list'], 60)[1]
         if code == 0 and tests:
             # unit tests are not built by default; build them here, so that a step's time is its own
             self.unit_names = sorted({'test-' + n for n in re.findall(r'[\w-]+$', tests, re.M)})
-            code, out, more = self.sh(['ninja', '-C', self.build, *self.unit_names], 420)
+            code, out, more = self.sh(['ninja', '-C', self.build, *self.unit_names], 900)
             seconds += more
         self.tally.add('build', int(code == 0), int(code != 0), 0, seconds, out)
         return code == 0
@@ -204,7 +204,7 @@ class Steps:
         args = ['--reconfigure', build] if os.path.exists(os.path.join(build, 'build.ninja')) else [build, '--buildtype=debugoptimized']
         code, out, seconds = self.sh(['meson', 'setup', *args], 120)
         if not code:
-            code, out, more = self.sh(['ninja', '-C', build, 'sim', 'scaidrived', 'scaidrive', 'reference-model'], 420)
+            code, out, more = self.sh(['ninja', '-C', build, 'sim', 'scaidrived', 'scaidrive', 'reference-model'], 900)
             seconds += more
         if code:
             self.tally.add('optimised build', 0, 1, 0, seconds, out)
@@ -215,7 +215,7 @@ class Steps:
         build = self.optimised()
         if not build:
             return
-        code, out, seconds = self.sh(['ninja', '-C', self.build, 'sim'], 420)
+        code, out, seconds = self.sh(['ninja', '-C', self.build, 'sim'], 900)
         if code:
             self.tally.add('simulator build', 0, 1, 0, seconds, out)
             return
@@ -236,7 +236,7 @@ class Steps:
                'SCAIDRIVE_CLIENT': os.path.join(build, 'scaidrive'), 'SCAIDRIVE_BUILD': build}
 
         def part(number):
-            result = self.run_pytest(f'{step} {number}', 'tests/api', timeout=600, env=env)
+            result = self.run_pytest(f'{step} {number}', 'tests/api', timeout=900, env=env)
             with lock:
                 done.append(result)
                 if len(done) < 2:
