@@ -112,7 +112,7 @@ class Steps:
     def compile(self):
         os.makedirs(self.logs, exist_ok=True)
         if not os.path.exists(os.path.join(self.build, 'build.ninja')):
-            code, out, seconds = self.sh(['meson', 'setup', self.build, '--buildtype=debug', '-Doptimization=1',
+            code, out, seconds = self.sh(['meson', 'setup', self.build, '--buildtype=debug', '-Doptimization=1', '-Dc_args=-g1',
                                           '-Db_sanitize=address,undefined', '-Db_lundef=false'], 120)
         else:  # meson lists the sources when it is set up, and files may have come or gone
             code, out, seconds = self.sh(['meson', 'setup', '--reconfigure', self.build], 120)
@@ -194,7 +194,7 @@ class Steps:
         for folder, _, names in os.walk(os.path.join(ROOT, 'src')):
             for name in names:
                 path = os.path.join(folder, name)
-                if name.endswith('_test.c') and 'SCAIDRIVE_TEST_PG' in open(path, encoding='utf-8').read():
+                if name.endswith('_test.c') and re.search('SCAIDRIVE_TEST_PG|RUN_ON_BOTH', open(path, encoding='utf-8').read()):
                     out.add('test-' + os.path.relpath(path, os.path.join(ROOT, 'src'))[:-len('_test.c')].replace('/', '-'))
         return out
 

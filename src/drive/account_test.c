@@ -1,22 +1,16 @@
 /* Random operations by two people on two shares; after every step the books must balance: bytes, rows, numbers of the
  * log. The seed is printed when a step fails (SCAIDRIVE_TEST_SEED, SCAIDRIVE_TEST_STEPS repeat it). Both engines. */
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "base/limits.h"
 #include "drive/apply.h"
 #include "drive/device.h"
 #include "drive/drive_testing.h"
+#include "drive/engines_testing.h"
 
 enum { SHARES = 2, IDS = 10, STAGES = 8, BYTES_MAX = 40 };
 
 static struct testing t;
-static const char *pg;
 static struct arena arena;
 static struct ctx ada, people[2];
 static int64_t shares[SHARES], files[IDS], folders[IDS], stages[STAGES][2];
@@ -359,22 +353,11 @@ static void test_twins(void **s)
 	pthread_barrier_destroy(&start);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_books),
 	    CASE(test_twins),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("account on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("account on postgresql");
-	return failed;
+	return RUN_ON_BOTH("account", tests);
 }

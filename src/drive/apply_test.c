@@ -580,31 +580,26 @@ static void rights_are_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	    T(a_staged_edit_on_the_head),
-	    T(a_stale_edit_by_strategy),
-	    T(equal_bytes_are_no_conflict),
-	    T(a_foreign_version_is_refused),
-	    T(an_older_version_comes_back),
-	    T(created_is_acknowledged),
-	    T(a_delete_by_strategy),
-	    T(an_edit_beats_a_delete),
-	    T(folders_merge),
-	    T(moves_and_renames),
-	    T(a_folder_nobody_touched_goes),
-	    T(what_others_changed_stays),
-	    T(a_folder_that_was_renamed_stays),
-	    T(a_file_is_judged_by_base_cursor_too),
-	    T(an_op_is_done_once),
-	    T(a_conflict_is_repeated_with_its_op),
-	    T(without_a_strategy_all_or_nothing),
-	    T(many_changes_in_order),
-	    T(daring_and_careful_do_the_same),
-	    T(rights_are_asked),
+	    CASE(a_staged_edit_on_the_head),
+	    CASE(a_stale_edit_by_strategy),
+	    CASE(equal_bytes_are_no_conflict),
+	    CASE(a_foreign_version_is_refused),
+	    CASE(an_older_version_comes_back),
+	    CASE(created_is_acknowledged),
+	    CASE(a_delete_by_strategy),
+	    CASE(an_edit_beats_a_delete),
+	    CASE(folders_merge),
+	    CASE(moves_and_renames),
+	    CASE(a_folder_nobody_touched_goes),
+	    CASE(what_others_changed_stays),
+	    CASE(a_folder_that_was_renamed_stays),
+	    CASE(a_file_is_judged_by_base_cursor_too),
+	    CASE(an_op_is_done_once),
+	    CASE(a_conflict_is_repeated_with_its_op),
+	    CASE(without_a_strategy_all_or_nothing),
+	    CASE(many_changes_in_order),
+	    CASE(daring_and_careful_do_the_same),
+	    CASE(rights_are_asked),
 	};
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
-	world_pg = getenv("SCAIDRIVE_TEST_PG");
-	if (world_pg && *world_pg)
-		failed += cmocka_run_group_tests(tests, NULL, NULL);
-	return failed;
+	return RUN_ON_BOTH("apply", tests);
 }

@@ -175,11 +175,6 @@ static void test_many_steps(void **state)
 	buf_fini(&want);
 }
 
-static int purge_op(struct tx *tx, void *version_id)
-{
-	return tx_exec(tx, "delete from versions where id = $1", DB_ARGS(V_I(*(int64_t *)version_id)), NULL);
-}
-
 static void test_what_is_not_had(void **state)
 {
 	(void)state;
@@ -207,7 +202,7 @@ static void test_what_is_not_had(void **state)
 	assert_int_equal(testing_edit(&t, &bob, base.node.id, source, RESOLVE_NONE, STR("other"), &next), 0);
 	step_put_run(&steps, 0, 0, 26);
 	assert_int_equal(make(&bob, &steps, bytes, &source, 1, &r), 0); /* of the history: had */
-	assert_int_equal(db_write(t.db, 0, purge_op, &source), 0);
+	testing_exec(&t, "delete from versions where id = $1", DB_ARGS(V_I(source)));
 	step_put_run(&steps, 0, 0, 26);
 	assert_int_equal(make(&bob, &steps, bytes, &source, 1, &r), E_CHUNK_MISSING);
 }
@@ -306,23 +301,12 @@ static void test_sent_again(void **state)
 	buf_fini(&steps);
 }
 
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_chunks_and_runs), CASE(test_leases_are_used),     CASE(test_many_steps), CASE(test_what_is_not_had),
 	    CASE(test_claims),          CASE(test_runs_beyond_the_end), CASE(test_bounds_of_the_work),
 	    CASE(test_sent_again),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("assemble on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("assemble on postgresql");
-	return failed;
+	return RUN_ON_BOTH("assemble", tests);
 }

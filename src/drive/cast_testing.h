@@ -3,17 +3,10 @@
 #ifndef SD_DRIVE_CAST_TESTING_H
 #define SD_DRIVE_CAST_TESTING_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
 #include "drive/drive_testing.h"
+#include "drive/engines_testing.h"
 
 static struct testing t;
-static const char *pg; /* URL of a database that the tests may empty; NULL: SQLite */
 static struct arena arena;
 static struct ctx ada, bob, cleo, dan, eve;
 static int64_t share;

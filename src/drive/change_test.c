@@ -197,9 +197,7 @@ static void test_metadata(void **state)
 	assert_int_equal(p.items[0].version_id, f.version_id);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_writers_and_poller),
@@ -208,14 +206,5 @@ static int run_all(const char *name)
 	    CASE(test_all_shares),
 	    CASE(test_metadata),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("change on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("change on postgresql");
-	return failed;
+	return RUN_ON_BOTH("change", tests);
 }

@@ -1,38 +1,9 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
 #include "base/limits.h"
 #include "base/must.h"
+#include "drive/cast_testing.h"
 #include "drive/chunk.h"
-#include "drive/drive_testing.h"
 
 enum { N = 5000, SIZE = 100 }; /* more than one transaction holds */
-
-static struct testing t;
-static struct arena arena;
-static struct ctx ctx;
-static int64_t share_id;
-
-static int setup(void **state)
-{
-	(void)state;
-	arena_init(&arena);
-	testing_open(&t, getenv("SCAIDRIVE_TEST_PG"));
-	ctx = testing_ctx(&t, &arena, &t.users[1]);
-	share_id = testing_share(&ctx, "s");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
 
 static void bytes_of(int64_t i, uint8_t out[SIZE])
 {
@@ -116,21 +87,20 @@ static int64_t leases(void)
 static void leased_to_who_sent_them(void **state)
 {
 	(void)state;
-	struct ctx other = testing_ctx(&t, &arena, &t.users[2]);
-	assert_int_equal(send(&ctx, 0, N), 0);
+	assert_int_equal(send(&bob, 0, N), 0);
 	assert_int_equal(leases(), 2);
-	assert_int_equal(had(&ctx, 0, N), N);
-	assert_int_equal(had(&ctx, N, N + 10), 0);
-	assert_int_equal(had(&other, 0, N), 0);
-	assert_int_equal(send(&other, 10, 20), 0); /* the same bytes are stored once, and leased to both */
-	assert_int_equal(had(&other, 0, N), 10);
+	assert_int_equal(had(&bob, 0, N), N);
+	assert_int_equal(had(&bob, N, N + 10), 0);
+	assert_int_equal(had(&cleo, 0, N), 0);
+	assert_int_equal(send(&cleo, 10, 20), 0); /* the same bytes are stored once, and leased to both */
+	assert_int_equal(had(&cleo, 0, N), 10);
 	assert_int_equal(testing_i64(&t, "select count(*) from chunks"), N);
 	t.clock.offset_us += MILLIS_US(LIMIT_CHUNK_LEASE_MS) + 1;
-	assert_int_equal(had(&ctx, 0, N), 0);
-	assert_int_equal(send(&ctx, 0, 1), 0); /* who adds clears away what is over, an hour later */
+	assert_int_equal(had(&bob, 0, N), 0);
+	assert_int_equal(send(&bob, 0, 1), 0); /* who adds clears away what is over, an hour later */
 	assert_int_equal(leases(), 4);
 	t.clock.offset_us += MILLIS_US(LIMIT_CONDEMNED_MS);
-	assert_int_equal(send(&ctx, 0, 1), 0);
+	assert_int_equal(send(&bob, 0, 1), 0);
 	assert_int_equal(leases(), 2);
 	t.clock.offset_us = 0;
 }
@@ -139,37 +109,27 @@ static void used_chunks_do_not_count(void **state)
 {
 	(void)state;
 	t.clock.offset_us += 3 * MILLIS_US(LIMIT_CHUNK_LEASE_MS);
-	assert_int_equal(send(&ctx, 0, N), 0);
+	assert_int_equal(send(&bob, 0, N), 0);
 	assert_int_equal(unused(), N * LIMIT_LEASE_CHUNK_BYTES);
-	use(&ctx, 100, 4900);
+	use(&bob, 100, 4900);
 	assert_int_equal(unused(), 200 * LIMIT_LEASE_CHUNK_BYTES);
-	use(&ctx, 100, 4900); /* once is all that a chunk counts */
-	use(&ctx, 4899, 4901);
+	use(&bob, 100, 4900); /* once is all that a chunk counts */
+	use(&bob, 4899, 4901);
 	assert_int_equal(unused(), 199 * LIMIT_LEASE_CHUNK_BYTES);
-	assert_int_equal(had(&ctx, 0, N), N); /* another change may name them still */
-	use(&ctx, 0, N);
+	assert_int_equal(had(&bob, 0, N), N); /* another change may name them still */
+	use(&bob, 0, N);
 	assert_int_equal(unused(), 0);
-	assert_int_equal(send(&ctx, 0, 1), 0);
+	assert_int_equal(send(&bob, 0, 1), 0);
 	assert_int_equal(leases(), 3);
 	t.clock.offset_us += MILLIS_US(LIMIT_LEASE_USED_MS) + 1;
-	assert_int_equal(send(&ctx, 1, 2), 0); /* used up a minute ago: away with them */
+	assert_int_equal(send(&bob, 1, 2), 0); /* used up a minute ago: away with them */
 	assert_int_equal(leases(), 2);
-}
-
-static int exec_op(struct tx *tx, void *arg)
-{
-	return tx_exec(tx, *(const char **)arg, DB_NO_ARGS, NULL);
-}
-
-static void exec(const char *sql)
-{
-	assert_int_equal(db_write(t.db, 0, exec_op, &sql), 0);
 }
 
 static int check(int64_t size_bytes, int64_t *room)
 {
-	int err = drive_chunks_check(&ctx, share_id, size_bytes, room);
-	ctx_clear(&ctx);
+	int err = drive_chunks_check(&bob, share, size_bytes, room);
+	ctx_clear(&bob);
 	return err;
 }
 
@@ -177,36 +137,41 @@ static void a_user_leases_no_more_than_the_bound(void **state)
 {
 	(void)state;
 	int64_t room;
-	exec("delete from chunk_leases");
+	testing_exec(&t, "delete from chunk_leases", DB_NO_ARGS);
 	assert_int_equal(check(LIMIT_LEASED_BYTES, &room), 0);
 	assert_true(room == LIMIT_LEASED_BYTES);
 	assert_int_equal(check(LIMIT_LEASED_BYTES + 1, &room), E_QUOTA);
-	assert_int_equal(send(&ctx, 0, 10), 0);
-	exec("update chunk_leases set unused_bytes = 4294967296 - 8000");
+	assert_int_equal(send(&bob, 0, 10), 0);
+	testing_exec(&t, "update chunk_leases set unused_bytes = 4294967296 - 8000", DB_NO_ARGS);
 	assert_int_equal(check(-1, &room), 0);
 	assert_int_equal(room, 8000);
 	assert_int_equal(check(8001, &room), E_QUOTA);
-	assert_int_equal(send(&ctx, 0, 2), E_QUOTA); /* also who did not ask before */
+	assert_int_equal(send(&bob, 0, 2), E_QUOTA); /* also who did not ask before */
 	assert_int_equal(leases(), 1);
-	assert_int_equal(send(&ctx, 0, 1), 0);
-	struct ctx other = testing_ctx(&t, &arena, &t.users[2]);
-	assert_int_equal(send(&other, 0, 100), 0);
-	exec("delete from chunk_leases");
+	assert_int_equal(send(&bob, 0, 1), 0);
+	assert_int_equal(send(&cleo, 0, 100), 0);
+	testing_exec(&t, "delete from chunk_leases", DB_NO_ARGS);
 	for (int i = 0; i < LIMIT_LEASES; i += 4)
-		assert_int_equal(send(&ctx, i, i + 1), 0);
-	exec("insert into chunk_leases select id - 1000000000000, tenant_id, user_id, expires_at, unused_bytes, chunks from chunk_leases");
-	exec("insert into chunk_leases select id - 3000000000000, tenant_id, user_id, expires_at, unused_bytes, chunks from chunk_leases");
+		assert_int_equal(send(&bob, i, i + 1), 0);
+	testing_exec(&t,
+	             "insert into chunk_leases select id - 1000000000000, tenant_id, user_id, expires_at, "
+	             "unused_bytes, chunks from chunk_leases",
+	             DB_NO_ARGS);
+	testing_exec(&t,
+	             "insert into chunk_leases select id - 3000000000000, tenant_id, user_id, expires_at, "
+	             "unused_bytes, chunks from chunk_leases",
+	             DB_NO_ARGS);
 	assert_int_equal(check(-1, &room), E_QUOTA);
-	exec("delete from chunk_leases where id = (select min(id) from chunk_leases)");
+	testing_exec(&t, "delete from chunk_leases where id = (select min(id) from chunk_leases)", DB_NO_ARGS);
 	assert_int_equal(check(-1, &room), 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(leased_to_who_sent_them),
-	    cmocka_unit_test(used_chunks_do_not_count),
-	    cmocka_unit_test(a_user_leases_no_more_than_the_bound),
+	    CASE(leased_to_who_sent_them),
+	    CASE(used_chunks_do_not_count),
+	    CASE(a_user_leases_no_more_than_the_bound),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return RUN_ON_BOTH("chunk leases", tests);
 }

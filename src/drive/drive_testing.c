@@ -199,6 +199,23 @@ int testing_edit(struct testing *t, struct ctx *ctx, int64_t file_id, int64_t ba
 	return err;
 }
 
+struct statement {
+	const char *sql;
+	const struct dbv *args;
+	size_t n_args;
+};
+
+static int statement_op(struct tx *tx, void *arg)
+{
+	const struct statement *s = arg;
+	return tx_exec(tx, s->sql, s->args, s->n_args, NULL);
+}
+
+void testing_exec(struct testing *t, const char *sql, const struct dbv *args, size_t n_args)
+{
+	must(db_write(t->db, 0, statement_op, &(struct statement){sql, args, n_args}) == 0);
+}
+
 struct one {
 	const char *text;
 	int64_t n;

@@ -50,7 +50,8 @@ int testing_file(struct testing *t, struct ctx *ctx, int64_t share_id, int64_t f
                  struct str bytes, struct node *out);
 int testing_edit(struct testing *t, struct ctx *ctx, int64_t file_id, int64_t base_version_id,
                  enum resolve_strategy strategy, struct str bytes, struct version_result *out);
-/* One integer of a query over the whole database. */
+/* A statement on the whole database; one integer of a query. */
+void testing_exec(struct testing *t, const char *sql, const struct dbv *args, size_t n_args);
 int64_t testing_i64(struct testing *t, const char *sql);
 
 #endif

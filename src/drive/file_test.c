@@ -87,7 +87,7 @@ static void test_migrated(void **state)
 	(void)state;
 	struct db *db = w->db;
 	char *why = NULL;
-	if (world_pg) {
+	if (pg) {
 		sql(db, STR("drop schema public cascade"));
 		sql(db, STR("create schema public"));
 	} else {
@@ -105,28 +105,20 @@ static void test_migrated(void **state)
 	assert_int_equal(count(db, "select count(*) from nodes"), 3);
 	assert_int_equal(count(db, "select id from nodes where share_id = 7 and (change_seq >> 12) = 2 and sha256 ="
 	                           " (select sha256 from nodes where id = 1)"), 2);
-	assert_int_equal(count(db, world_pg ? "select count(*) from pg_indexes where indexname = 'nodes_sha256' and indexdef like '%>> 12%'"
-	                                    : "select count(*) from sqlite_master where name = 'nodes_sha256' and sql like '%>> 12%'"), 1);
+	assert_int_equal(
+	    count(db,
+	          pg ? "select count(*) from pg_indexes where indexname = 'nodes_sha256' and indexdef like '%>> 12%'"
+	             : "select count(*) from sqlite_master where name = 'nodes_sha256' and sql like '%>> 12%'"),
+	    1);
 	if (db != w->db)
 		db_close(db);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_runs),
 	    CASE(test_migrated),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("file on sqlite");
-	world_pg = getenv("SCAIDRIVE_TEST_PG");
-	if (world_pg && *world_pg)
-		failed += run_all("file on postgresql");
-	return failed;
+	return RUN_ON_BOTH("file", tests);
 }

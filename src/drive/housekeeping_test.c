@@ -1,40 +1,10 @@
 /* Rounds of housekeeping against a clock that the test moves, on both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "base/limits.h"
-#include "drive/drive_testing.h"
+#include "drive/cast_testing.h"
 #include "drive/housekeeping.h"
 #include "drive/version.h"
-
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx bob;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	share = testing_share(&bob, "Files");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
 
 static struct job_result round_of(const struct job_run *how)
 {
@@ -173,19 +143,8 @@ static void test_stop(void **state)
 	assert_int_equal(removes(HOUSEKEEPING_LOGINS), 4);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
-{
-	const struct CMUnitTest tests[] = {CASE(test_stages), CASE(test_ages), CASE(test_walk), CASE(test_stop)};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
 int main(void)
 {
-	int failed = run_all("housekeeping on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("housekeeping on postgresql");
-	return failed;
+	const struct CMUnitTest tests[] = {CASE(test_stages), CASE(test_ages), CASE(test_walk), CASE(test_stop)};
+	return RUN_ON_BOTH("housekeeping", tests);
 }

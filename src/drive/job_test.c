@@ -1,18 +1,12 @@
 /* Who does a round, and when: against a clock that the test moves, on both engines. */
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "drive/drive_testing.h"
+#include "drive/engines_testing.h"
 #include "drive/job.h"
 
 static struct testing t;
-static const char *pg;
 static _Atomic int rounds, inside, met;
 static int fault;
 static int64_t pause_us;
@@ -87,18 +81,13 @@ static void test_due(void **state)
 	assert_int_equal(testing_i64(&t, "select count(*) from jobs"), 1);
 }
 
-static int hold_op(struct tx *tx, void *arg)
-{
-	return tx_exec(tx, "update jobs set holder = 5, held_until = $1, due_at = 0", DB_ARGS(V_I(*(int64_t *)arg)), NULL);
-}
-
 /* Another node holds the row; then it has died. */
 static void test_held(void **state)
 {
 	(void)state;
 	assert_true(run(&counting));
 	int64_t until = clock_now(&t.clock.clock) + SECONDS_US(60);
-	assert_int_equal(db_write(t.db, 0, hold_op, &until), 0);
+	testing_exec(&t, "update jobs set holder = 5, held_until = $1, due_at = 0", DB_ARGS(V_I(until)));
 	assert_false(run(&counting));
 	assert_false(run_how(&counting, &(struct job_run){.by_hand = true}, 0).ran);
 	assert_true(run_how(&counting, &(struct job_run){.dry = true}, 0).ran);
@@ -190,19 +179,9 @@ static void test_nodes(void **state)
 		db_close(dbs[i]);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
-{
-	const struct CMUnitTest tests[] = {CASE(test_due), CASE(test_held), CASE(test_state), CASE(test_doubt), CASE(test_nodes)};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
 int main(void)
 {
-	int failed = run_all("jobs on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("jobs on postgresql");
-	return failed;
+	const struct CMUnitTest tests[] = {CASE(test_due), CASE(test_held), CASE(test_state), CASE(test_doubt),
+	                                   CASE(test_nodes)};
+	return RUN_ON_BOTH("jobs", tests);
 }

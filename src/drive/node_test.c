@@ -282,23 +282,12 @@ static void test_concurrent_moves(void **state)
 	                 FOLDERS + 1);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_create_and_paths), CASE(test_names), CASE(test_depth),    CASE(test_moves),
 	    CASE(test_trash),            CASE(test_purge), CASE(test_children), CASE(test_cross_share),
 	    CASE(test_concurrent_moves),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("node on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("node on postgresql");
-	return failed;
+	return RUN_ON_BOTH("node", tests);
 }

@@ -1,55 +1,11 @@
 /* What leaves the trash for good: at once, in steps, and when its time is over; on both engines. */
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 
-#include <cmocka.h>
-
-#include "drive/drive_testing.h"
+#include "drive/cast_testing.h"
 #include "drive/job.h"
 #include "drive/node_call.h"
 #include "drive/policy.h"
 #include "drive/purge.h"
-
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx bob;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	share = testing_share(&bob, "Files");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
-
-static struct node folder_in(int64_t parent_id, const char *name)
-{
-	struct node n;
-	assert_int_equal(testing_folder(&bob, share, parent_id, name, &n), 0);
-	return n;
-}
-
-static struct node file_in(int64_t folder_id, const char *name, const char *bytes)
-{
-	struct node n;
-	assert_int_equal(testing_file(&t, &bob, share, folder_id, name, str_c(bytes), &n), 0);
-	return n;
-}
 
 static int delete_node(const struct node *n, bool permanent)
 {
@@ -93,36 +49,22 @@ static void later(int64_t days)
 	t.clock.offset_us += SECONDS_US(days * 86400);
 }
 
-struct stmt {
-	const char *sql;
-	int64_t a;
-};
-static int stmt_op(struct tx *tx, void *arg)
-{
-	struct stmt *s = arg;
-	return tx_exec(tx, s->sql, DB_ARGS(V_I(s->a)), NULL);
-}
-static void run_sql(const char *sql, int64_t a)
-{
-	assert_int_equal(db_write(t.db, 0, stmt_op, &(struct stmt){sql, a}), 0);
-}
-
 static void told(void *arg, struct str what, int64_t bytes)
 {
-	assert_true(str_starts(what, STR("Files:/")) && bytes > 0);
+	assert_true(str_starts(what, STR("Team:/")) && bytes > 0);
 	++*(int *)arg;
 }
 
 static void test_expiry(void **state)
 {
 	(void)state;
-	struct node folder = folder_in(0, "folder"), inner = folder_in(folder.id, "inner"), kept = file_in(0, "kept", "kept");
-	struct node f = file_in(inner.id, "f", "12345"), young = file_in(0, "young", "1");
+	struct node outer = folder(0, "folder"), inner = folder(outer.id, "inner"), kept = file(0, "kept", "kept");
+	struct node f = file(inner.id, "f", "12345"), young = file(0, "young", "1");
 	struct version_result v;
 	int n = 0;
 	assert_int_equal(testing_edit(&t, &bob, f.id, 0, RESOLVE_LAST_WRITER_WINS, STR("1234567"), &v), 0);
 	assert_int_equal(used(), 4 + 12 + 1);
-	assert_int_equal(delete_node(&folder, false), 0);
+	assert_int_equal(delete_node(&outer, false), 0);
 	int64_t seq = number("select max(seq) from tenants"), there = nodes();
 	later(29);
 	assert_int_equal(by_hand().items, 0);
@@ -137,7 +79,7 @@ static void test_expiry(void **state)
 	assert_int_equal(nodes(), there - 3);
 	assert_int_equal(used(), 4 + 1);
 	assert_int_equal(number("select max(seq) from tenants"), seq); /* the log tells nothing of it */
-	assert_int_equal(restore(&folder), E_NOT_FOUND);
+	assert_int_equal(restore(&outer), E_NOT_FOUND);
 	assert_int_equal(restore(&young), 0);
 	assert_int_equal(delete_node(&kept, false), 0);
 	later(31);
@@ -150,13 +92,13 @@ static void test_expiry(void **state)
 static void test_nested(void **state)
 {
 	(void)state;
-	struct node folder = folder_in(0, "folder"), inner = folder_in(folder.id, "inner"), f = file_in(inner.id, "f", "12345");
+	struct node outer = folder(0, "folder"), inner = folder(outer.id, "inner"), f = file(inner.id, "f", "12345");
 	assert_int_equal(delete_node(&inner, false), 0);
 	later(20);
-	assert_int_equal(delete_node(&folder, false), 0);
+	assert_int_equal(delete_node(&outer, false), 0);
 	later(15);
 	assert_int_equal(by_hand().items, 1);
-	assert_int_equal(restore(&folder), 0);
+	assert_int_equal(restore(&outer), 0);
 	assert_int_equal(restore(&f), E_NOT_FOUND);
 	assert_int_equal(used(), 0);
 }
@@ -169,9 +111,9 @@ static void test_policies(void **state)
 	ctx.drive = &t.drive;
 	const struct policy_place tenant = {t.tenant_id, 0}, here = {t.tenant_id, share};
 	const struct str never = STR("trash_retention_days=never"), two = STR("trash_retention_days=2");
-	struct node f = file_in(0, "f", "1");
+	struct node f = file(0, "f", "1");
 	share = testing_share(&bob, "More");
-	struct node g = file_in(0, "g", "1");
+	struct node g = file(0, "g", "1");
 	assert_int_equal(delete_node(&f, false), 0);
 	assert_int_equal(delete_node(&g, false), 0);
 	assert_int_equal(policy_set(&ctx, &tenant, &never, 1), 0);
@@ -187,7 +129,7 @@ static void test_policies(void **state)
 static void test_clock(void **state)
 {
 	(void)state;
-	struct node f = file_in(0, "f", "1");
+	struct node f = file(0, "f", "1");
 	assert_int_equal(delete_node(&f, false), 0);
 	assert_true(run_job(&(struct job_run){0}).ran);
 	t.clock.offset_us -= SECONDS_US(1000 * INT64_C(86400));
@@ -203,31 +145,48 @@ static void test_clock(void **state)
 /* A folder with more in it than one transaction takes. */
 static struct node large(void)
 {
-	struct node top = folder_in(0, "large"), at = top, f = {0};
+	struct node top = folder(0, "large"), at = top, f = {0};
 	for (int i = 0; i < 20; i++) { /* deep, and folders beside each other */
 		char name[16];
 		snprintf(name, sizeof name, "d%d", i);
-		struct node beside = folder_in(at.id, "beside");
-		f = file_in(beside.id, "f", "12345");
-		at = folder_in(at.id, name);
+		struct node beside = folder(at.id, "beside");
+		f = file(beside.id, "f", "12345");
+		at = folder(at.id, name);
 	}
-	run_sql(pg ? "insert into nodes (id, tenant_id, share_id, parent_id, kind, name, name_key, owner_id, created_by, created_at,"
-	             " modified_by, modified_at, change_seq, version_id) select g, tenant_id, share_id, parent_id, 2, 'n' || g, 'n' || g,"
-	             " 1, 1, 1, 1, 1, 0, g from nodes, generate_series(1, 700) g where id = $1"
-	           : "insert into nodes (id, tenant_id, share_id, parent_id, kind, name, name_key, owner_id, created_by, created_at,"
-	             " modified_by, modified_at, change_seq, version_id) with recursive g(g) as (select 1 union all select g + 1 from g"
-	             " where g < 700) select g, tenant_id, share_id, parent_id, 2, 'n' || g, 'n' || g, 1, 1, 1, 1, 1, 0, g from nodes, g"
-	             " where id = $1", f.id);
-	run_sql("insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, created_by, created_at)"
-	        " select n.id, n.tenant_id, n.id, 1, 2, v.sha256, v.recipe, 1, 1 from nodes n, versions v where n.id <= 700"
-	        " and v.node_id = $1", f.id);
+	testing_exec(&t,
+	             pg ? "insert into nodes (id, tenant_id, share_id, parent_id, kind, name, name_key, owner_id, "
+	                  "created_by, created_at,"
+	                  " modified_by, modified_at, change_seq, version_id) select g, tenant_id, share_id, "
+	                  "parent_id, 2, 'n' || g, 'n' || g,"
+	                  " 1, 1, 1, 1, 1, 0, g from nodes, generate_series(1, 700) g where id = $1"
+	                : "insert into nodes (id, tenant_id, share_id, parent_id, kind, name, name_key, owner_id, "
+	                  "created_by, created_at,"
+	                  " modified_by, modified_at, change_seq, version_id) with recursive g(g) as (select 1 union "
+	                  "all select g + 1 from g"
+	                  " where g < 700) select g, tenant_id, share_id, parent_id, 2, 'n' || g, 'n' || g, 1, 1, 1, "
+	                  "1, 1, 0, g from nodes, g"
+	                  " where id = $1",
+	             DB_ARGS(V_I(f.id)));
+	testing_exec(
+	    &t,
+	    "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, created_by, created_at)"
+	    " select n.id, n.tenant_id, n.id, 1, 2, v.sha256, v.recipe, 1, 1 from nodes n, versions v where n.id <= 700"
+	    " and v.node_id = $1",
+	    DB_ARGS(V_I(f.id)));
 	/* and a file with more versions than that */
 	for (int64_t i = 0; i < 1400; i += 700)
-		run_sql(i ? "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, created_by, created_at)"
-		            " select id + 1700, tenant_id, $1, id + 1700, 3, sha256, recipe, 1, 1 from versions where id <= 700"
-		          : "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, created_by, created_at)"
-		            " select id + 1000, tenant_id, $1, id + 1000, 3, sha256, recipe, 1, 1 from versions where id <= 700", f.id);
-	run_sql("update shares set used_bytes = (select sum(size_bytes) from versions) where id = $1", share);
+		testing_exec(&t,
+		             i ? "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, "
+		                 "created_by, created_at)"
+		                 " select id + 1700, tenant_id, $1, id + 1700, 3, sha256, recipe, 1, 1 from versions "
+		                 "where id <= 700"
+		               : "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, "
+		                 "created_by, created_at)"
+		                 " select id + 1000, tenant_id, $1, id + 1000, 3, sha256, recipe, 1, 1 from versions "
+		                 "where id <= 700",
+		             DB_ARGS(V_I(f.id)));
+	testing_exec(&t, "update shares set used_bytes = (select sum(size_bytes) from versions) where id = $1",
+	             DB_ARGS(V_I(share)));
 	return top;
 }
 
@@ -235,7 +194,7 @@ static void test_steps(void **state)
 {
 	(void)state;
 	struct node top = large(), out;
-	(void)file_in(0, "other", "abc");
+	(void)file(0, "other", "abc");
 	int64_t seq = number("select max(seq) from tenants");
 	assert_int_equal(used(), 20 * 5 + 700 * 2 + 1400 * 3 + 3);
 	assert_int_equal(delete_node(&top, true), 0);
@@ -299,10 +258,10 @@ static void test_race(void **state)
 {
 	(void)state;
 	for (int i = 0; i < 40; i++) {
-		struct node folder = folder_in(0, "raced");
+		struct node outer = folder(0, "raced");
 		for (int k = 0; k < 3; k++)
-			file_in(folder.id, k ? k > 1 ? "c" : "b" : "a", "12");
-		assert_int_equal(delete_node(&folder, false), 0);
+			file(outer.id, k ? k > 1 ? "c" : "b" : "a", "12");
+		assert_int_equal(delete_node(&outer, false), 0);
 		later(31);
 		pthread_t thread;
 		int err = 0;
@@ -313,7 +272,7 @@ static void test_race(void **state)
 			assert_int_equal(r.items, 0);
 			assert_int_equal(nodes(), 1 + 4);
 			assert_int_equal(used(), 6);
-			assert_int_equal(delete_node(&folder, true), 0);
+			assert_int_equal(delete_node(&outer, true), 0);
 		} else {
 			assert_int_equal(err, E_NOT_FOUND);
 			assert_int_equal(r.items, 1);
@@ -323,20 +282,9 @@ static void test_race(void **state)
 	}
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {CASE(test_expiry), CASE(test_nested), CASE(test_policies), CASE(test_clock),
 	                                   CASE(test_steps),  CASE(test_stop),   CASE(test_race)};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("purging on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("purging on postgresql");
-	return failed;
+	return RUN_ON_BOTH("purging", tests);
 }

@@ -1,19 +1,12 @@
 /* Refresh tokens: the line of a family, lost replies, reuse, and everything that ends one. Both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
 #include "drive/device.h"
 #include "drive/drive_testing.h"
+#include "drive/engines_testing.h"
 #include "drive/refresh.h"
 
 enum { TTL_S = 1000 };
 
 static struct testing t;
-static const char *pg;
 static struct arena arena;
 static struct ctx ctx;
 static struct user user;
@@ -206,15 +199,10 @@ static void there_is_a_limit(void **s)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	    T(a_line_of_tokens), T(a_lost_reply), T(a_reply_that_was_overtaken), T(reuse_ends_the_family),
-	    T(theft_is_found_out), T(nonsense), T(it_slides_and_it_ends), T(the_user_changes), T(the_device_goes),
-	    T(there_is_a_limit),
-#undef T
+	    CASE(a_line_of_tokens),      CASE(a_lost_reply),       CASE(a_reply_that_was_overtaken),
+	    CASE(reuse_ends_the_family), CASE(theft_is_found_out), CASE(nonsense),
+	    CASE(it_slides_and_it_ends), CASE(the_user_changes),   CASE(the_device_goes),
+	    CASE(there_is_a_limit),
 	};
-	int failed = cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += cmocka_run_group_tests_name("postgresql", tests, NULL, NULL);
-	return failed;
+	return RUN_ON_BOTH("refresh tokens", tests);
 }

@@ -250,12 +250,6 @@ static void test_access_listener(void **state)
 	assert_int_equal(calls, 2);
 }
 
-static int rename_op(struct tx *tx, void *arg)
-{
-	(void)arg;
-	return tx_exec(tx, "update users set name = 'Ärmel Özil' where name = 'Cleo Carter'", DB_NO_ARGS, NULL);
-}
-
 static void test_search(void **state)
 {
 	(void)state;
@@ -275,7 +269,7 @@ static void test_search(void **state)
 	assert_int_equal(drive_principal_search(&eve, &in, &r), 0);
 	assert_int_equal(r.n_users, 0);
 	/* A name is found as it is written, whatever the engine folds. */
-	assert_int_equal(db_write(t.db, 0, rename_op, NULL), 0);
+	testing_exec(&t, "update users set name = 'Ärmel Özil' where name = 'Cleo Carter'", DB_NO_ARGS);
 	in.query = STR("Ärm");
 	assert_int_equal(drive_principal_search(&bob, &in, &r), 0);
 	assert_int_equal(r.n_users, 1);
@@ -286,9 +280,7 @@ static void test_search(void **state)
 	assert_int_equal(drive_principal_search(&bob, &in, &r), E_INVALID);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_create),
@@ -303,14 +295,5 @@ static int run_all(const char *name)
 	    CASE(test_add_again),
 	    CASE(test_suspended_listener),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("share on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("share on postgresql");
-	return failed;
+	return RUN_ON_BOTH("share", tests);
 }

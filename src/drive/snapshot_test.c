@@ -120,23 +120,12 @@ static void test_tokens(void **state)
 	assert_int_equal(drive_snapshot(&bob, &in, &p), E_CURSOR_INVALID);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_whole),
 	    CASE(test_moves_between_pages),
 	    CASE(test_tokens),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("snapshot on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("snapshot on postgresql");
-	return failed;
+	return RUN_ON_BOTH("snapshot", tests);
 }

@@ -297,21 +297,16 @@ static void a_conflict_names_no_foreign_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	    T(a_device_registers_again),
-	    T(devices_are_their_users),
-	    T(devices_are_bounded),
-	    T(a_cursor_begins_at_the_head_and_never_goes_back),
-	    T(preferences_are_kept_and_replaced),
-	    T(conflicts_are_listed_to_readers),
-	    T(a_conflict_is_settled_once),
-	    T(a_newer_edit_is_not_overwritten),
-	    T(a_delete_that_met_an_edit_is_settled),
-	    T(a_conflict_names_no_foreign_path),
+	    CASE(a_device_registers_again),
+	    CASE(devices_are_their_users),
+	    CASE(devices_are_bounded),
+	    CASE(a_cursor_begins_at_the_head_and_never_goes_back),
+	    CASE(preferences_are_kept_and_replaced),
+	    CASE(conflicts_are_listed_to_readers),
+	    CASE(a_conflict_is_settled_once),
+	    CASE(a_newer_edit_is_not_overwritten),
+	    CASE(a_delete_that_met_an_edit_is_settled),
+	    CASE(a_conflict_names_no_foreign_path),
 	};
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
-	world_pg = getenv("SCAIDRIVE_TEST_PG");
-	if (world_pg && *world_pg)
-		failed += cmocka_run_group_tests(tests, NULL, NULL);
-	return failed;
+	return RUN_ON_BOTH("sync state", tests);
 }

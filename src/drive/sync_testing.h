@@ -3,17 +3,12 @@
 #ifndef SD_DRIVE_SYNC_TESTING_H
 #define SD_DRIVE_SYNC_TESTING_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "drive/apply.h"
 #include "drive/cursor.h"
 #include "drive/device.h"
+#include "drive/engines_testing.h"
 #include "drive/file.h"
 #include "drive/folder.h"
 #include "drive/preference.h"
@@ -72,9 +67,6 @@ static inline void person_init(struct world *w, struct person *p, const char *em
 	world_ok(&p->ctx, drive_device_register(&p->ctx, &in, &d));
 }
 
-/* The URL of a PostgreSQL database that the tests may empty; NULL: SQLite. */
-static const char *world_pg;
-
 static inline int world_sql(struct tx *tx, void *arg)
 {
 	return tx_exec(tx, arg, DB_NO_ARGS, NULL);
@@ -90,8 +82,8 @@ static inline struct world *world_new(void)
 	idgen_init(&w->ids, &clock_system, 0);
 	char url[128], *why = NULL;
 	snprintf(url, sizeof url, "sqlite:%s/db", w->dir);
-	assert_int_equal(db_open(&(struct db_config){.url = world_pg ? world_pg : url, .inline_writes = true}, &w->db, &why), 0);
-	if (world_pg) {
+	assert_int_equal(db_open(&(struct db_config){.url = pg ? pg : url, .inline_writes = true}, &w->db, &why), 0);
+	if (pg) {
 		assert_int_equal(db_write(w->db, 0, world_sql, "drop schema public cascade"), 0);
 		assert_int_equal(db_write(w->db, 0, world_sql, "create schema public"), 0);
 	}

@@ -1,36 +1,14 @@
 /* A tenant comes with its administrator and its share, or not at all. On both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "drive/drive_testing.h"
+#include "drive/cast_testing.h"
 #include "drive/tenant.h"
 
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx tool;
-
-static int setup(void **state)
+/* The command line's context: nobody's, and of no tenant. */
+static struct ctx tool(void)
 {
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	tool = testing_ctx(&t, &arena, &t.stranger);
-	tool.who = NULL;
-	tool.tenant_id = 0;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
+	struct ctx ctx = eve;
+	ctx.who = NULL;
+	ctx.tenant_id = 0;
+	return ctx;
 }
 
 static int64_t rows(void)
@@ -43,8 +21,8 @@ static int64_t rows(void)
 static int add(const char *name, const char *email, const char *share, struct tenant *tenant, struct user *admin)
 {
 	struct tenant_new in = {.name = str_c(name), .admin = {.email = str_c(email)}, .share_name = str_c(share)};
-	ctx_clear(&tool);
-	return tenant_add(&tool, &in, tenant, admin);
+	struct ctx ctx = tool();
+	return tenant_add(&ctx, &in, tenant, admin);
 }
 
 static void test_whole(void **state)
@@ -56,7 +34,8 @@ static void test_whole(void **state)
 	int64_t before = rows();
 	assert_int_equal(add("new", "ada@new.example", "Files", &tenant, &admin), 0);
 	assert_int_equal(rows(), before + 6);
-	assert_int_equal(principal_load(&tool, tenant.id, admin.id, &who), 0);
+	struct ctx ctx = tool();
+	assert_int_equal(principal_load(&ctx, tenant.id, admin.id, &who), 0);
 	assert_int_equal(who.admin, ADMIN_TENANT);
 	struct ctx ada = testing_ctx(&t, &arena, &who);
 	struct share_list shares;
@@ -81,19 +60,8 @@ static void test_nothing(void **state)
 	assert_int_equal(add("new", "ada@new.example", "Files", &tenant, &admin), 0);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
-{
-	const struct CMUnitTest tests[] = {CASE(test_whole), CASE(test_nothing)};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
 int main(void)
 {
-	int failed = run_all("tenant on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("tenant on postgresql");
-	return failed;
+	const struct CMUnitTest tests[] = {CASE(test_whole), CASE(test_nothing)};
+	return RUN_ON_BOTH("tenant", tests);
 }

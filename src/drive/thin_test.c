@@ -1,12 +1,5 @@
 /* thin(): by cases, and by properties of random histories; then the job, on both engines. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "drive/drive_testing.h"
+#include "drive/cast_testing.h"
 #include "drive/job.h"
 #include "drive/thin.h"
 #include "drive/version.h"
@@ -140,46 +133,6 @@ static void test_properties(void **state)
 
 /* ---- the job ---- */
 
-static struct testing t;
-static const char *pg;
-static struct arena arena;
-static struct ctx bob;
-static int64_t share;
-
-static int setup(void **state)
-{
-	(void)state;
-	testing_open(&t, pg);
-	arena_init(&arena);
-	bob = testing_ctx(&t, &arena, &t.users[1]);
-	share = testing_share(&bob, "Files");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	testing_close(&t);
-	arena_fini(&arena);
-	return 0;
-}
-
-struct stmt {
-	const char *sql;
-	int64_t a, b;
-};
-
-static int stmt_op(struct tx *tx, void *arg)
-{
-	struct stmt *s = arg;
-	return tx_exec(tx, s->sql, DB_ARGS(V_I(s->a), V_I(s->b)), NULL);
-}
-
-static void run_sql(const char *sql, int64_t a, int64_t b)
-{
-	assert_int_equal(db_write(t.db, 0, stmt_op, &(struct stmt){sql, a, b}), 0);
-}
-
 /* A file of n versions with one byte, two bytes ..., each a minute older than the next, the last of them ages_us old. */
 static struct node history(const char *name, int n, int64_t age_us)
 {
@@ -192,8 +145,10 @@ static struct node history(const char *name, int n, int64_t age_us)
 	/* the newest of them stand at the end of an hour, so that all are of one */
 	int64_t newest = (clock_now(&t.clock.clock) - age_us) / HOUR * HOUR + HOUR - SECONDS_US(60);
 	for (int i = 1; i <= n; i++)
-		run_sql("update versions set created_at = $2 where node_id = $1 and number = "
-		        "(select min(number) from versions where node_id = $1 and created_at > $2)", f.id, newest - SECONDS_US(60) * (n - i));
+		testing_exec(&t,
+		             "update versions set created_at = $2 where node_id = $1 and number = "
+		             "(select min(number) from versions where node_id = $1 and created_at > $2)",
+		             DB_ARGS(V_I(f.id), V_I(newest - SECONDS_US(60) * (n - i))));
 	return f;
 }
 
@@ -219,7 +174,7 @@ static int64_t count_of(const struct node *f)
 
 static void told(void *arg, struct str what, int64_t bytes)
 {
-	assert_true(str_starts(what, STR("Files:/")) && bytes > 0);
+	assert_true(str_starts(what, STR("Team:/")) && bytes > 0);
 	++*(int *)arg;
 }
 
@@ -252,10 +207,14 @@ static void test_spared(void **state)
 	/* an open conflict names the head's predecessor and a loser */
 	assert_int_equal(testing_edit(&t, &bob, f.id, f.version_id, RESOLVE_MANUAL, STR("loser"), &v), 0);
 	assert_true(v.has_conflict && v.version.number == 6);
-	run_sql("update versions set created_at = $2 where node_id = $1 and number = 6", f.id, clock_now(&t.clock.clock) - 3 * DAY);
+	testing_exec(&t, "update versions set created_at = $2 where node_id = $1 and number = 6",
+	             DB_ARGS(V_I(f.id), V_I(clock_now(&t.clock.clock) - 3 * DAY)));
 	/* the head is not the newest */
-	run_sql("update nodes set version_id = (select id from versions where node_id = $1 and number = 2), version = 2"
-	        " where id = $1 and $2 = 0", g.id, 0);
+	testing_exec(
+	    &t,
+	    "update nodes set version_id = (select id from versions where node_id = $1 and number = 2), version = 2"
+	    " where id = $1",
+	    DB_ARGS(V_I(g.id)));
 	/* a staged one is none of ours */
 	struct content *content = testing_content(&t, t.tenant_id, STR("staged"));
 	struct version_put in = {.replace_file_id = g.id, .staged = true, .content = content};
@@ -264,7 +223,7 @@ static void test_spared(void **state)
 	by_hand();
 	assert_int_equal(count_of(&f), 3); /* 1: the base; 5: the head; 6: the loser */
 	assert_int_equal(count_of(&g), 3); /* 2, 3, staged */
-	run_sql("update conflicts set resolved_at = $2 where resource_id = $1", f.id, 1);
+	testing_exec(&t, "update conflicts set resolved_at = $2 where resource_id = $1", DB_ARGS(V_I(f.id), V_I(1)));
 	by_hand();
 	assert_true(count_of(&f) < 3);
 }
@@ -276,13 +235,18 @@ static void test_many(void **state)
 	enum { MORE = 2 * THIN_PAGE + 10 };
 	struct node a = history("a", 2, 3 * DAY), f = history("f", 2, 3 * DAY), z = history("z", 2, 3 * DAY);
 	for (int i = 0; i < MORE; i += MORE / 2)
-		run_sql(pg ? "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, created_by, created_at)"
-		             " select $2 + g, tenant_id, node_id, $2 + g, 0, sha256, recipe, 1, created_at from versions,"
-		             " generate_series(1, 4005) g where node_id = $1 and number = 1"
-		           : "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, created_by, created_at)"
-		             " with recursive g(g) as (select 1 union all select g + 1 from g where g < 4005)"
-		             " select $2 + g, tenant_id, node_id, $2 + g, 0, sha256, recipe, 1, created_at from versions, g"
-		             " where node_id = $1 and number = 1", f.id, 10 + i);
+		testing_exec(
+		    &t,
+		    pg ? "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, "
+		         "created_by, created_at)"
+			 " select $2 + g, tenant_id, node_id, $2 + g, 0, sha256, recipe, 1, created_at from versions,"
+			 " generate_series(1, 4005) g where node_id = $1 and number = 1"
+		       : "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, recipe, "
+		         "created_by, created_at)"
+			 " with recursive g(g) as (select 1 union all select g + 1 from g where g < 4005)"
+			 " select $2 + g, tenant_id, node_id, $2 + g, 0, sha256, recipe, 1, created_at from versions, g"
+			 " where node_id = $1 and number = 1",
+		    DB_ARGS(V_I(f.id), V_I(10 + i)));
 	assert_int_equal(count_of(&f), MORE + 2);
 	struct job_result r = by_hand();
 	assert_false(r.more);
@@ -300,7 +264,8 @@ static void test_policy(void **state)
 	struct node f = history("f", 6, 3 * DAY);
 	ctx_init(&ctx, &arena, &t.clock.clock, &rng_system);
 	ctx.drive = &t.drive;
-	run_sql("update tenants set settings = '{\"other\":[1],\"version_all_hours\":\"x\"}' where id = $1 and $2 = 0", t.tenant_id, 0);
+	testing_exec(&t, "update tenants set settings = '{\"other\":[1],\"version_all_hours\":\"x\"}' where id = $1",
+	             DB_ARGS(V_I(t.tenant_id)));
 	assert_int_equal(policy_show(&ctx, &of_share, &shown), 0);
 	assert_int_equal(shown.policy.values[POLICY_ALL_HOURS], 24);
 	assert_string_equal(shown.from[POLICY_ALL_HOURS], "default");
@@ -328,21 +293,9 @@ static void test_policy(void **state)
 	}
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
-{
-	const struct CMUnitTest tests[] = {CASE(test_job), CASE(test_spared), CASE(test_many), CASE(test_policy)};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest pure[] = {cmocka_unit_test(test_tiers), cmocka_unit_test(test_future), cmocka_unit_test(test_properties)};
-	int failed = cmocka_run_group_tests_name("thin", pure, NULL, NULL);
-	failed += run_all("thinning on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("thinning on postgresql");
-	return failed;
+	const struct CMUnitTest tests[] = {CASE(test_job), CASE(test_spared), CASE(test_many), CASE(test_policy)};
+	return cmocka_run_group_tests_name("thin", pure, NULL, NULL) + RUN_ON_BOTH("thinning", tests);
 }

@@ -303,11 +303,6 @@ static void test_sessions(void **state)
 		session_round(*state, 100 + i);
 }
 
-static int run_sql(struct tx *tx, void *sql)
-{
-	return tx_exec(tx, sql, DB_NO_ARGS, NULL);
-}
-
 struct packs {
 	struct disk *disk;
 	char folder[2];
@@ -350,9 +345,9 @@ static void test_commit_in_doubt(void **state)
 	begin(&w, size, &up);
 	for (int64_t i = 0; i < 2; i++) { /* the first makes the pack, the second adds to it */
 		int64_t before = packs_bytes(&w);
-		assert_int_equal(db_write(w.t->db, 0, run_sql, "alter table upload_parts rename to elsewhere"), 0);
+		testing_exec(w.t, "alter table upload_parts rename to elsewhere", DB_NO_ARGS);
 		assert_int_equal(put(&w, &up, content, i), E_DB);
-		assert_int_equal(db_write(w.t->db, 0, run_sql, "alter table elsewhere rename to upload_parts"), 0);
+		testing_exec(w.t, "alter table elsewhere rename to upload_parts", DB_NO_ARGS);
 		assert_true(packs_bytes(&w) > before + LIMIT_UPLOAD_CHUNK_MIN);
 		assert_int_equal(put(&w, &up, content, i), 0);
 	}

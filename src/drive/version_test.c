@@ -324,9 +324,7 @@ static void test_done_once(void **state)
 	assert_true(n.parent_is_root);
 }
 
-#define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
-static int run_all(const char *name)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    CASE(test_replace),
@@ -340,14 +338,5 @@ static int run_all(const char *name)
 	    CASE(test_attributes),
 	    CASE(test_done_once),
 	};
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-int main(void)
-{
-	int failed = run_all("version on sqlite");
-	pg = getenv("SCAIDRIVE_TEST_PG");
-	if (pg && *pg)
-		failed += run_all("version on postgresql");
-	return failed;
+	return RUN_ON_BOTH("version", tests);
 }
