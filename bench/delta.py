@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Small changes of a large file, up and down, against rsync that is as durable (a syncfs behind each hop), in interleaved pairs.
 
-usage: delta.py [--build build] [--pairs 7] [--mib 1024] [--files 10000] [--work DIR] [--only insert,overwrite,copy,disk,sizes]
-  insert      1 MiB put into the middle of the file, which is saved by replace: bytes and time of either hop
+usage: delta.py [--build build] [--pairs 7] [--mib 1024] [--files 10000] [--work DIR] [--only alone,insert,overwrite,copy,disk,sizes]
+  insert      1 MiB put into the middle of the file, which is saved by replace, with --files files of 4 KiB beside it: bytes and time of either hop
   overwrite   100 scattered pieces of 4 KiB overwritten, saved by replace: the same
+  alone       the insertion, with nothing beside the file
   copy        a second copy of --files files of 4 KiB and of the file, under other names; the pull against `cp -r` of them, with a syncfs, too
   disk        what the server writes when 4 KiB of the file were overwritten, by the counter of its process
   sizes       requests and bytes of an edit of documents of 64 KiB to 4 MiB
@@ -115,6 +116,13 @@ class World:
                 f.write(self.rng.randbytes(MIB))
         self.both()
 
+    def tree(self, files):
+        """What lies beside big.bin."""
+        path = os.path.join(self.a, 'tree')
+        if not os.path.exists(path):
+            make_tree(path, files)
+            self.both()
+
     def edit(self, change):
         """Saves big.bin by replace, as editors do."""
         path = os.path.join(self.a, 'big.bin')
@@ -185,9 +193,7 @@ def edits(world, name, change, pairs):
 
 
 def copies(world, files, pairs):
-    make_tree(os.path.join(world.a, 'tree'), files)
-    world.sync('a')
-    world.sync('b')
+    world.tree(files)
     got = []
     for pair in range(pairs):
         source, target = (os.path.join(world.a, n) for n in ('', f'copy-{pair}'))
@@ -260,7 +266,7 @@ def main():
     args.add_argument('--pairs', type=int, default=7)
     args.add_argument('--mib', type=int, default=1024)
     args.add_argument('--files', type=int, default=10000)
-    args.add_argument('--only', default='insert,overwrite,copy,disk,sizes')
+    args.add_argument('--only', default='alone,insert,overwrite,copy,disk,sizes')
     args.add_argument('--work')
     args = args.parse_args()
     own_network()
@@ -269,6 +275,10 @@ def main():
     only = args.only.split(',')
     try:
         world.big(args.mib)
+        if 'alone' in only:
+            edits(world, 'insert, alone', world.insert, args.pairs)
+        if only != ['alone']:
+            world.tree(args.files)
         if 'insert' in only:
             edits(world, 'insert', world.insert, args.pairs)
         if 'overwrite' in only:

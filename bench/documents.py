@@ -109,7 +109,9 @@ def database(top, rng):
         db.execute('update books set title = ? where id = ?', (words(rng, 3), rng.randrange(100_000)))
     db.execute('delete from books where id between 5000 and 5100')
     db.commit()
+    db.close()  # what a program has open for writing waits a second
     yield
+    db = sqlite3.connect(os.path.join(top, 'books.db'))
     db.execute('vacuum')
     db.close()
 

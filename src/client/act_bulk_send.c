@@ -12,6 +12,7 @@ enum {
 	SLOTS = 3, /* groups at a time: one is read, the others are on their way */
 	GROUP_FILES = 2500,
 	GROUP_BYTES = 16 << 20,
+	STALE_MOST = 8, /* in a group; are there more, the halves are not worth their calls, and the rest waits for the next round */
 	PACK_TRIES = 16, /* in vain, one after the other; then one in so many is tried. A chunk must shrink by such a part */
 	FILE_CHUNKS = CHUNK_MAX_BYTES / CHUNK_MIN_BYTES + 1, /* of the largest file that goes this way */
 	GROUP_CHUNKS = GROUP_BYTES / CHUNK_MIN_BYTES + GROUP_FILES + FILE_CHUNKS,
@@ -25,6 +26,7 @@ struct sending {
 	struct arena arena; /* of the calls */
 	struct ctx ctx;
 	size_t n, n_chunks, n_bytes;
+	size_t n_stale; /* calls that were refused for good, because of a stale edit */
 	int err; /* of a call; those that had no answer by then share it */
 	/* These are written as far as they are used. */
 	struct job *jobs[GROUP_FILES];
@@ -178,28 +180,47 @@ static int send_chunks(struct sending *s)
 	return err;
 }
 
-/* One apply for new files, which never take another's name, and one for edits that ask for one strategy. Edits that have none
- * are refused together when one of them is stale. */
-static int put_some(struct sending *s, bool edits, enum resolve_strategy strategy)
+/* Edits without a strategy are refused together when one of them is stale: it is looked for by halves, so that the others are made. */
+static int put_files(struct sending *s, struct str strategy, const size_t *which, size_t n)
 {
 	struct agent *a = s->agent;
+	struct remote_file *files = arena_many(&s->arena, n, struct remote_file);
+	for (size_t i = 0; i < n; i++)
+		files[i] = s->files[which[i]];
+	int err = remote_put_files(&s->ctx, a->remote, a->share, strategy, a->replica->cursor, files, n);
+	if (err == E_VERSION_STALE && n > 1 && s->n_stale < STALE_MOST) {
+		ctx_clear(&s->ctx);
+		err = put_files(s, strategy, which, n / 2);
+		return err ? err : put_files(s, strategy, which + n / 2, n - n / 2);
+	}
+	if (err && err != E_VERSION_STALE)
+		return err;
+	for (size_t i = 0; i < n; i++) {
+		if (err) {
+			files[i].err = err;
+			files[i].detail = ctx_detail(&s->ctx, err);
+		}
+		s->files[which[i]] = files[i];
+		s->answered[which[i]] = true;
+	}
+	s->n_stale += err != 0;
+	ctx_clear(&s->ctx);
+	return 0;
+}
+
+/* One apply for new files, which never take another's name, and one for edits that ask for one strategy. */
+static int put_some(struct sending *s, bool edits, enum resolve_strategy strategy)
+{
 	size_t most = edits && strategy == RESOLVE_NONE ? LIMIT_APPLY_ALL_OR_NONE : LIMIT_APPLY_CHANGES, n = 0;
-	struct remote_file *files = arena_many(&s->arena, s->n, struct remote_file);
-	size_t *where = arena_many(&s->arena, s->n, size_t);
+	size_t *which = arena_many(&s->arena, s->n, size_t);
 	struct str word = str_c(resolve_strategy_name(edits ? strategy : RESOLVE_SERVER_WINS));
 	int err = 0;
 	for (size_t i = 0; !err && i < s->n; i++) {
-		if ((s->files[i].id != 0) == edits && (!edits || s->jobs[i]->op->strategy == strategy)) {
-			where[n] = i;
-			files[n++] = s->files[i];
-		}
+		if ((s->files[i].id != 0) == edits && (!edits || s->jobs[i]->op->strategy == strategy))
+			which[n++] = i;
 		if (!n || (n < most && i + 1 < s->n))
 			continue;
-		err = remote_put_files(&s->ctx, a->remote, a->share, word, a->replica->cursor, files, n);
-		for (size_t k = 0; !err && k < n; k++) {
-			s->files[where[k]] = files[k];
-			s->answered[where[k]] = true;
-		}
+		err = put_files(s, word, which, n);
 		n = 0;
 	}
 	return err;
@@ -250,7 +271,7 @@ static int end_group(struct ctx *ctx, struct sending *s, struct str *why)
 	}
 	ctx_clear(&s->ctx);
 	arena_reset(&s->arena);
-	s->n = s->n_chunks = s->n_bytes = 0;
+	s->n = s->n_chunks = s->n_bytes = s->n_stale = 0;
 	s->err = 0;
 	return err;
 }

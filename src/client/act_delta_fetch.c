@@ -92,7 +92,7 @@ static int read_steps(struct joining *d)
 		end = (size_t)s.first + s.count;
 		d->had_bytes += d->base.offsets[end] - d->base.offsets[s.first];
 		layout_put_run(&d->layout, &d->base, s.first, s.count);
-		if (d->had_bytes > d->j->op->remote.size_bytes || d->layout.n > (size_t)LIMIT_ASSEMBLED_CHUNKS * LAYOUT_CHUNK_BYTES)
+		if (d->had_bytes > d->j->op->remote.size_bytes || d->layout.n > LAYOUT_CHUNKS_MAX * LAYOUT_CHUNK_BYTES)
 			return E_UPSTREAM;
 	}
 	place_news(d, from, end, d->base.n);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "base/limits.h"
 #include "base/must.h"
 #include "chunks/chunker.h"
 
@@ -20,7 +19,7 @@ static uint64_t key_of(const struct sha256 *hash)
 int layout_read(struct layout *l, struct str text)
 {
 	*l = (struct layout){.text = text, .n = text.n / LAYOUT_CHUNK_BYTES};
-	if (text.n % LAYOUT_CHUNK_BYTES || l->n > LIMIT_ASSEMBLED_CHUNKS)
+	if (text.n % LAYOUT_CHUNK_BYTES || l->n > LAYOUT_CHUNKS_MAX)
 		return E_UPSTREAM;
 	l->offsets = malloc((l->n + 1) * sizeof *l->offsets);
 	must(l->offsets != NULL);

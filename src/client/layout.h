@@ -8,7 +8,10 @@
 #include "base/hash.h"
 #include "base/map.h"
 
-enum { LAYOUT_CHUNK_BYTES = 12 };
+enum {
+	LAYOUT_CHUNK_BYTES = 12,
+	LAYOUT_CHUNKS_MAX = 1 << 20, /* 64 GiB of chunks of the usual length, held in about 50 MB; what has more goes whole */
+};
 #define LAYOUT_NONE SIZE_MAX
 
 struct layout {
@@ -18,7 +21,7 @@ struct layout {
 	struct map by_key;  /* by the bytes of a hash: the index + 1 of the first such chunk */
 };
 
-/* E_UPSTREAM: it is malformed. */
+/* E_UPSTREAM: it is malformed, or has more than LAYOUT_CHUNKS_MAX. */
 int layout_read(struct layout *l, struct str text);
 void layout_fini(struct layout *l);
 /* A chunk like this, LAYOUT_NONE when there is none; the one at `likely` if that is one. */

@@ -67,6 +67,13 @@ static void what_is_no_layout_is_refused(void **s)
 	b.n -= LAYOUT_CHUNK_BYTES;
 	put(&b, 1, 0);
 	assert_int_equal(layout_read(&l, buf_as_str(&b)), E_UPSTREAM);
+	buf_clear(&b);
+	for (int i = 0; i < LAYOUT_CHUNKS_MAX; i++)
+		put(&b, i, 1);
+	assert_int_equal(layout_read(&l, buf_as_str(&b)), 0);
+	layout_fini(&l);
+	put(&b, 0, 1);
+	assert_int_equal(layout_read(&l, buf_as_str(&b)), E_UPSTREAM);
 	buf_fini(&b);
 }
 

@@ -19,6 +19,7 @@ static struct fake {
 		bool html;
 	} answers[4];
 	int n, calls;
+	size_t reply_max; /* of the last call */
 	struct str tokens[4];
 } fake;
 
@@ -28,6 +29,7 @@ static int fake_call(struct http_client *self, struct ctx *c, struct http_call *
 	int i = f->calls < f->n ? f->calls : f->n - 1;
 	f->tokens[f->calls++ % 4] = arena_str(c->arena, call->token);
 	call->status = f->answers[i].status;
+	f->reply_max = call->reply_max;
 	call->is_json = !f->answers[i].html;
 	if (call->sink && call->status == 200)
 		return call->sink->write(call->sink, f->answers[i].text, strlen(f->answers[i].text));
@@ -233,10 +235,24 @@ static void a_refused_token_is_renewed_once(void **s)
 	assert_int_equal(fake.calls, 1);
 }
 
+static void what_is_told_of_chunks_is_bounded(void **s)
+{
+	(void)s;
+	struct buf out = {0};
+	answer(200, "");
+	assert_int_equal(remote_steps(&ctx, &remote, 1, 2, &out), 0);
+	assert_true(fake.reply_max <= 8 << 20);
+	buf_fini(&out);
+	assert_int_equal(remote_layout(&ctx, &remote, 1, &out), 0);
+	assert_true(fake.reply_max <= 12 << 20);
+	buf_fini(&out);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(good_answers), T(truncated), T(wrong_types), T(hostile_names), T(numbers_without_bounds),
-	                                   T(proxies), T(content_of_another_length), T(a_refused_token_is_renewed_once)};
+	                                   T(proxies), T(what_is_told_of_chunks_is_bounded), T(content_of_another_length),
+	                                   T(a_refused_token_is_renewed_once)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

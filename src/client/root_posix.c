@@ -104,21 +104,27 @@ static bool is_plain(struct str path)
 	return true;
 }
 
-/* A folder of the root; -1 and errno. */
-static int open_folder(const struct posix_root *r, struct str path)
+/* What lies at the path, below the root and on its file system; -1 and errno. */
+static int open_beneath(const struct posix_root *r, struct str path, int flags)
 {
 	char buf[LIMIT_PATH_BYTES + 1];
-	if (path.n == 0)
-		return openat(r->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (path.n > LIMIT_PATH_BYTES || !is_plain(path) || memchr(path.p, 0, path.n)) {
 		errno = path.n > LIMIT_PATH_BYTES ? ENAMETOOLONG : EINVAL;
 		return -1;
 	}
 	memcpy(buf, path.p, path.n);
 	buf[path.n] = 0;
-	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+	struct open_how how = {.flags = (unsigned)flags | O_CLOEXEC,
 	                       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
-	int fd = (int)syscall(SYS_openat2, r->fd, buf, &how, sizeof(how));
+	return (int)syscall(SYS_openat2, r->fd, buf, &how, sizeof(how));
+}
+
+/* A folder of the root; -1 and errno. */
+static int open_folder(const struct posix_root *r, struct str path)
+{
+	if (path.n == 0)
+		return openat(r->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open_beneath(r, path, O_RDONLY | O_DIRECTORY);
 	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
 		return walk_to(r, path);
 	return fd;
@@ -217,14 +223,23 @@ static int posix_stat(struct root *face, struct ctx *ctx, struct str path, struc
 	return 0;
 }
 
+/* In one call where that can be; a file may be a mount of its own. O_NONBLOCK: a pipe that took its place must not hang us. */
+static int open_file(const struct posix_root *r, struct str path)
+{
+	enum { HOW = O_RDONLY | O_NOFOLLOW | O_NONBLOCK };
+	char name[NAME_MAX + 1];
+	int fd = open_beneath(r, path, HOW);
+	if (fd >= 0 || (errno != ENOSYS && errno != EPERM && errno != EXDEV))
+		return fd;
+	AUTO_FD int at = open_parent(r, path, name);
+	return at < 0 ? -1 : openat(at, name, HOW | O_CLOEXEC);
+}
+
 static int posix_open(struct root *face, struct ctx *ctx, struct str path, struct root_file **out,
                       struct root_entry *entry)
 {
 	struct posix_root *r = (struct posix_root *)face;
-	char name[NAME_MAX + 1];
-	AUTO_FD int at = open_parent(r, path, name);
-	/* O_NONBLOCK: a pipe that took the file's place must not hang us. */
-	int fd = at < 0 ? -1 : openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int fd = open_file(r, path);
 	if (fd < 0)
 		return fail_errno(ctx, errno, "cannot open", path);
 	if (entry_of(r, fd, "", entry) || entry->kind != ENTRY_FILE) {

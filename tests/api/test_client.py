@@ -276,11 +276,12 @@ def test_a_file_that_stays_open_is_synced_all_the_same(world):
 
 class Lossy:
     """Between client and server: while armed, the server gets each change but its answer is lost. Counts bytes, and keeps
-    the first line of each piece that the client sends; replaces `twist` in it by as many bytes."""
+    the first line of each piece that the client sends; replaces `twist` in it by as many bytes; before a call to `meanwhile[0]`
+    arrives there, does `meanwhile[1]`, once."""
 
     def __init__(self, to):
         self.to, self.armed, self.lost = to, set(), []
-        self.sent, self.got, self.lines, self.twist = 0, 0, [], (b'', b'')
+        self.sent, self.got, self.lines, self.twist, self.meanwhile = 0, 0, [], (b'', b''), None
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.url = 'http://127.0.0.1:%d' % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -303,6 +304,9 @@ class Lossy:
                         self.sent += len(data)
                         data = data.replace(*self.twist) if self.twist[0] else data
                         self.lines.append(line[:200])
+                        if self.meanwhile and self.meanwhile[0] in line:
+                            (_, act), self.meanwhile = self.meanwhile, None
+                            act()
                         for path in list(self.armed):
                             if ' HTTP/1.1' in line and path in line and not line.startswith('GET'):
                                 self.armed.discard(path)

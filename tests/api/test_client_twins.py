@@ -82,6 +82,27 @@ def test_a_twin_that_the_server_refuses_is_sent(pair):
     assert calls[0].count('/api/v1/sync/apply') == 1 and '/api/v1/files' in calls[0] and up > 3000, calls[0]
 
 
+def test_a_stale_edit_does_not_hold_up_the_others(pair):
+    """Of forty edits that go together one is made on both sides: it alone waits for the next round."""
+    a, b = pair.devices
+
+    def edit(device, *names):
+        for name in names:
+            with open(device.path(f'small/{name}'), 'wb') as f:
+                f.write(os.urandom(3000))
+
+    def edit_there():
+        edit(b, 7)
+        b.sync()
+    edit(a, *range(40))
+    pair.wires[0].meanwhile = ('/api/v1/sync/apply', edit_there)
+    _, calls = moved(pair)
+    assert pair.wires[0].meanwhile is None
+    assert 5 < calls[0].count('/api/v1/sync/apply') < 20, calls[0]  # it is looked for by halves
+    a.sync()
+    assert tree(a) == tree(b) and len(os.listdir(a.path('small'))) == 41
+
+
 def test_text_travels_packed(pair):
     """New files, then edits of them, many at a time; and a text that does not shrink among them."""
     a = pair.devices[0]
