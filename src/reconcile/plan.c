@@ -295,9 +295,10 @@ static void decide_place(struct maker *m, struct item *it)
 	const struct node_facts *r = &it->r->f, *l = &it->l->f;
 	int64_t local_parent = mapped_local_parent(m, it);
 	bool same_parent = r->parent == local_parent;
-	if (it->pair) { /* other capitals here: as the server has them, unless that is the name of another one here */
-		bool twin = tree_child_exact(m->local, l->parent, r->name) != NULL;
-		it->place = twin || same_form(m->a, l->name, r->name) ? PLACE_SAME : PLACE_REMOTE;
+	if (it->pair) { /* other capitals here: as the server has them, unless that is the name of one here that stays */
+		struct node *twin = tree_child_exact(m->local, l->parent, r->name);
+		bool stays = twin && item_of(m, twin)->r;
+		it->place = stays || same_form(m->a, l->name, r->name) ? PLACE_SAME : PLACE_REMOTE;
 		return;
 	}
 	if (!it->s) {

@@ -144,6 +144,9 @@ static void case_04_adopt(void **state)
 	assert_int_equal(has(&w, PLAN_MOVE_LOCAL, 10, 1, "x.txt")->local.id, -1);
 	done(&w);
 	plan_of(&w, L({1, 0, 'a', "x.txt"}), L({-1, 0, 'a', "X.TXT"}, {-2, 0, 'b', "x.txt"}), L());
+	has(&w, PLAN_MOVE_LOCAL, 12, -2, "x (conflicted copy dev 2026-11-21).txt");
+	done(&w);
+	plan_of(&w, L({1, 0, 'a', "x.txt"}, {2, 0, 'b', "y"}), L({-1, 0, 'a', "X.TXT"}, {2, 0, 'b', "x.txt"}), L({2, 0, 'b', "y"}));
 	assert_int_equal(has(&w, PLAN_RECORD, 4, 1, NULL)->local.id, -1);
 	done(&w);
 }

@@ -558,6 +558,10 @@ class World:
         """All stop; nothing is left to do, and all that is stored is whole."""
         for d in self.devices:
             self.kill(d, signal.SIGTERM)
+        if has_twins([self.server.tree()]):  # then capitals were not compared, and some may be on their way
+            for d in self.devices * 2:
+                quiet_run(d.command('--once'))
+        for d in self.devices:
             d.another_round()
         self.kill(self.server, signal.SIGTERM)
         self.server.fsck(deep)
