@@ -35,5 +35,7 @@ int carry_key(struct ctx *ctx, uint8_t key[32]);
 
 /* "scaidrived: PATH: SENTENCE" on standard error, below whatever progress stands there. */
 void carry_tell(struct progress *p, struct str path, struct str sentence);
+/* Tells why one thing stays behind, and clears ctx. err when there is no point in going on, else 0. */
+int carry_failed(struct progress *p, struct str path, struct ctx *ctx, int err);
 
 #endif

@@ -140,6 +140,9 @@ void progress_init(struct progress *p, bool quiet);
 /* all -1: not known. */
 void progress_show(struct progress *p, const char *what, int64_t done, int64_t all);
 void progress_wipe(struct progress *p);
+/* The same as callbacks, with a sentence on a line of its own; arg is a struct that begins with a struct progress. */
+void progress_on_step(void *arg, const char *what, int64_t done, int64_t all);
+void progress_on_told(void *arg, struct str sentence);
 /* What came from a database or a disk must not drive a terminal. */
 void put_plain(struct buf *b, struct str s);
 

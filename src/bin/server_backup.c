@@ -14,24 +14,11 @@ enum { WHOLE = 0, FOUND = 1, FAILED = 2 };
 
 /* An opened folder of backups. */
 struct shelf {
+	struct progress progress; /* first: of the callbacks */
 	struct backup b;
 	int lock_fd;
-	struct progress progress;
 	struct arena arena;
 };
-
-static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
-{
-	struct shelf *s = arg;
-	progress_show(&s->progress, what, done, all);
-}
-
-static void on_told(void *arg, struct str sentence)
-{
-	struct shelf *s = arg;
-	progress_wipe(&s->progress);
-	fprintf(stderr, "scaidrived: %.*s\n", STR_ARG(sentence));
-}
 
 static void shelf_close(struct shelf *s)
 {
@@ -74,7 +61,7 @@ static int shelf_open(const char *path, bool make, struct shelf *s)
 {
 	char packs[4096];
 	*s = (struct shelf){.lock_fd = -1};
-	s->b = (struct backup){.path = path, .clock = &clock_system, .progress = on_progress, .told = on_told, .arg = s};
+	s->b = (struct backup){.path = path, .clock = &clock_system, .progress = progress_on_step, .told = progress_on_told, .arg = s};
 	progress_init(&s->progress, false);
 	arena_init(&s->arena);
 	umask(077);
@@ -235,7 +222,7 @@ static int check_point(struct shelf *s, const struct backup_point *p, struct che
 	    .depth = CHECK_FULL,
 	    .finding = on_finding,
 	    .garbage = on_garbage,
-	    .progress = on_progress,
+	    .progress = progress_on_step,
 	    .arg = s,
 	};
 	err = drive_check(&c, totals);

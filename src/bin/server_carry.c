@@ -139,3 +139,10 @@ void carry_tell(struct progress *p, struct str path, struct str sentence)
 	fprintf(stderr, "scaidrived: %.*s\n", STR_ARG(buf_as_str(&b)));
 	buf_fini(&b);
 }
+
+int carry_failed(struct progress *p, struct str path, struct ctx *ctx, int err)
+{
+	carry_tell(p, path, ctx_detail(ctx, err));
+	ctx_clear(ctx);
+	return err == E_NO_SPACE || err == E_READ_ONLY || err == E_DB || err == E_QUOTA ? err : 0;
+}

@@ -45,11 +45,10 @@ struct export {
 
 static void fail(struct export *x, struct str path, struct ctx *ctx, int err)
 {
+	int fatal = carry_failed(&x->progress, path, ctx, err);
 	x->failed++;
-	carry_tell(&x->progress, path, ctx_detail(ctx, err));
-	ctx_clear(ctx);
-	if (err == E_NO_SPACE || err == E_READ_ONLY || err == E_DB)
-		x->fatal = err;
+	if (fatal)
+		x->fatal = fatal;
 }
 
 static void keep_hold(struct export *x)

@@ -9,8 +9,8 @@
 enum { CLEAN = 0, FOUND = 1, NOT_CHECKED = 2 };
 
 struct fsck {
+	struct progress progress; /* first: of the callbacks */
 	bool json;
-	struct progress progress;
 	int64_t repaired;
 	struct repair_list *list; /* not NULL: what is found is noted for a repair */
 };
@@ -102,12 +102,6 @@ static void on_garbage(void *arg, struct str file, int64_t bytes)
 		buf_char(&b, '}');
 	}
 	put_line(f, &b);
-}
-
-static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
-{
-	struct fsck *f = arg;
-	progress_show(&f->progress, what, done, all);
 }
 
 static void put_totals(struct fsck *f, const struct check_totals *t)
@@ -204,7 +198,7 @@ static int check(struct args *args, struct fsck *f, struct check_totals *totals)
 	    .depth = arg(args, "quick") ? CHECK_QUICK : arg(args, "deep") ? CHECK_DEEP : CHECK_FULL,
 	    .finding = on_finding,
 	    .garbage = on_garbage,
-	    .progress = on_progress,
+	    .progress = progress_on_step,
 	    .arg = f,
 	};
 	int err = drive_check(&config, totals);
@@ -220,7 +214,7 @@ static int repair(struct args *args, struct fsck *f, const struct repair_list *l
 	struct runtime rt;
 	if (runtime_open(&args->config, RUNTIME_CHECK | RUNTIME_REPAIR, &rt))
 		return NOT_CHECKED;
-	int err = drive_repair(&(struct repair_config){&rt.drive, on_repaired, on_progress, f}, list);
+	int err = drive_repair(&(struct repair_config){&rt.drive, on_repaired, progress_on_step, f}, list);
 	progress_wipe(&f->progress);
 	runtime_close(&rt);
 	if (err)

@@ -29,11 +29,10 @@ struct import {
 
 static void fail(struct import *x, struct str path, int err)
 {
+	int fatal = carry_failed(&x->progress, path, &x->work, err);
 	x->failed++;
-	carry_tell(&x->progress, path, ctx_detail(&x->work, err));
-	ctx_clear(&x->work);
-	if (err == E_NO_SPACE || err == E_READ_ONLY || err == E_DB || err == E_QUOTA)
-		x->fatal = err;
+	if (fatal)
+		x->fatal = fatal;
 }
 
 static const struct tree_entry *child(struct import *x, const struct tree_entry *folder, struct str name)

@@ -28,6 +28,17 @@ void progress_show(struct progress *p, const char *what, int64_t done, int64_t a
 		fprintf(stderr, "\r\033[K%s: %lld", what, (long long)done);
 }
 
+void progress_on_step(void *arg, const char *what, int64_t done, int64_t all)
+{
+	progress_show(arg, what, done, all);
+}
+
+void progress_on_told(void *arg, struct str sentence)
+{
+	progress_wipe(arg);
+	fprintf(stderr, "scaidrived: %.*s\n", STR_ARG(sentence));
+}
+
 void put_plain(struct buf *b, struct str s)
 {
 	bool text = str_is_utf8(s);

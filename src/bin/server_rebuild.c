@@ -9,24 +9,11 @@
 enum { DONE = 0, NOT_DONE = 2 };
 
 struct rebuilding {
+	struct progress progress; /* first: of the callbacks */
 	struct runtime rt;
 	struct backup b;
-	struct progress progress;
 	struct arena arena;
 };
-
-static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
-{
-	struct rebuilding *r = arg;
-	progress_show(&r->progress, what, done, all);
-}
-
-static void on_told(void *arg, struct str sentence)
-{
-	struct rebuilding *r = arg;
-	progress_wipe(&r->progress);
-	fprintf(stderr, "scaidrived: %.*s\n", STR_ARG(sentence));
-}
 
 /* The newest catalog whose file is as it was written. */
 static int choose(struct rebuilding *r, struct backup_point *out, bool *found)
@@ -49,7 +36,7 @@ static int choose(struct rebuilding *r, struct backup_point *out, bool *found)
 static int fill_index(struct rebuilding *r)
 {
 	struct store_rebuild_totals found;
-	struct store_rebuild_config c = {.disk = r->rt.disk, .db = r->rt.db, .clock = &clock_system, .progress = on_progress, .arg = r};
+	struct store_rebuild_config c = {.disk = r->rt.disk, .db = r->rt.db, .clock = &clock_system, .progress = progress_on_step, .arg = r};
 	int err = tenant_only(c.db, &c.only_tenant);
 	if (!err)
 		err = store_rebuild(&c, &found);
@@ -121,7 +108,7 @@ static int rebuild(struct rebuilding *r)
 int server_rebuild(const struct config *config, bool quiet)
 {
 	struct rebuilding r = {0};
-	r.b = (struct backup){.clock = &clock_system, .progress = on_progress, .told = on_told, .arg = &r};
+	r.b = (struct backup){.clock = &clock_system, .progress = progress_on_step, .told = progress_on_told, .arg = &r};
 	if (runtime_open(config, RUNTIME_RESTORE, &r.rt))
 		return NOT_DONE;
 	progress_init(&r.progress, quiet);

@@ -80,6 +80,13 @@ def clean(server):
     assert done.returncode == 0, done.stdout
 
 
+def restored(path, server, *more):
+    """A server that runs with what is kept there; nothing is wrong with it."""
+    server.run('restore', path, *more)
+    clean(server)
+    return server.start()
+
+
 def sign_in_again(server):
     server.tokens.clear()
     return server.client('admin@example.com')
@@ -118,19 +125,13 @@ def test_engines(private_server, empty, engine):
     first = private_server(people=False)
     _, _, contents = fill(first)
     Shelf(first).make()
-    lite = empty('sqlite')
-    lite.run('restore', Shelf(first).path)
-    clean(lite)
-    lite.start()
+    lite = restored(Shelf(first).path, empty('sqlite'))
     alice = sign_in_again(lite)
     same(alice, contents)
     more = alice.make_file(alice.make_share()['id'], 'more', RANDOM.randbytes(100_000))
     contents[more['id']] = alice.get(f'/api/v1/files/{more["id"]}/content').content
     Shelf(lite).make()
-    back = empty('postgresql')
-    back.run('restore', Shelf(lite).path)
-    clean(back)
-    back.start()
+    back = restored(Shelf(lite).path, empty('postgresql'))
     same(sign_in_again(back), contents)
 
 
@@ -311,10 +312,7 @@ def test_beside_writers(private_server, empty):
         made[f['id']] = data
         order.append(f['id'])
     assert p.returncode == 0
-    other = empty()
-    other.run('restore', shelf.path)
-    clean(other)
-    other.start()
+    other = restored(shelf.path, empty())
     client = sign_in_again(other)
     same(client, contents)
     there = [client.get(f'/api/v1/files/{f}').status_code == 200 for f in order]
@@ -336,8 +334,5 @@ def test_uploads_and_leases_stay_behind(private_server, empty):
     shelf.make()
     with open(os.path.join(shelf.path, shelf.points()[0] + '.json')) as f:
         assert json.load(f)['engine'] == server.engine
-    other = empty()
-    other.run('restore', shelf.path)
-    clean(other)
-    other.start()
+    other = restored(shelf.path, empty())
     assert sign_in_again(other).get(f'/api/v1/uploads/{upload}').status_code == 404

@@ -28,6 +28,13 @@ def hinted(api, share, content, chunk_size=PIECE, **more):
     return up
 
 
+def uploaded(api, share, content):
+    """A complete upload whose pieces were all claimed."""
+    up = begun(api, share, content)
+    claimed(api, up, content)
+    completed(api, up, content)
+
+
 def finished(api, up, content):
     """Sends what is missing, without claims, and completes."""
     for i in progress(api, up)['missing_chunks']:
@@ -38,9 +45,7 @@ def finished(api, up, content):
 @pytest.mark.parametrize('size', [1, 5 * PIECE, 9 * PIECE + 77, 3 * MIB])
 def test_by_an_upload_that_is_complete(alice, share, size):
     content = blob(size, size + 1)
-    first = begun(alice, share, content)
-    claimed(alice, first, content)
-    completed(alice, first, content)
+    uploaded(alice, share, content)
     up = hinted(alice, share, content)
     assert up['existing_chunks'] == list(range(up['total_chunks'])), 'all need not be sent'
     finished(alice, up, content)
@@ -77,9 +82,7 @@ def test_a_large_file_that_changed(alice, share):
 
 def test_other_piece_lengths_find_nothing(alice, share):
     content = blob(8 * PIECE, 54)
-    first = begun(alice, share, content)
-    claimed(alice, first, content)
-    completed(alice, first, content)
+    uploaded(alice, share, content)
     assert hinted(alice, share, content, 2 * PIECE)['existing_chunks'] == []
     half = content[:PIECE // 2]
     assert hinted(alice, share, half)['existing_chunks'] == []
@@ -174,9 +177,7 @@ def test_restart_and_cancel(private_server):
     alice = server.client('alice@example.com')
     share = alice.make_share()
     content = blob(40 * PIECE, 61)
-    first = begun(alice, share, content)
-    claimed(alice, first, content)
-    completed(alice, first, content)
+    uploaded(alice, share, content)
     new = blob(PIECE, 62) + content
     up, other = hinted(alice, share, new), hinted(alice, share, new)
     assert up['existing_chunks'] == list(range(1, 41)) and staging_files(server) == 0
@@ -196,9 +197,7 @@ def test_restart_and_cancel(private_server):
 def test_a_hundred_thousand_pieces(alice, share):
     """The most hints there may be; the file is one byte repeated, so that all pieces are alike."""
     one = bytes(PIECE)
-    first = begun(alice, share, one)
-    claimed(alice, first, one)
-    completed(alice, first, one)
+    uploaded(alice, share, one)
     body = {'share_id': share['id'], 'file_name': unique('f'), 'file_size': PIECE * 100000, 'chunk_size': PIECE, 'chunk_hashes': [sha(one)] * 100000}
     up = alice.ok('POST', f'{V1}/uploads', json=body)
     assert up['existing_chunks'] == list(range(10000))
@@ -215,9 +214,7 @@ def test_a_reference_that_is_damaged(private_server):
     alice = server.client('alice@example.com')
     share = alice.make_share()
     content = blob(6 * PIECE, 63)
-    first = begun(alice, share, content)
-    claimed(alice, first, content)
-    completed(alice, first, content)
+    uploaded(alice, share, content)
     new = blob(PIECE, 64) + content
     up = hinted(alice, share, new)
     assert up['existing_chunks'] == [1, 2, 3, 4, 5, 6]
