@@ -125,21 +125,48 @@ struct sha256 sha256_final(struct sha256_state *s)
 	return out;
 }
 
-struct sha256 sha256_update_of(struct sha256_state *s, const void *bytes, size_t n)
+void sha256_pair_begin(struct sha256_pair *pair, struct sha256_state *s, const void *p, size_t n)
 {
-	const uint8_t *p = bytes;
-	if (s->evp || n < 2 * SHA256_BLOCK) {
-		sha256_update(s, p, n);
-		return sha256_of(p, n);
+	*pair = (struct sha256_pair){.s = s, .p = p, .n = n};
+	if (s->evp || n < 2 * SHA256_BLOCK)
+		return;
+	pair->from = top_up(s, p, n);
+	pair->blocks = (n - pair->from) / SHA256_BLOCK;
+	memcpy(pair->one, initial.h, sizeof pair->one);
+}
+
+bool sha256_pair_beside(struct sha256_pair *pair, struct rolling *r, const uint8_t *p, bool *hit)
+{
+	if (pair->blocks - pair->done < SHA256_BESIDE_BLOCKS)
+		return false;
+	const uint8_t *at = pair->p + pair->done * SHA256_BLOCK;
+	*hit = sha256_x86_two_beside(pair->s->h, at + pair->from, pair->one, at, r, p);
+	pair->done += SHA256_BESIDE_BLOCKS;
+	return true;
+}
+
+struct sha256 sha256_pair_end(struct sha256_pair *pair)
+{
+	struct sha256_state *s = pair->s, one = initial;
+	const uint8_t *p = pair->p, *at = p + pair->done * SHA256_BLOCK;
+	if (!pair->blocks) {
+		sha256_update(s, p, pair->n);
+		return sha256_of(p, pair->n);
 	}
-	struct sha256_state one = initial;
-	size_t k = top_up(s, p, n), blocks = (n - k) / SHA256_BLOCK;
-	sha256_x86_two(s->h, p + k, one.h, p, blocks);
-	s->n += blocks * SHA256_BLOCK;
-	one.n = blocks * SHA256_BLOCK;
-	own_update(s, p + k + one.n, n - k - one.n);
-	own_update(&one, p + one.n, n - one.n);
+	sha256_x86_two(s->h, at + pair->from, pair->one, at, pair->blocks - pair->done);
+	memcpy(one.h, pair->one, sizeof one.h);
+	one.n = pair->blocks * SHA256_BLOCK;
+	s->n += one.n;
+	own_update(s, p + pair->from + one.n, pair->n - pair->from - one.n);
+	own_update(&one, p + one.n, pair->n - one.n);
 	return own_final(&one);
+}
+
+struct sha256 sha256_update_of(struct sha256_state *s, const void *p, size_t n)
+{
+	struct sha256_pair pair;
+	sha256_pair_begin(&pair, s, p, n);
+	return sha256_pair_end(&pair);
 }
 
 struct sha256 sha256_of(const void *p, size_t n)

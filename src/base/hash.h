@@ -21,6 +21,20 @@ struct sha256 sha256_of(const void *p, size_t n);
  * instructions. */
 struct sha256 sha256_update_of(struct sha256_state *s, const void *p, size_t n);
 
+/* The same, done by and by beside a rolling sum over other bytes (base/sha256_x86.h), which then costs a third. s and the bytes stay
+ * until the end. */
+struct sha256_pair {
+	struct sha256_state *s;
+	const uint8_t *p;
+	size_t n, from, blocks, done; /* s is led from p + from on, the other from p; done of the blocks */
+	uint32_t one[8];
+};
+void sha256_pair_begin(struct sha256_pair *pair, struct sha256_state *s, const void *p, size_t n);
+/* Goes on with both; false: nothing was done, the caller rolls alone. Else *hit is what sha256_x86_two_beside says. */
+struct rolling;
+bool sha256_pair_beside(struct sha256_pair *pair, struct rolling *r, const uint8_t *p, bool *hit);
+struct sha256 sha256_pair_end(struct sha256_pair *pair);
+
 static inline bool sha256_eq(const struct sha256 *a, const struct sha256 *b)
 {
 	return memcmp(a->b, b->b, 32) == 0;

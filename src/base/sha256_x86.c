@@ -114,6 +114,40 @@ WITH_SHA void sha256_x86_two(uint32_t ha[SHA256_WORDS], const uint8_t *a, uint32
 	save(t, hb);
 }
 
+WITH_SHA bool sha256_x86_two_beside(uint32_t ha[SHA256_WORDS], const uint8_t *a, uint32_t hb[SHA256_WORDS], const uint8_t *b,
+				    struct rolling *r, const uint8_t *p)
+{
+	struct state s = load(ha), t = load(hb);
+	const uint64_t *table = r->table, mask = r->mask;
+	uint64_t h0 = r->h[0], h1 = r->h[1], h2 = r->h[2], h3 = r->h[3];
+	bool hit = false;
+	for (int block = 0; block < SHA256_BESIDE_BLOCKS; block++, a += 64, b += 64, p += 16) {
+		struct state s0 = s, t0 = t;
+		__m128i v[4], w[4];
+		words(v, a);
+		words(w, b);
+#pragma GCC unroll 16
+		for (int i = 0; i < 16; i++) {
+			s = rounds(s, v, i);
+			h0 = (h0 << 1) + table[p[i]];
+			h1 = (h1 << 1) + table[p[i + ROLLING_LANE]];
+			if (!(h0 & mask) || !(h1 & mask)) /* branches, seldom taken, cost less than sums of conditions */
+				hit = true;
+			t = rounds(t, w, i);
+			h2 = (h2 << 1) + table[p[i + 2 * ROLLING_LANE]];
+			h3 = (h3 << 1) + table[p[i + 3 * ROLLING_LANE]];
+			if (!(h2 & mask) || !(h3 & mask))
+				hit = true;
+		}
+		s = add(s, s0);
+		t = add(t, t0);
+	}
+	save(s, ha);
+	save(t, hb);
+	r->h[0] = h0, r->h[1] = h1, r->h[2] = h2, r->h[3] = h3;
+	return hit;
+}
+
 #else
 
 bool sha256_x86_usable(void)
@@ -132,6 +166,14 @@ void sha256_x86_two(uint32_t ha[SHA256_WORDS], const uint8_t *a, uint32_t hb[SHA
 {
 	(void)ha, (void)a, (void)hb, (void)b, (void)blocks;
 	must(false);
+}
+
+bool sha256_x86_two_beside(uint32_t ha[SHA256_WORDS], const uint8_t *a, uint32_t hb[SHA256_WORDS], const uint8_t *b, struct rolling *r,
+			   const uint8_t *p)
+{
+	(void)ha, (void)a, (void)hb, (void)b, (void)r, (void)p;
+	must(false);
+	return false;
 }
 
 #endif

@@ -18,4 +18,20 @@ void sha256_x86_one(uint32_t h[SHA256_WORDS], const uint8_t *p, size_t blocks);
 void sha256_x86_two(uint32_t ha[SHA256_WORDS], const uint8_t *a, uint32_t hb[SHA256_WORDS], const uint8_t *b,
 		    size_t blocks);
 
+/* Four lanes of a rolling sum, h = 2h + table[byte], each over ROLLING_LANE bytes. */
+#define ROLLING_LANES      4
+#define ROLLING_LANE       512
+#define SHA256_BESIDE_BLOCKS (ROLLING_LANES * ROLLING_LANE / 64)
+
+struct rolling {
+	const uint64_t *table; /* of 256 */
+	uint64_t mask;
+	uint64_t h[ROLLING_LANES];
+};
+
+/* sha256_x86_two of SHA256_BESIDE_BLOCKS blocks, and beside it the lanes at p: the sums want other parts of the processor, and
+ * take a third of the time that they take alone. Whether one of the sums had no bit of the mask. */
+bool sha256_x86_two_beside(uint32_t ha[SHA256_WORDS], const uint8_t *a, uint32_t hb[SHA256_WORDS], const uint8_t *b, struct rolling *r,
+			   const uint8_t *p);
+
 #endif

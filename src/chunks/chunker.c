@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "base/hash.h"
+#include "base/sha256_x86.h"
 
 /* The top bits hang on the whole window; 2^16 is the average, two bits more or fewer is normalisation level 2. */
 #define MASK_HARD (UINT64_C(0x3ffff) << 46) /* 18 bits, below the average */
@@ -58,37 +58,51 @@ static uint64_t hash_before(const uint64_t *table, const uint8_t *p)
 	return hash;
 }
 
-/* The same, with nothing found up to *at: four places at once, for each step waits for the one before it. A hash hangs on
- * its window alone, so the places need nothing of each other. Stops before the block in which one is hit, for roll. */
-static void roll_over(struct chunker *c, const uint8_t *p, size_t *at, size_t end, uint64_t mask)
+/* ROLLING_LANES lanes at q at once, for each step waits for the one before it. */
+static bool roll_lanes(struct rolling *r, const uint8_t *q)
 {
-	enum { LANE = 512 };
-	const uint64_t *table = c->gear->table;
-	size_t i = *at;
-	for (; end - i >= 4 * LANE; i += 4 * LANE) {
-		const uint8_t *q = p + i;
-		for (size_t k = 0; k < 4 * LANE; k += 64) /* the next block, wherever it lies */
-			__builtin_prefetch(q + 4 * LANE + k);
-		uint64_t a = c->hash, b = hash_before(table, q + LANE), d = hash_before(table, q + 2 * LANE),
-			 e = hash_before(table, q + 3 * LANE);
-		for (size_t k = 0; k < LANE; k++) {
-			a = (a << 1) + table[q[k]];
-			b = (b << 1) + table[q[k + LANE]];
-			d = (d << 1) + table[q[k + 2 * LANE]];
-			e = (e << 1) + table[q[k + 3 * LANE]];
-			if (!(a & mask) || !(b & mask) || !(d & mask) || !(e & mask))
-				goto hit;
-		}
-		c->hash = e;
+	const uint64_t *table = r->table, mask = r->mask;
+	uint64_t a = r->h[0], b = r->h[1], d = r->h[2], e = r->h[3];
+	bool hit = false;
+	for (size_t k = 0; k < ROLLING_LANE && !hit; k++) {
+		a = (a << 1) + table[q[k]];
+		b = (b << 1) + table[q[k + ROLLING_LANE]];
+		d = (d << 1) + table[q[k + 2 * ROLLING_LANE]];
+		e = (e << 1) + table[q[k + 3 * ROLLING_LANE]];
+		hit = !(a & mask) || !(b & mask) || !(d & mask) || !(e & mask);
 	}
-hit:
+	r->h[3] = e;
+	return hit;
+}
+
+/* As roll, with nothing found up to *at, in lanes. A hash hangs on its window alone, so they need nothing of each other. Stops
+ * before the block in which one is hit, for roll. */
+static void roll_over(struct chunker *c, const uint8_t *p, size_t *at, size_t end, uint64_t mask, struct sha256_pair *beside)
+{
+	enum { BLOCK = ROLLING_LANES * ROLLING_LANE };
+	struct rolling r = {.table = c->gear->table, .mask = mask};
+	size_t i = *at;
+	for (; end - i >= BLOCK; i += BLOCK) {
+		const uint8_t *q = p + i;
+		for (size_t k = 0; k < BLOCK; k += 64) /* the next block, wherever it lies */
+			__builtin_prefetch(q + BLOCK + k);
+		r.h[0] = c->hash;
+		for (size_t lane = 1; lane < ROLLING_LANES; lane++)
+			r.h[lane] = hash_before(r.table, q + lane * ROLLING_LANE);
+		bool hit;
+		if (!beside || !sha256_pair_beside(beside, &r, q, &hit))
+			hit = roll_lanes(&r, q);
+		if (hit)
+			break;
+		c->hash = r.h[ROLLING_LANES - 1];
+	}
 	*at = i;
 }
 
-static bool find(struct chunker *c, const uint8_t *p, size_t *at, size_t end, uint64_t mask)
+static bool find(struct chunker *c, const uint8_t *p, size_t *at, size_t end, uint64_t mask, struct sha256_pair *beside)
 {
 	if (*at < end)
-		roll_over(c, p, at, end, mask);
+		roll_over(c, p, at, end, mask, beside);
 	return roll(c, p, at, end, mask);
 }
 
@@ -100,7 +114,7 @@ static size_t upto(size_t base, size_t n, size_t limit)
 	return limit - base < n ? limit - base : n;
 }
 
-size_t chunker_scan(struct chunker *c, const void *bytes, size_t n, bool *cut)
+size_t chunker_scan_beside(struct chunker *c, const void *bytes, size_t n, bool *cut, struct sha256_pair *beside)
 {
 	const uint8_t *p = bytes;
 	size_t base = c->length;
@@ -110,9 +124,9 @@ size_t chunker_scan(struct chunker *c, const void *bytes, size_t n, bool *cut)
 	size_t i = upto(base, n, CHUNK_MIN_BYTES - CHUNK_WINDOW_BYTES);
 	for (size_t end = upto(base, n, CHUNK_MIN_BYTES - 1); i < end; i++)
 		c->hash = (c->hash << 1) + c->gear->table[p[i]];
-	*cut = find(c, p, &i, upto(base, n, CHUNK_AVG_BYTES), MASK_HARD);
+	*cut = find(c, p, &i, upto(base, n, CHUNK_AVG_BYTES), MASK_HARD, beside);
 	if (!*cut)
-		*cut = find(c, p, &i, upto(base, n, CHUNK_MAX_BYTES), MASK_EASY);
+		*cut = find(c, p, &i, upto(base, n, CHUNK_MAX_BYTES), MASK_EASY, beside);
 	c->length = base + i;
 	if (*cut || c->length == CHUNK_MAX_BYTES) {
 		*cut = true;
@@ -120,4 +134,9 @@ size_t chunker_scan(struct chunker *c, const void *bytes, size_t n, bool *cut)
 		c->length = 0;
 	}
 	return i;
+}
+
+size_t chunker_scan(struct chunker *c, const void *p, size_t n, bool *cut)
+{
+	return chunker_scan_beside(c, p, n, cut, NULL);
 }

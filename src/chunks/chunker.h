@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/hash.h"
+
 #define CHUNK_MIN_BYTES (16 << 10) /* the last chunk of a file may be shorter */
 #define CHUNK_AVG_BYTES (64 << 10)
 #define CHUNK_MAX_BYTES (256 << 10)
@@ -43,5 +45,7 @@ void chunker_init(struct chunker *c, const struct gear *gear);
  * to it, and stands at the start of the next chunk. Otherwise returns n. The cuts do not depend on how a file is split
  * into calls. What is left at the end of the file is the last chunk. */
 size_t chunker_scan(struct chunker *c, const void *p, size_t n, bool *cut);
+/* The same; meanwhile the digests of other bytes go on (base/hash.h). */
+size_t chunker_scan_beside(struct chunker *c, const void *p, size_t n, bool *cut, struct sha256_pair *beside);
 
 #endif

@@ -105,6 +105,40 @@ static void test_known_answers(void **state)
 	assert_string_equal(hex, "88a6720d9ad7cd8f49121155721bf5b545174d95d94e2d790c48de2855b864fd");
 }
 
+/* Beside a pair of digests the cuts are the same, and the digests are right, wherever they end. */
+static void test_beside_digests(void **state)
+{
+	(void)state;
+	size_t want[MAX_CUTS], n = 3 << 20, n_want, at = 0, from = 0;
+	uint8_t *p = noise(4, n), *other = noise(5, n);
+	memset(p + (1 << 20), 0, 700000);
+	n_want = cut_all(key_a, p, n, n, want);
+	struct gear g;
+	struct chunker c;
+	struct rng_seeded r;
+	struct sha256_state *whole = sha256_new();
+	gear_init(&g, key_a);
+	chunker_init(&c, &g);
+	rng_seeded_init(&r, 6);
+	for (size_t i = 0; i < n_want; i++) {
+		struct sha256_pair pair;
+		size_t k = i % 4 ? rng_below(&r.base, 1 << 17) : rng_below(&r.base, 200);
+		k = k < n - from ? k : n - from;
+		bool cut;
+		sha256_pair_begin(&pair, whole, other + from, k);
+		at += chunker_scan_beside(&c, p + at, n - at, &cut, &pair);
+		assert_int_equal(at, want[i]);
+		struct sha256 one = sha256_pair_end(&pair), is = sha256_of(other + from, k);
+		assert_true(sha256_eq(&one, &is));
+		from += k;
+	}
+	struct sha256 all = sha256_final(whole), is = sha256_of(other, from);
+	assert_true(sha256_eq(&all, &is));
+	sha256_free(whole);
+	free(p);
+	free(other);
+}
+
 static void test_any_split(void **state)
 {
 	(void)state;
@@ -170,8 +204,8 @@ static void test_locality(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_definition), cmocka_unit_test(test_known_answers), cmocka_unit_test(test_any_split),
-	    cmocka_unit_test(test_lengths_and_key), cmocka_unit_test(test_locality),
+	    cmocka_unit_test(test_definition),     cmocka_unit_test(test_known_answers),   cmocka_unit_test(test_any_split),
+	    cmocka_unit_test(test_beside_digests), cmocka_unit_test(test_lengths_and_key), cmocka_unit_test(test_locality),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

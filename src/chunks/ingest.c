@@ -222,14 +222,14 @@ static int store_missing(struct ingest *in, size_t first, const struct lookup *l
 	return err;
 }
 
-/* Deals with the chunks at bytes, whose ends are known. */
-static int take_in(struct ingest *in, const uint8_t *bytes)
+/* Deals with the chunks at bytes, whose ends are known; hashed: their hashes, too. */
+static int take_in(struct ingest *in, const uint8_t *bytes, bool hashed)
 {
 	struct lookup l = {0};
 	size_t first = in->content->n_chunks, start = 0;
 	for (size_t i = 0; i < in->n_ends; start = in->ends[i++]) {
 		size_t n = in->ends[i] - start;
-		record_chunk(in, in->given ? in->hashes[i] : sha256_update_of(in->whole, bytes + start, n), n);
+		record_chunk(in, hashed ? in->hashes[i] : sha256_update_of(in->whole, bytes + start, n), n);
 		const struct content_chunk *chunk = &in->content->chunks[first + i];
 		if (chunk->first != first + i)
 			continue;
@@ -249,7 +249,7 @@ int ingest_drain(struct ingest *in)
 	if (in->n_ends == 0)
 		return E_OK;
 	size_t end = in->ends[in->n_ends - 1];
-	int err = take_in(in, in->slab);
+	int err = take_in(in, in->slab, in->given);
 	if (err != E_OK)
 		return err;
 	in->fill -= end;
@@ -305,25 +305,33 @@ static int finish_open_chunk(struct ingest *in, const uint8_t *p, size_t n, size
 	return ingest_drain(in);
 }
 
-/* The chunks are taken from where they lie, a slab at most, and what is left of them begins the next slab. */
+/* The chunks are taken from where they lie, up to one that ends behind a slab's length; what is left behind the last begins the
+ * next slab. Each is hashed while the next one is looked for. */
 static int feed_in_place(struct ingest *in, const uint8_t *p, size_t n, size_t *took)
 {
+	struct sha256_pair digests;
+	size_t end = 0;
 	int err = ingest_drain(in);
 	*took = 0;
-	if (err == E_OK && in->fill > 0)
-		return finish_open_chunk(in, p, n, took);
-	while (err == E_OK && *took < n && *took < SLAB_BYTES && in->n_ends < INDEX_BATCH) {
-		bool cut;
-		*took += chunker_scan(&in->chunker, p + *took, n - *took, &cut);
-		if (cut)
-			in->ends[in->n_ends++] = *took;
-	}
 	if (err != E_OK)
 		return err;
-	size_t end = in->n_ends ? in->ends[in->n_ends - 1] : 0;
+	if (in->fill > 0)
+		return finish_open_chunk(in, p, n, took);
+	while (*took < n && end < SLAB_BYTES && in->n_ends < INDEX_BATCH) {
+		bool cut;
+		*took += chunker_scan_beside(&in->chunker, p + *took, n - *took, &cut, in->n_ends ? &digests : NULL);
+		if (!cut)
+			break;
+		if (in->n_ends)
+			in->hashes[in->n_ends - 1] = sha256_pair_end(&digests);
+		sha256_pair_begin(&digests, in->whole, p + end, *took - end);
+		in->ends[in->n_ends++] = end = *took;
+	}
+	if (in->n_ends)
+		in->hashes[in->n_ends - 1] = sha256_pair_end(&digests);
 	in->fill = *took - end;
 	memcpy(in->slab, p + end, in->fill);
-	return in->n_ends ? take_in(in, p) : E_OK;
+	return in->n_ends ? take_in(in, p, true) : E_OK;
 }
 
 int ingest_feed(struct ingest *in, const void *p, size_t n)

@@ -14,7 +14,7 @@ struct ingest {
 	size_t fill;             /* bytes in the slab */
 	size_t ends[INDEX_BATCH]; /* of the chunks in it */
 	size_t n_ends;
-	struct sha256 hashes[INDEX_BATCH]; /* of the chunks in it, when the caller cuts */
+	struct sha256 hashes[INDEX_BATCH]; /* of the chunks in it, when the caller cuts; of those that are taken in place */
 	bool given;              /* the caller cuts (ingest_begin_chunks) */
 	struct content *content;
 	size_t cap_chunks;
