@@ -403,6 +403,23 @@ static struct db_write *list_join(struct db_write *list, struct db_write *rest)
 	return list;
 }
 
+/* What had no room together, one by one: what makes room, or needs little, is not to fail with what does not fit. */
+static void group_apart(struct db_writer *w, struct db_write *list)
+{
+	for (struct db_write *r = list, *next, *rest; r; r = next) {
+		struct conn *c;
+		bool tripped;
+		next = r->next;
+		r->next = NULL;
+		int err = w->db->failed ? E_READ_ONLY : writer_conn(w, &c);
+		if (!err)
+			err = group_once(w->db, c, r, false, &rest, &tripped);
+		if (err)
+			r->err = err;
+		r->next = next;
+	}
+}
+
 /* Runs one group to its end, with the retries a lost race needs. Every member's err is set. Returns the members that
  * were not run. */
 static struct db_write *group_run(struct db_writer *w, struct db_write *list)
@@ -413,16 +430,18 @@ static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 	uint64_t jitter;
 	for (struct db_write *r = list; r; r = r->next)
 		r->before_err = r->before ? r->before(r->before_arg) : 0;
+	bool full = false;
 	for (int attempt = 0;; attempt++) {
 		struct conn *c;
-		bool tripped = false;
+		bool tripped = full = false;
 		err = db->failed ? E_READ_ONLY : writer_conn(w, &c);
 		if (err)
 			break;
 		err = group_once(db, c, list, w->careful > 0, &rest, &tripped);
 		if (tripped)
 			w->careful = DB_CAREFUL_GROUPS + 1;
-		bool again = tripped || (err && c->full && db->make_room && db->make_room(db->make_room_arg));
+		full = err && c->full;
+		bool again = tripped || (full && db->make_room && db->make_room(db->make_room_arg));
 		if (!err || (!c->rerun && !again) || attempt == 8)
 			break;
 		atomic_fetch_add(&db->reruns, 1);
@@ -436,9 +455,12 @@ static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 	if (w->careful > 0)
 		w->careful--;
 	atomic_fetch_add(&db->groups, 1);
+	bool apart = full && list->next;
+	if (apart)
+		group_apart(w, list);
 	for (struct db_write *r = list; r; r = r->next) {
 		atomic_fetch_add(&db->writes, 1);
-		if (err)
+		if (err && !apart)
 			r->err = err;
 	}
 	return rest;
