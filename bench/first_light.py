@@ -53,9 +53,9 @@ def wait_port(port, process, limit=10):
 
 
 class Server:
-    def __init__(self, binary, data, env=None):
+    def __init__(self, binary, data, env=None, pinned=True):
         self.binary, self.data, self.port = binary, data, free_port()
-        self.env = {**os.environ, **(env or {})}
+        self.env, self.pinned = {**os.environ, **(env or {})}, ['taskset', '-c', '0'] if pinned else []
         self.url = f'http://127.0.0.1:{self.port}'
 
     def init(self):
@@ -64,7 +64,7 @@ class Server:
 
     def start(self):
         begin = time.monotonic()
-        self.process = subprocess.Popen(['taskset', '-c', '0', self.binary, 'serve', '--data', self.data, '--listen',
+        self.process = subprocess.Popen([*self.pinned, self.binary, 'serve', '--data', self.data, '--listen',
                                          f'127.0.0.1:{self.port}'], stdout=subprocess.DEVNULL,
                                         stderr=open(os.path.join(self.data, 'log'), 'ab'), env=self.env)
         while True:
