@@ -70,10 +70,17 @@ void flight_unref(struct flight *f)
 		flight_free(f);
 }
 
-void slab_get(struct http_server *s, struct slab *slab, size_t want)
+size_t slab_size(struct http_server *s)
 {
+	return atomic_load(&s->slab_bytes) < SLABS_MEMORY ? SLAB : SLAB_SHORT;
+}
+
+void slab_get(struct http_server *s, struct slab *slab, int64_t n)
+{
+	size_t most = n <= SMALL_BODY ? SMALL_BODY : slab_size(s);
 	slab->n = slab->at = 0;
-	slab->cap = want < SLAB ? want : SLAB;
+	slab->cap = n < (int64_t)most ? (size_t)n : most;
+	atomic_fetch_add(&s->slab_bytes, (int64_t)slab->cap);
 	if (slab->cap == SLAB) {
 		pthread_mutex_lock(&s->slab_lock);
 		slab->p = s->n_slabs ? s->slabs[--s->n_slabs] : NULL;
@@ -86,6 +93,8 @@ void slab_get(struct http_server *s, struct slab *slab, size_t want)
 
 void slab_put(struct http_server *s, struct slab *slab)
 {
+	if (slab->p)
+		atomic_fetch_sub(&s->slab_bytes, (int64_t)slab->cap);
 	if (slab->p && slab->cap == SLAB) {
 		pthread_mutex_lock(&s->slab_lock);
 		if (s->n_slabs < SLABS_KEPT) {

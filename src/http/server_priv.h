@@ -18,6 +18,8 @@
 enum {
 	SLAB = 256 << 10,         /* one window of a stream, in or out; two a connection */
 	SLABS_KEPT = 16,          /* free slabs a server keeps */
+	SLABS_MEMORY = 64 << 20,  /* of all streams; beyond it a further slab is short, for thousands of readers that trickle */
+	SLAB_SHORT = 16 << 10,
 	SMALL_BODY = 64 << 10,    /* below: collected before the caller is authenticated */
 	DRAIN_MAX = 64 << 20,     /* of a refused body, so that the client gets to read the reply */
 	BODY_RATE_AFTER_MS = 30000,
@@ -37,6 +39,7 @@ struct http_server {
 	pthread_mutex_t slab_lock;
 	void *slabs[SLABS_KEPT];
 	int n_slabs;
+	_Atomic int64_t slab_bytes; /* that streams hold */
 };
 
 enum flight_state {
@@ -95,7 +98,9 @@ void flight_respond(struct flight *f);
 /* Suspends and runs fn in the lane; a full lane turns the exchange into a 503. */
 enum MHD_Result flight_to_lane(struct flight *f, struct lane *lane, lane_fn *fn);
 
-void slab_get(struct http_server *s, struct slab *slab, size_t want);
+size_t slab_size(struct http_server *s);
+/* For a stream of n bytes. */
+void slab_get(struct http_server *s, struct slab *slab, int64_t n);
 void slab_put(struct http_server *s, struct slab *slab);
 
 /* stream.c: bodies that pass through slab by slab */

@@ -126,7 +126,7 @@ enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
 			return suspended ? MHD_YES : MHD_NO;
 		}
 		if (!slab->p)
-			slab_get(f->server, slab, x->content_length >= 0 && x->content_length < SLAB ? (size_t)x->content_length : SLAB);
+			slab_get(f->server, slab, x->content_length >= 0 ? x->content_length : SLAB);
 		size_t take = slab->cap - slab->n < *n ? slab->cap - slab->n : *n;
 		if (x->body_max && (uint64_t)f->received + take > x->body_max) {
 			pthread_mutex_unlock(&f->lock);
@@ -193,7 +193,7 @@ static void fill_one(struct flight *f, struct slab *slab)
 	struct body_source *src = f->x->reply.source;
 	int64_t left = src->length >= 0 ? src->length - f->fill_at : SLAB;
 	if (!slab->p && left > 0)
-		slab_get(f->server, slab, left < SLAB ? (size_t)left : SLAB);
+		slab_get(f->server, slab, left);
 	slab->n = slab->at = 0;
 	bool failed = false, eof = left <= 0;
 	while (!eof && slab->n < slab->cap) {
@@ -318,6 +318,6 @@ struct MHD_Response *stream_response(struct flight *f)
 	slab_put(f->server, &f->slab[1]);
 	int64_t length = f->x->reply.source->length;
 	flight_ref(f);
-	return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN, SLAB, on_read, f,
+	return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN, slab_size(f->server), on_read, f,
 	                                         on_response_free);
 }
