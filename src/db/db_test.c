@@ -38,22 +38,10 @@ static int drop_op(struct tx *tx, void *arg)
 	return tx_exec(tx, arg, DB_NO_ARGS, NULL);
 }
 
-static atomic_bool no_room, room_is_found;
-static _Atomic int64_t file_max = INT64_MAX; /* bytes of a file of the database */
-
-/* As a reserve that is given up. */
-static bool find_room(void *arg)
-{
-	(void)arg;
-	if (room_is_found)
-		no_room = false;
-	return room_is_found;
-}
-
 static void open_db(bool inline_writes)
 {
 	char *why = NULL;
-	struct db_config config = {.url = url, .inline_writes = inline_writes, .make_room = find_room};
+	struct db_config config = {.url = url, .inline_writes = inline_writes};
 	if (db_open(&config, &db, &why))
 		fail_msg("%s", why);
 }
@@ -716,137 +704,6 @@ static void test_kill(void **state)
 	}
 }
 
-/* A VFS whose syncs and writes can be made to fail. The database and its log have method tables of their own. */
-static sqlite3_vfs *real_vfs, bad_vfs;
-static struct {
-	const sqlite3_io_methods *real;
-	sqlite3_io_methods bad;
-} io[2];
-static atomic_bool no_sync;
-
-static const sqlite3_io_methods *real_io(sqlite3_file *f)
-{
-	return io[f->pMethods == &io[1].bad].real;
-}
-
-static int bad_sync(sqlite3_file *f, int flags)
-{
-	return no_sync ? SQLITE_IOERR_FSYNC : real_io(f)->xSync(f, flags);
-}
-
-static int bad_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
-{
-	return no_room || at + n > file_max ? SQLITE_FULL : real_io(f)->xWrite(f, p, n, at);
-}
-
-static int bad_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *out)
-{
-	int rc = real_vfs->xOpen(vfs, name, f, flags, out);
-	int which = (flags & SQLITE_OPEN_WAL) != 0;
-	if (rc != SQLITE_OK || !(flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_DB)))
-		return rc;
-	if (!io[which].real) {
-		io[which].bad = *f->pMethods;
-		io[which].bad.xSync = bad_sync;
-		io[which].bad.xWrite = bad_write;
-		io[which].real = f->pMethods;
-	}
-	f->pMethods = &io[which].bad;
-	return rc;
-}
-
-static void await(sem_t *sem)
-{
-	while (sem_wait(sem) != 0)
-		must(errno == EINTR);
-}
-
-/* May run again. */
-static int wait_op(struct tx *tx, void *arg)
-{
-	(void)tx;
-	await(arg);
-	sem_post(arg);
-	return 0;
-}
-
-static int delete_op(struct tx *tx, void *arg)
-{
-	return tx_exec(tx, "delete from t where id = $1", DB_ARGS(V_I(*(int64_t *)arg)), NULL);
-}
-
-static void post(void *sem)
-{
-	sem_post(sem);
-}
-
-/* Of a group that does not fit on the disk, what fits passes. */
-static void part_of_a_group_fits(void)
-{
-	static char large[1 << 20];
-	sem_t go, done;
-	int64_t old = 1;
-	struct row rows[] = {{.id = 60, .b = V_B(str_n(large, 100))}, {.id = 61, .b = V_B(str_n(large, sizeof large))}};
-	struct db_write w[] = {{.op = wait_op, .arg = &go}, {.op = insert_op, .arg = &rows[0]}, {.op = insert_op, .arg = &rows[1]}, {.op = delete_op, .arg = &old}};
-	must(sem_init(&go, 0, 0) == 0 && sem_init(&done, 0, 0) == 0);
-	file_max = 256 << 10;
-	for (size_t i = 0; i < 4; i++) {
-		w[i].tenant_id = 1;
-		w[i].done = post;
-		w[i].done_arg = &done;
-		db_write_begin(db, &w[i]);
-	}
-	sem_post(&go);
-	for (size_t i = 0; i < 4; i++)
-		await(&done);
-	assert_int_equal(w[1].err, 0);
-	assert_int_equal(w[2].err, E_NO_SPACE);
-	assert_int_equal(w[3].err, 0);
-	assert_int_equal(one("select count(*) from t where id in (1, 60, 61)"), 1);
-	file_max = INT64_MAX;
-	sem_destroy(&go);
-	sem_destroy(&done);
-}
-
-static void test_bad_disk(void **state)
-{
-	(void)state;
-	char plain[300];
-	if (pg)
-		return;
-	db_close(db);
-	real_vfs = sqlite3_vfs_find(NULL);
-	bad_vfs = *real_vfs;
-	bad_vfs.zName = "bad";
-	bad_vfs.xOpen = bad_open;
-	bad_vfs.pNext = NULL;
-	assert_int_equal(sqlite3_vfs_register(&bad_vfs, 0), SQLITE_OK);
-	snprintf(plain, sizeof plain, "%s", url);
-	snprintf(url, sizeof url, "%.280s?vfs=bad", plain);
-	open_db(false);
-	assert_int_equal(insert(1, 1), 0);
-	part_of_a_group_fits();
-	assert_int_equal(insert(1, 1), 0);
-	no_room = true;
-	assert_int_equal(insert(1, 2), E_NO_SPACE);
-	room_is_found = true;
-	assert_int_equal(insert(1, 3), 0); /* tried once more */
-	assert_false(no_room);
-	assert_int_equal(one("select count(*) from t"), 3);
-	no_sync = true;
-	assert_int_equal(insert(1, 4), E_DB);
-	no_sync = false;
-	/* The disk works again, but what it lost is unknown: no more writes, reads go on. */
-	assert_int_equal(insert(1, 5), E_READ_ONLY);
-	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);
-	assert_int_equal(one("select count(*) from t where id in (2, 4, 5)"), 0);
-	db_close(db);
-	sqlite3_vfs_unregister(&bad_vfs);
-	snprintf(url, sizeof url, "%s", plain);
-	open_db(false);
-	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);
-}
-
 static int kill_sessions_op(struct tx *tx, void *arg)
 {
 	(void)arg;
@@ -995,7 +852,6 @@ static int run_all(const char *name)
 	    cmocka_unit_test(test_open_fails),
 	    CASE(test_notices),
 	    CASE(test_reconnect),
-	    CASE(test_bad_disk),
 	    CASE(test_verify),
 	    CASE(test_kill),
 	};
