@@ -279,5 +279,7 @@ void oracle_quiet(struct sim *s)
 	for (int i = 0; i < s->n_devices; i++)
 		compare_device(s, &s->devices[i], v, n);
 	check_contents(s, v, n);
+	if (s->seed >= SECOND_DRAW)
+		care_clean(&s->server);
 	check_books(s);
 }

@@ -102,18 +102,22 @@ static const struct {
     [A_DEVICE_DISK] = {4, "device disk", false}, [A_CLOCK] = {3, "clock", false},   [A_SLEEP] = {4, "sleep", true},
     [A_BACKUP] = {2, "backup", false},     [A_RESTORE] = {2, "restore", false},    [A_STATE_LOST] = {1, "state lost", false},
     [A_STATE_COPY] = {2, "state copied", false}, [A_STATE_OLD] = {2, "state old", false}, [A_RIGHTS] = {2, "rights", false},
-    [A_QUOTA] = {2, "quota", false},
+    [A_QUOTA] = {2, "quota", false},       [A_CARE] = {12, "care", false},
 };
 
 size_t schedule_draw(uint64_t seed, struct action **out)
 {
 	struct rng_seeded r;
-	int weights[A_KINDS], sum = 0;
+	int weights[A_KINDS] = {0}, sum = 0, n_kinds = seed < SECOND_DRAW ? A_CARE : A_KINDS;
 	rng_seeded_init(&r, seed ^ UINT64_C(0x5eed));
 	/* Of the unusual things each schedule has some (swarm testing, Groce et al. 2012). */
-	for (int k = 0; k < A_KINDS; k++) {
+	for (int k = 0; k < n_kinds; k++) {
 		weights[k] = kinds[k].always || rng_below(&r.base, 3) == 0 ? kinds[k].weight : 0;
 		sum += weights[k];
+	}
+	if (seed >= SECOND_DRAW && weights[A_RESTORE]) { /* one is nothing without the other */
+		sum += kinds[A_BACKUP].weight - weights[A_BACKUP];
+		weights[A_BACKUP] = kinds[A_BACKUP].weight;
 	}
 	size_t n = 15 + rng_below(&r.base, 50);
 	struct action *v = calloc(n, sizeof(*v));
@@ -143,6 +147,9 @@ static void clock_jumps(struct sim *s, struct rng *rng)
 	c->offset_us += by;
 	c->greatest_us = c->offset_us > c->greatest_us ? c->offset_us : c->greatest_us;
 	sim_note(s, "a clock jumps");
+	/* A machine that starts may have a wrong clock: ids begin with it. */
+	if (!who && s->seed >= SECOND_DRAW && s->server.open && rng_below(rng, 2))
+		server_stop(&s->server);
 }
 
 static void server_disk(struct sim *s, struct rng *rng)
@@ -274,6 +281,9 @@ static void act(struct sim *s, const struct action *a)
 	case A_QUOTA:
 		if (v->open)
 			api_quota(s, (int64_t)rng_below(&r.base, 3) * 700 - 1);
+		break;
+	case A_CARE:
+		care_act(v, &r.base);
 		break;
 	case A_KINDS:
 		break;

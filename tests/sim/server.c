@@ -94,13 +94,14 @@ static int open_parts(struct server *v)
 	if (err && (v->sim->calm || !v->sim->faulty))
 		sim_violation(v->sim, "the server does not start: %s %s", err_info(err)->symbol, why ? why : "");
 	free(why);
-	v->drive = (struct drive){.db = v->db, .store = v->store, .ids = &v->ids, .clock = &v->clock.clock, .rng = &v->rng.base,
+	v->drive = (struct drive){.db = v->db, .store = v->store, .packs = v->pack_disk, .ids = &v->ids, .clock = &v->clock.clock, .rng = &v->rng.base,
 	                          .file_max_bytes = INT64_C(1) << 30};
 	return err;
 }
 
 static void close_parts(struct server *v)
 {
+	care_end(v);
 	if (v->store)
 		store_close(v->store);
 	if (v->db)

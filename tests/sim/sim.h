@@ -8,6 +8,7 @@
  *   device.c    one client: start, round, crash, its state lost or old
  *   server.c    one server: start, crash, backup and restore
  *   memory.c    malloc and free
+ *   care.c      its jobs
  *   vfs.c       SQLite over an io/disk.h disk
  *   kept.c      its connections, used again
  *   net.c       requests on their way, and what happens to them there
@@ -137,6 +138,8 @@ struct server {
 	struct drive drive;
 	struct authenticator auth;
 	struct http *http;
+	struct collection *collection; /* under way; NULL: none */
+	int collect_steps;
 	bool power;         /* the next crash loses what is not durable */
 	int power_in;       /* calls of its disk after the next start until the power fails; 0: it does not */
 	int64_t acked_seq;  /* the log's head when the last answer to a write was delivered */
@@ -158,6 +161,12 @@ void server_stop(struct server *v);
 bool server_is_dead(struct server *v);
 void server_backup(struct server *v);
 void server_restore(struct server *v);
+/* Time passes, and a job does some work. */
+void care_act(struct server *v, struct rng *rng);
+/* Nobody is there any more: all garbage goes. */
+void care_clean(struct server *v);
+/* A collection that is under way is given up. */
+void care_end(struct server *v);
 /* A request as it arrives; the exchange is the caller's to free. NULL: the server died. */
 struct exchange *server_request(struct server *v, struct str method, struct str target, struct str token,
                                 struct str content_type, const struct str *headers, size_t n_headers, struct str body);
@@ -184,8 +193,11 @@ void disk_write_all(struct disk *d, const char *name, struct str bytes);
 
 enum action_kind {
 	A_ROUND, A_USER, A_API, A_NET, A_GHOST, A_DEVICE_DIES, A_SERVER_DIES, A_SERVER_DISK, A_DEVICE_DISK, A_CLOCK, A_SLEEP,
-	A_BACKUP, A_RESTORE, A_STATE_LOST, A_STATE_COPY, A_STATE_OLD, A_RIGHTS, A_QUOTA, A_KINDS
+	A_BACKUP, A_RESTORE, A_STATE_LOST, A_STATE_COPY, A_STATE_OLD, A_RIGHTS, A_QUOTA, A_CARE, A_KINDS
 };
+
+/* Seeds from here on are drawn with all kinds of actions; those below with the first ones alone, as regressions.txt knows them. */
+enum { SECOND_DRAW = 10000000 };
 
 struct action {
 	enum action_kind kind;
