@@ -65,7 +65,8 @@ void care_act(struct server *v, struct rng *rng)
 
 void care_clean(struct server *v)
 {
-	care_end(v);
-	if (collect(v, 1000000, true))
+	server_stop(v);
+	server_start(v);
+	if (v->open && collect(v, 1000000, true))
 		sim_violation(v->sim, "the collector fails");
 }

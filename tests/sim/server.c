@@ -45,7 +45,12 @@ void disk_write_all(struct disk *d, const char *name, struct str bytes)
 	must(d->ops->open(d, name, DISK_WRITE | DISK_CREATE, &f) == 0);
 	f->disk = d;
 	must(bytes.n == 0 || d->ops->pwrite(f, bytes.p, bytes.n, 0) == 0);
-	must(d->ops->sync(f) == 0 && d->ops->sync_dir(d, "") == 0);
+	const char *slash = strrchr(name, '/');
+	struct buf dir = {0};
+	buf_put(&dir, name, slash ? (size_t)(slash - name) : 0);
+	buf_char(&dir, 0);
+	must(d->ops->sync(f) == 0 && d->ops->sync_dir(d, dir.p) == 0);
+	buf_fini(&dir);
 	d->ops->close(f);
 }
 
@@ -161,13 +166,22 @@ void server_stop(struct server *v)
 	v->power = false;
 }
 
+enum { BACKUP_PACKS_MAX = 512 };
+
+struct listing {
+	struct server *v;
+	const char *dir;
+};
+
 static int list_one(void *arg, const char *name, bool is_folder)
 {
-	struct server *v = arg;
-	struct str *s = &v->backup_packs[v->n_backup_packs];
-	if (is_folder || v->n_backup_packs + 2 > 128)
-		return 0;
-	s[0] = arena_str(&v->sim->arena, str_c(name));
+	const struct listing *l = arg;
+	struct server *v = l->v;
+	struct str path = arena_fmt(&v->sim->arena, "%s%s%s", l->dir, *l->dir ? "/" : "", name);
+	if (is_folder)
+		return v->pack_disk->ops->list(v->pack_disk, path.p, list_one, &(struct listing){v, path.p});
+	must(v->n_backup_packs + 2 <= BACKUP_PACKS_MAX);
+	v->backup_packs[v->n_backup_packs] = path;
 	v->n_backup_packs += 2;
 	return 0;
 }
@@ -179,14 +193,18 @@ void server_backup(struct server *v)
 	v->backup_db = disk_read_all(&s->arena, v->db_disk, DB_NAME);
 	if (v->backup_db.n < template.db.n || disk_fault_is_dead(v->db_disk))
 		v->backup_db = STR_NULL;
-	v->backup_packs = arena_many(&s->arena, 130, struct str);
+	v->backup_packs = arena_many(&s->arena, BACKUP_PACKS_MAX, struct str);
 	v->n_backup_packs = 0;
 	struct str wal = disk_read_all(&s->arena, v->db_disk, DB_NAME "-wal");
 	v->backup_packs[v->n_backup_packs++] = wal;
 	v->n_backup_packs++;
-	v->pack_disk->ops->list(v->pack_disk, "", list_one, v);
-	for (size_t i = 2; i < v->n_backup_packs; i += 2)
+	if (v->pack_disk->ops->list(v->pack_disk, "", list_one, &(struct listing){v, ""}))
+		v->backup_db = STR_NULL; /* a part of it is none */
+	for (size_t i = 2; i < v->n_backup_packs; i += 2) {
 		v->backup_packs[i + 1] = disk_read_all(&s->arena, v->pack_disk, v->backup_packs[i].p);
+		if (!v->backup_packs[i + 1].p)
+			v->backup_db = STR_NULL;
+	}
 	sim_note(s, "backup");
 }
 
@@ -214,8 +232,13 @@ void server_restore(struct server *v)
 	v->db_disk->ops->unlink(v->db_disk, DB_NAME "-wal");
 	if (v->backup_packs[0].p)
 		disk_write_all(v->db_disk, DB_NAME "-wal", v->backup_packs[0]);
-	for (size_t i = 2; i < v->n_backup_packs; i += 2)
+	for (size_t i = 2; i < v->n_backup_packs; i += 2) {
+		ptrdiff_t slash = str_rchr(v->backup_packs[i], '/');
+		struct str dir = str_head(v->backup_packs[i], slash < 0 ? 0 : (size_t)slash);
+		if (dir.n && v->pack_disk->ops->mkdir(v->pack_disk, arena_cstr(&s->arena, dir)) == 0)
+			v->pack_disk->ops->sync_dir(v->pack_disk, "");
 		disk_write_all(v->pack_disk, v->backup_packs[i].p, v->backup_packs[i + 1]);
+	}
 	sim_note(s, "the backup is restored");
 	s->restored = true;
 	v->acked_seq = 0;
