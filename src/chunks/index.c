@@ -68,23 +68,21 @@ int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct 
 	return h.n ? db_read(db, verify_op, &h) : E_OK;
 }
 
-static int pack_counted(void *arg, size_t call, struct rows *r)
-{
-	(void)arg;
-	(void)call;
-	return rows_i64(r, 0) == PACK_LIVE ? E_OK : E_BUSY;
-}
-
-/* Counts bytes in packs, each of which gets a row: args are five a pack. */
+/* Counts bytes in packs, each of which gets a row: args are five a pack. E_BUSY: one is not live any more. */
 static int count_in_packs(struct tx *tx, const struct dbv *args, size_t n)
 {
-	return n == 0
-	           ? E_OK
-	           : tx_many(tx,
-	                     "insert into packs (id, tenant_id, size_bytes, state, created_at) values ($1, $2, $3, $4, $5) "
-	                     "on conflict (id) do update set size_bytes = packs.size_bytes + excluded.size_bytes "
-	                     "returning state",
-	                     args, 5, n, pack_counted, NULL);
+	int64_t counted[INDEX_BATCH];
+	must(n <= INDEX_BATCH);
+	if (n == 0)
+		return E_OK;
+	int err = tx_many_changed(tx,
+	                          "insert into packs (id, tenant_id, size_bytes, state, created_at) values ($1, $2, $3, $4, $5) "
+	                          "on conflict (id) do update set size_bytes = packs.size_bytes + excluded.size_bytes "
+	                          "where packs.state = excluded.state",
+	                          args, 5, n, counted);
+	for (size_t i = 0; err == E_OK && i < n; i++)
+		err = counted[i] ? E_OK : E_BUSY;
+	return err;
 }
 
 static void count_args(struct dbv *a, int64_t pack_id, int64_t tenant_id, int64_t now_us, int64_t bytes)

@@ -13,12 +13,16 @@
 #include "base/must.h"
 #include "base/mutant.h"
 #include "db/db_priv.h"
+#include "db/db_sqlite_log.h"
 
 /* Checkpoints: the writer leaves them to a thread of its own, so that nobody waits for one. */
 #define CHECKPOINT_PAGES  4000  /* 16 MB: a PASSIVE one is worth it; pages that change often are copied once */
-#define TRUNCATE_PAGES    16384 /* 64 MB: also stop the writer for a moment, to start the log over */
+#define RESTART_PAGES     12288 /* 48 MB: also stop the writer for a moment, to start the log over */
+/* The log keeps its length, up to this, when it starts over: a commit that overwrites syncs data alone, one that appends also
+ * the file system's journal. */
+#define LOG_KEPT_BYTES    67108864
 #define CHECKPOINT_US     SECONDS_US(1)
-#define IDLE_ROUNDS       5     /* rounds without a commit before the log is emptied */
+#define IDLE_ROUNDS       5     /* rounds without a commit before the log starts over */
 /* No mmap: a read fault of a mapped page is a SIGBUS, one of pread is an error to answer. */
 #define READER_CACHE_KIB  2048
 #define WRITER_CACHE_KIB  16384 /* a large transaction, and the leaves that random keys fall into; given back when idle */
@@ -453,8 +457,8 @@ static int sq_setup(struct sconn *c, bool query_only)
 	snprintf(sql, sizeof sql,
 		 "pragma journal_mode = wal; pragma synchronous = %s; pragma foreign_keys = on;"
 		 "pragma trusted_schema = off; pragma temp_store = memory; pragma mmap_size = 0;"
-		 "pragma cache_size = -%d; pragma query_only = %d;",
-		 mutant(M_DB_NO_SYNC) ? "off" : "full", c->base.role == DB_WRITER ? WRITER_CACHE_KIB : READER_CACHE_KIB, query_only);
+		 "pragma journal_size_limit = %d; pragma cache_size = -%d; pragma query_only = %d;",
+		 mutant(M_DB_NO_SYNC) ? "off" : "full", LOG_KEPT_BYTES, c->base.role == DB_WRITER ? WRITER_CACHE_KIB : READER_CACHE_KIB, query_only);
 	return sq_plain(c, sql);
 }
 
@@ -514,7 +518,7 @@ static int sq_connect(struct db *db, enum db_role role, int64_t timeout_us, stru
 	arena_init(&c->base.arena);
 	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
 	flags |= db->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-	int rc = sqlite3_open_v2(e->path, &c->db, flags, e->vfs);
+	int rc = sqlite3_open_v2(e->path, &c->db, flags, e->vfs ? e->vfs : DB_SQLITE_LOG_VFS);
 	int err = rc ? sq_fault(c, rc, "open") : sq_setup(c, role == DB_READER || db->read_only);
 	if (!err && role == DB_WRITER && !db->read_only && !mutant(M_DB_LOG_UNSYNCED))
 		err = sync_log(c);
@@ -549,14 +553,14 @@ static void sq_trim(struct conn *c)
 
 /* ---- the engine ---- */
 
-static void checkpoint(struct engine *e, struct sconn *c, bool truncate)
+static void checkpoint(struct engine *e, struct sconn *c, bool restart)
 {
 	int log = 0, done = 0;
-	/* PASSIVE first: it copies while others write, so that TRUNCATE, which stops them, is short. */
+	/* PASSIVE first: it copies while others write, so that RESTART, which stops them, is short. */
 	int rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
-	if (rc == SQLITE_OK && truncate)
-		rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &done);
-	if (rc == SQLITE_OK && truncate)
+	if (rc == SQLITE_OK && restart)
+		rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_RESTART, &log, &done);
+	if (rc == SQLITE_OK && restart)
 		atomic_store(&e->wal_pages, 0);
 	if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY)
 		sq_fault(c, rc, "checkpoint");
@@ -576,15 +580,15 @@ static void *checkpoint_main(void *arg)
 		int pages = atomic_load(&e->wal_pages);
 		idle = commits == last ? idle + 1 : 0;
 		last = commits;
-		bool empty = pages > 0 && idle >= IDLE_ROUNDS;
-		if (e->stop || db->failed || !(empty || (pages > CHECKPOINT_PAGES && commits != seen)))
+		bool quiet = pages > 0 && idle >= IDLE_ROUNDS;
+		if (e->stop || db->failed || !(quiet || (pages > CHECKPOINT_PAGES && commits != seen)))
 			continue;
 		seen = commits;
 		pthread_mutex_unlock(&e->lock);
 		char why[400];
 		if (c || sq_connect(db, DB_WRITER, 0, &c, why) == 0) {
 			sqlite3_busy_timeout(sc(c)->db, 100);
-			checkpoint(e, sc(c), empty || pages > TRUNCATE_PAGES);
+			checkpoint(e, sc(c), quiet || pages > RESTART_PAGES);
 		}
 		pthread_mutex_lock(&e->lock);
 	}
@@ -607,16 +611,17 @@ static int file_create(const char *path, char **why)
 	return E_DB;
 }
 
-/* They cost a lock, shared by all threads, with every allocation. Refused, and no harm, once SQLite is in use. */
-static void no_memory_statistics(void)
+static void configure(void)
 {
+	/* They cost a lock, shared by all threads, with every allocation. Refused, and no harm, once SQLite is in use. */
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+	db_sqlite_log_register();
 }
 
 static int sq_start(struct db *db, char **why)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	pthread_once(&once, no_memory_statistics);
+	pthread_once(&once, configure);
 	struct engine *e = calloc(1, sizeof *e);
 	must(e != NULL);
 	db->engine = e;

@@ -303,7 +303,7 @@ static int batch_op(struct dtx *t, void *arg)
 		i = to;
 	}
 	b->to = i;
-	if (!err)
+	if (!err && i == n)
 		err = apply_bytes_used(t, b);
 	if (!err)
 		err = drive_head(t, &b->out->cursor);

@@ -180,13 +180,13 @@ int apply_bytes_put(struct apply_step *s, struct version_put *put)
 int apply_bytes_used(struct dtx *t, struct apply_batch *b)
 {
 	size_t n = 0;
-	for (size_t i = b->from; b->ready && i < b->to; i++)
+	for (size_t i = 0; b->ready && i < b->to; i++)
 		n += b->ready[i].n_chunks;
 	if (!n)
 		return 0;
 	struct chunk_found *used = arena_many(t->ctx->arena, n, struct chunk_found);
 	n = 0;
-	for (size_t i = b->from; i < b->to; i++) {
+	for (size_t i = 0; i < b->to; i++) {
 		const struct apply_ready *r = &b->ready[i];
 		enum apply_status status = b->out->results[i].status;
 		if (!r->n_chunks || (status != APPLY_APPLIED && status != APPLY_RENAMED))

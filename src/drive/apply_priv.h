@@ -67,7 +67,8 @@ int apply_foreign_has(struct apply_step *s, int64_t node_id, bool *yes);
 int apply_bytes_find(struct ctx *ctx, struct apply_batch *b);
 /* The content of the change, as version_commit() takes it, or why it cannot be. */
 int apply_bytes_put(struct apply_step *s, struct version_put *put);
-/* After the changes of the transaction: the leases of what they brought along are used. */
+/* After the last change of the request: the leases of what its changes brought along are used. Once, not with each of its
+ * transactions, since a lease is a row of thousands of chunks; a request that fails before leaves them to their end. */
 int apply_bytes_used(struct dtx *t, struct apply_batch *b);
 
 int apply_file_made(struct apply_step *s);   /* created, with content */

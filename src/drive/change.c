@@ -177,32 +177,41 @@ int change_append_share(struct dtx *t, enum change_type type, int64_t share_id, 
 	return append(t, c);
 }
 
-int change_flush(struct dtx *t)
+enum { CHANGE_ARGS = 14, FLUSH_MAX = 256 /* so that their arguments stay in the processor's cache */ };
+
+static int flush_some(struct dtx *t, struct dbv *args)
 {
-	enum { N = 14 };
-	if (!t->first)
-		return 0;
+	enum { N = CHANGE_ARGS };
 	size_t n = 0;
-	for (const struct change *c = t->first; c; c = c->next)
-		n++;
-	struct dbv one[N], *args = n == 1 ? one : arena_many(t->ctx->arena, n * N, struct dbv);
-	size_t i = 0;
-	for (const struct change *c = t->first; c; c = c->next, i++) {
+	for (const struct change *c = t->first; c && n < FLUSH_MAX; c = t->first = c->next, n++) {
 		const struct dbv row[N] = {V_I(c->share_id),     V_I(c->seq),           V_I(c->tenant_id),
 		                           V_I(c->resource.kind), V_I(c->resource.n),   V_I(c->type),
 		                           V_I(c->changed_by),   V_I(c->changed_at),    V_T(c->old_path),
 		                           V_T(c->new_path),     V_I(c->version_id),    V_T(c->device_id),
 		                           V_T(c->metadata),     V_B(c->ancestors)};
-		memcpy(&args[i * N], row, sizeof row);
+		memcpy(&args[n * N], row, sizeof row);
 	}
-	int err = tx_many(t->tx,
-	                  "insert into changes (share_id, seq, tenant_id, resource_kind, resource_id, change_type, changed_by,"
-	                  " changed_at, old_path, new_path, version_id, device_id, metadata, ancestors)"
-	                  " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-	                  args, N, n, NULL, NULL);
+	return tx_many(t->tx,
+	               "insert into changes (share_id, seq, tenant_id, resource_kind, resource_id, change_type, changed_by,"
+	               " changed_at, old_path, new_path, version_id, device_id, metadata, ancestors)"
+	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+	               args, N, n, NULL, NULL);
+}
+
+int change_flush(struct dtx *t)
+{
+	if (!t->first)
+		return 0;
+	size_t n = 0;
+	for (const struct change *c = t->first; c && n < FLUSH_MAX; c = c->next)
+		n++;
+	struct dbv one[CHANGE_ARGS], *args = n == 1 ? one : arena_many(t->ctx->arena, n * CHANGE_ARGS, struct dbv);
+	int err = 0;
+	while (!err && t->first)
+		err = flush_some(t, args);
 	if (err)
 		return err;
-	t->first = t->last = NULL;
+	t->last = NULL;
 	return tx_exec(t->tx, "update tenants set seq = $2 where id = $1", DB_ARGS(V_I(t->ctx->tenant_id), V_I(t->seq)),
 	               NULL);
 }
