@@ -168,6 +168,11 @@ bool tx_is_write(const struct tx *tx)
 	return tx->write;
 }
 
+bool tx_is_daring(const struct tx *tx)
+{
+	return tx->daring;
+}
+
 struct arena *tx_arena(struct tx *tx)
 {
 	return &tx->conn->arena;
@@ -361,9 +366,9 @@ static int group_once(struct db *db, struct conn *c, struct db_write *list, bool
                       bool *tripped)
 {
 	const struct db_driver *d = db->driver;
-	struct tx tx = {.db = db, .conn = c, .write = true};
-	int64_t start_us = clock_mono(db->clock);
 	bool alone = !list->next;
+	struct tx tx = {.db = db, .conn = c, .write = true, .daring = !alone && !careful};
+	int64_t start_us = clock_mono(db->clock);
 	size_t good = 0;
 	*rest = NULL;
 	*tripped = c->rerun = c->full = false;

@@ -157,6 +157,9 @@ int tx_many_changed(struct tx *tx, const char *sql, const struct dbv *args, size
 int tx_nested(struct tx *tx, db_op_fn *part, void *arg);
 
 bool tx_is_write(const struct tx *tx);
+/* Whether the op, should it fail, is run again in a group that gives it a savepoint: it need not look for what an index will
+ * tell. */
+bool tx_is_daring(const struct tx *tx);
 /* Memory that lives as long as the transaction. */
 struct arena *tx_arena(struct tx *tx);
 

@@ -39,6 +39,7 @@ struct tx {
 	struct db *db;
 	struct conn *conn;
 	bool write;
+	bool daring;      /* of a group of several without savepoints */
 	int err;          /* of a failed statement that no savepoint has undone yet */
 	size_t open_rows;
 };

@@ -333,17 +333,23 @@ static void *slow_main(void *arg)
 	return NULL;
 }
 
+/* What a daring member is told is not the truth, nor the last word. */
+static int dares_op(struct tx *tx, void *arg)
+{
+	return tx_is_daring(tx) ? E_CONFLICT : insert_op(tx, arg);
+}
+
 /* Every third one fails; its neighbours in the group must not notice. */
 static void *group_main(void *arg)
 {
 	int64_t base = (int64_t)(intptr_t)arg * 1000;
 	for (int i = 1; i <= EACH; i++) {
 		struct row r = {.id = base + i};
-		db_op_fn *op = i % 3 == 0 ? (i % 2 ? fails_after_op : careless_op) : insert_op;
+		db_op_fn *op = i % 3 == 0 ? (i % 2 ? fails_after_op : careless_op) : i % 3 == 2 ? dares_op : insert_op;
 		if (op == careless_op)
 			r.id = base + 1;
 		int err = db_write(db, 7, op, &r);
-		must(err == (op == insert_op ? 0 : op == careless_op ? E_CONFLICT : E_QUOTA));
+		must(err == (op == insert_op || op == dares_op ? 0 : op == careless_op ? E_CONFLICT : E_QUOTA));
 	}
 	return NULL;
 }

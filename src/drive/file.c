@@ -43,6 +43,7 @@ static int put_op(struct dtx *t, void *arg)
 	struct sha256 hash = {0};
 	struct rid hit = {0};
 	int err = 0;
+	t->by_index = tx_is_daring(t->tx);
 	if (t->ctx->idempotency_key.n) {
 		hash = put_hash(p->in);
 		err = idempotency_find(t, &hash, &hit);
