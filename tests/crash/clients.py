@@ -37,7 +37,7 @@ ALL_S = 15       # and in the end all, since one may have lost no more than the 
 TICK_NS = 50_000_000  # of the clock that stamps files, and more
 PATIENCE_S = 90  # one in PATIENT lets every client come back by itself
 PATIENT = 30
-LONG_S = 300     # for what takes a second: the machine may be busy, or the whole campaign be paused
+LONG_S = 3600    # for what takes a second: the whole campaign may be paused meanwhile
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)  # the client was there first
 
 
