@@ -29,10 +29,10 @@ struct str disk_read_all(struct arena *a, struct disk *d, const char *name)
 	if (d->ops->open(d, name, DISK_READ, &f))
 		return STR_NULL;
 	f->disk = d;
-	if (d->ops->size(f, &n))
-		n = 0;
-	char *p = arena_alloc(a, (size_t)n + 1);
-	int err = n ? d->ops->pread(f, p, (size_t)n, 0, &got) : 0;
+	int err = d->ops->size(f, &n);
+	char *p = err ? NULL : arena_alloc(a, (size_t)n + 1);
+	if (!err && n)
+		err = d->ops->pread(f, p, (size_t)n, 0, &got);
 	d->ops->close(f);
 	return err ? STR_NULL : str_n(p, got);
 }
