@@ -837,6 +837,42 @@ static void test_verify(void **state)
 	assert_int_equal(complaints(false), 1);
 }
 
+static int64_t raw_i64(sqlite3 *raw, const char *sql)
+{
+	sqlite3_stmt *s;
+	assert_int_equal(sqlite3_prepare_v2(raw, sql, -1, &s, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+	int64_t n = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	return n;
+}
+
+/* The log is written once more as a database is opened. None of that is left to be written over what is committed later. */
+static void test_log_of_before(void **state)
+{
+	(void)state;
+	if (pg)
+		skip();
+	sqlite3 *before, *after;
+	int pages = 0, copied = -1;
+	db_close(db);
+	assert_int_equal(sqlite3_open(url + 7, &before), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(before, "create table pages (n integer primary key, b blob);"
+	                              "with recursive c (n) as (select 1 union all select n + 1 from c where n < 60)"
+	                              " insert into pages select n, randomblob(3000) from c", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_wal_checkpoint_v2(before, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &copied), SQLITE_OK);
+	assert_int_equal(copied, pages);
+	open_db(true);
+	assert_int_equal(sqlite3_wal_checkpoint_v2(before, NULL, SQLITE_CHECKPOINT_RESTART, &pages, &copied), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(before, "with recursive c (n) as (select 1 union all select n + 1 from c where n < 120)"
+	                              " insert or replace into pages select n, zeroblob(3000) from c", NULL, NULL, NULL), SQLITE_OK);
+	insert(1, 2);
+	assert_int_equal(sqlite3_open(url + 7, &after), SQLITE_OK);
+	assert_int_equal(raw_i64(after, "select count(*) from pages where b = zeroblob(3000)"), 120);
+	sqlite3_close(after);
+	sqlite3_close(before);
+}
+
 static int run_all(const char *name)
 {
 	const struct CMUnitTest tests[] = {
@@ -859,6 +895,7 @@ static int run_all(const char *name)
 	    CASE(test_notices),
 	    CASE(test_reconnect),
 	    CASE(test_verify),
+	    CASE(test_log_of_before),
 	    CASE(test_kill),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
