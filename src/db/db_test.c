@@ -873,6 +873,50 @@ static void test_log_of_before(void **state)
 	sqlite3_close(before);
 }
 
+static int fill_and_fail_op(struct tx *tx, void *arg)
+{
+	(void)arg;
+	assert_int_equal(tx_exec(tx, "update large set b = randomblob(3000)", DB_NO_ARGS, NULL), 0);
+	assert_int_equal(tx_exec(tx, "update large set b = randomblob(3000) where n > 5000", DB_NO_ARGS, NULL), 0);
+	return E_CONFLICT;
+}
+
+static int undone_op(struct tx *tx, void *arg)
+{
+	(void)arg;
+	assert_int_equal(tx_exec(tx, "update large set b = randomblob(3000) where n < 10", DB_NO_ARGS, NULL), 0);
+	assert_int_equal(tx_nested(tx, fill_and_fail_op, NULL), E_CONFLICT);
+	return tx_exec(tx, "update large set b = randomblob(3000) where n > 9000", DB_NO_ARGS, NULL);
+}
+
+/* What more than fills the cache and is undone to a savepoint takes nothing from the commits behind it, when the log is read anew. */
+static void test_large_undone(void **state)
+{
+	(void)state;
+	if (pg)
+		skip();
+	char command[900];
+	sqlite3 *reader, *after;
+	assert_int_equal(db_write(db, 0, drop_op, "create table large (n integer primary key, b blob)"), 0);
+	assert_int_equal(db_write(db, 0, drop_op, "with recursive c (n) as (select 1 union all select n + 1 from c where n < 10000)"
+	                          " insert into large select n, randomblob(3000) from c"), 0);
+	/* No checkpoint goes beyond what somebody reads. */
+	assert_int_equal(sqlite3_open(url + 7, &reader), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(reader, "begin", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(raw_i64(reader, "select count(*) from large"), 10000);
+	assert_int_equal(db_write(db, 0, undone_op, NULL), 0);
+	insert(1, 1);
+	insert(1, 2);
+	snprintf(command, sizeof command, "cp %s %s/after.db && cp %s-wal %s/after.db-wal", url + 7, dir, url + 7, dir);
+	assert_int_equal(system(command), 0);
+	snprintf(command, sizeof command, "%s/after.db", dir);
+	assert_int_equal(sqlite3_open(command, &after), SQLITE_OK);
+	assert_int_equal(raw_i64(after, "select count(*) from t"), 2);
+	sqlite3_close(after);
+	sqlite3_close(reader);
+	unlink(command);
+}
+
 static int run_all(const char *name)
 {
 	const struct CMUnitTest tests[] = {
@@ -896,6 +940,7 @@ static int run_all(const char *name)
 	    CASE(test_reconnect),
 	    CASE(test_verify),
 	    CASE(test_log_of_before),
+	    CASE(test_large_undone),
 	    CASE(test_kill),
 	};
 	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
