@@ -342,6 +342,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 {
 	struct scan_result found;
 	a->scan_wanted = false;
+	leaving_before_scan(ctx, a);
 	int err = scan_run(ctx, a->root, a->lane, &a->replica->trees[REPLICA_LOCAL], &a->replica->next_local_id, !a->hasty, &found);
 	if (err) {
 		a->scan_wanted = true;
@@ -352,6 +353,7 @@ static int scan(struct ctx *ctx, struct agent *a)
 		agent_problem(a, found.problems[i].path, str_c(found.problems[i].what));
 	a->n_scan_problems = a->n_problems;
 	replica_replace(a->replica, REPLICA_LOCAL, &found.tree, clock_now(ctx->clock));
+	leaving_after_scan(ctx, a);
 	a->replica->meta_dirty = true;
 	return agent_flush(ctx, a);
 }
@@ -417,6 +419,7 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 	size_t n = 1, max = work == WORK_LOCAL ? 1 : work == WORK_APPLY ? LIMIT_APPLY_ALL_OR_NONE : TRANSFERS_MAX;
 	if (work == WORK_LOCAL) {
 		int e = act_local(ctx, a, &p->ops[at]);
+		leaving_end(a, &p->ops[at], e);
 		note(ctx, a, &p->ops[at], e, out);
 		*err = agent_is_down(e) ? e : 0;
 		return 1;
@@ -453,7 +456,14 @@ static int act(struct ctx *ctx, struct agent *a, const struct plan *p, struct ag
 {
 	int err = 0;
 	size_t since_flush = 0;
+	bool told = false; /* what is trashed here */
 	for (size_t at = 0; at < p->n && !err;) {
+		if (p->ops[at].verb == PLAN_TRASH_LOCAL && !told) {
+			err = leaving_begin(ctx, a, p, at);
+			told = true;
+			if (err)
+				break;
+		}
 		size_t n = act_some(ctx, a, p, at, out, &err);
 		at += n;
 		since_flush += n;

@@ -37,6 +37,17 @@ int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size
 /* Transfers, several at a time; many small ones together (act_bulk.c). */
 int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs);
 
+/* ---- what is trashed here (leaving.c) ---- */
+
+/* Before the first of the plan's, which is at `at`: they are written down, and durable. */
+int leaving_begin(struct ctx *ctx, struct agent *a, const struct plan *p, size_t at);
+/* What became of an operation. If it cannot be told whether the node went, the next scan tells. */
+void leaving_end(struct agent *a, const struct plan_op *op, int err);
+/* Those of which it is not known: a file that now bears the name of one is not a later state of it; */
+void leaving_before_scan(struct ctx *ctx, struct agent *a);
+/* and about one that is gone nothing is agreed any more: what the server has of it is new here. */
+void leaving_after_scan(struct ctx *ctx, struct agent *a);
+
 /* A version that resembles what a job transfers. */
 struct act_base {
 	int64_t id, version_id, size_bytes;

@@ -343,6 +343,99 @@ static void what_is_agreed_beside_a_copy_is_on_the_disk_first(void **s)
 	assert_true(settled_at_rename > 0);
 }
 
+/* The client ends as it has trashed something and could not record that: nothing of what is in memory stays. */
+static void ends_there(void)
+{
+	agent_fini(&agent);
+	root_free(root);
+	replica_close(&replica);
+	struct root_mark mark = {.share = STR("shr_1"), .server = STR("http://a")};
+	assert_int_equal(replica_open(&ctx, file, &replica), 0);
+	mark.id = replica.marker;
+	assert_int_equal(root_open(&ctx, top, false, &mark, &root), 0);
+	agent_init(&agent, root, &replica, &remote);
+	agent.one_by_one = agent.reread = true;
+	agent.on_event = on_event;
+}
+
+static int settles_until_trashed(struct root *r, struct ctx *c)
+{
+	return agent.stats.trashed ? ctx_fail(c, E_IO, "the disk is gone") : real->settle(r, c);
+}
+
+static struct root_ops failing;
+
+/* Trashed here, and not recorded. Then the process starts again. */
+static void trash_unrecorded(void)
+{
+	server.n = 1;
+	usleep(40000);
+	agent.reread = agent.scan_wanted = true;
+	real = root->ops;
+	failing = *real;
+	failing.settle = settles_until_trashed;
+	root->ops = &failing;
+	ctx_clear(&ctx);
+	assert_int_equal(agent_round(&ctx, &agent, &rounds), E_IO);
+	assert_int_equal(agent.stats.trashed, 1);
+	root->ops = real;
+	ends_there();
+}
+
+static void what_it_trashed_and_could_not_record_was_not_deleted_by_a_user(void **s)
+{
+	(void)s;
+	serve("stays", "1", 100);
+	serve("leaves", "22", 200);
+	assert_int_equal(settle(), 0);
+	trash_unrecorded();
+	assert_int_equal(replica.leaving.count, 1);
+	assert_non_null(tree_get(&replica.trees[REPLICA_SYNCED], 200));
+	server.n = 2; /* it is back */
+	assert_int_equal(settle(), 0);
+	assert_int_equal(applies, 0);
+	assert_true(rounds.in_step && holds("leaves", "22") && holds("stays", "1"));
+	assert_int_equal(replica.leaving.count, 0);
+	ends_there();
+	assert_int_equal(replica.leaving.count, 0); /* nor in the database */
+	assert_int_equal(unlink(path_of("leaves")), 0);
+	settle(); /* the server is busy */
+	assert_true(applies > 0); /* a user's own deletion is one */
+}
+
+static void what_is_made_under_the_name_of_what_it_trashed_is_new(void **s)
+{
+	(void)s;
+	serve("stays", "1", 100);
+	serve("leaves", "22", 200);
+	assert_int_equal(settle(), 0);
+	trash_unrecorded();
+	write_file("leaves", "mine");
+	usleep(40000);
+	server.n = 2;
+	settle(); /* what is sent is refused here */
+	assert_true(holds("leaves", "22")); /* the server's keeps the name, and mine is beside it */
+	assert_int_equal(agent.stats.copies + agent.stats.moved, 1);
+}
+
+static void what_was_to_be_trashed_and_is_still_here_is_agreed(void **s)
+{
+	(void)s;
+	serve("stays", "1", 100);
+	serve("leaves", "22", 200);
+	assert_int_equal(settle(), 0);
+	replica_set_leaving(&replica, 200, true);
+	assert_int_equal(replica_flush(&ctx, &replica), 0);
+	ends_there();
+	assert_int_equal(replica.leaving.count, 1);
+	assert_int_equal(rename(path_of("leaves"), path_of("moved")), 0);
+	server.n = 1;
+	assert_int_equal(settle(), 0);
+	assert_true(rounds.in_step && access(path_of("moved"), F_OK) != 0);
+	assert_int_equal(agent.stats.trashed, 1); /* it is no new file */
+	assert_int_equal(replica.leaving.count, 0);
+}
+
 static int told;
 
 static void on_item(void *arg, const struct plan_op *op, struct str path, struct str why)
@@ -377,6 +470,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {T(it_fetches_and_is_in_step), T(content_of_another_checksum_is_not_used),
 	                                   T(a_dead_network_changes_nothing), T(many_deletions_wait_for_a_word),
 	                                   T(a_lost_root_is_no_deletion), T(what_a_restored_server_lacks_is_new_to_it),
-	                                   T(what_is_agreed_beside_a_copy_is_on_the_disk_first), T(looking_does_nothing)};
+	                                   T(what_is_agreed_beside_a_copy_is_on_the_disk_first),
+	                                   T(what_it_trashed_and_could_not_record_was_not_deleted_by_a_user),
+	                                   T(what_is_made_under_the_name_of_what_it_trashed_is_new),
+	                                   T(what_was_to_be_trashed_and_is_still_here_is_agreed), T(looking_does_nothing)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@ static const struct migration migrations[] = {
      " ino bigint not null, birth_ns bigint not null, mtime_ns bigint not null, ctime_ns bigint not null,"
      " primary key (tree, id));\n"},
     {2, "what the large files consist of", "create table layouts (id bigint primary key, version_id bigint not null, chunks bytea not null);\n"},
+    {3, "what is about to be trashed here", "create table leaving (id bigint primary key);\n"},
 };
 
 enum { SIMILAR_BYTES = 64 << 20 }; /* of layouts, of some 350 GiB of files */
@@ -84,6 +85,17 @@ static int load_meta(struct tx *tx, struct replica *r)
 	return rows_close(&rows);
 }
 
+static int load_leaving(struct tx *tx, struct replica *r)
+{
+	AUTO_ROWS *rows = NULL;
+	int err = tx_query(tx, "select id from leaving", DB_NO_ARGS, &rows);
+	if (err)
+		return err;
+	while (rows_next(rows))
+		map_put(&r->leaving, (uint64_t)rows_i64(rows, 0), r);
+	return rows_close(&rows);
+}
+
 static struct node_facts read_row(struct tx *tx, struct rows *rows)
 {
 	struct node_facts f = {.id = rows_i64(rows, 1), .parent = rows_i64(rows, 2)};
@@ -118,6 +130,8 @@ static int load(struct tx *tx, void *arg)
 	AUTO_ROWS *rows = NULL;
 	struct pile piles[REPLICA_TREES] = {0};
 	int err = load_meta(tx, r);
+	if (!err)
+		err = load_leaving(tx, r);
 	if (!err)
 		err = tx_query(tx, "select tree, id, parent, kind, name, local_name, version_id, version, checksum, size, mtime_us,"
 		                   " executable, dev, ino, birth_ns, mtime_ns, ctime_ns from nodes", DB_NO_ARGS, &rows);
@@ -198,6 +212,8 @@ void replica_close(struct replica *r)
 		map_fini(&r->dirty[i]);
 	}
 	map_fini(&r->by_content);
+	map_fini(&r->leaving);
+	map_fini(&r->leaving_dirty);
 	forget_layouts(r);
 	arena_fini(&r->arena);
 	*r = (struct replica){0};
@@ -276,6 +292,17 @@ bool replica_rename_id(struct replica *r, int64_t local_id, int64_t new_id)
 	for (struct node *n = tree_get(&r->trees[REPLICA_LOCAL], new_id)->first; n; n = n->next)
 		touch(r, REPLICA_LOCAL, n->f.id);
 	return true;
+}
+
+void replica_set_leaving(struct replica *r, int64_t id, bool leaving)
+{
+	if (leaving == (map_get(&r->leaving, (uint64_t)id) != NULL))
+		return;
+	if (leaving)
+		map_put(&r->leaving, (uint64_t)id, r);
+	else
+		map_del(&r->leaving, (uint64_t)id);
+	map_put(&r->leaving_dirty, (uint64_t)id, r);
 }
 
 static bool stamp_same_row(const struct disk_stamp *a, const struct disk_stamp *b)
@@ -459,6 +486,17 @@ static int flush_meta(struct tx *tx, const struct replica *r)
 	return err;
 }
 
+static int flush_leaving(struct tx *tx, const struct replica *r)
+{
+	uint64_t id;
+	void *value;
+	int err = 0;
+	for (size_t at = 0; !err && map_next(&r->leaving_dirty, &at, &id, &value);)
+		err = tx_exec(tx, map_get(&r->leaving, id) ? "insert into leaving (id) values ($1) on conflict (id) do nothing"
+		                                           : "delete from leaving where id = $1", DB_ARGS(V_I((int64_t)id)), NULL);
+	return err;
+}
+
 static int flush(struct tx *tx, void *arg)
 {
 	struct replica *r = arg;
@@ -476,12 +514,14 @@ static int flush(struct tx *tx, void *arg)
 	}
 	if (!err)
 		err = flush_layouts(tx, r);
+	if (!err)
+		err = flush_leaving(tx, r);
 	return err ? err : flush_meta(tx, r);
 }
 
 int replica_flush(struct ctx *ctx, struct replica *r)
 {
-	bool dirty = r->meta_dirty;
+	bool dirty = r->meta_dirty || r->leaving_dirty.count > 0;
 	for (int i = 0; i < REPLICA_TREES; i++)
 		dirty |= r->dirty[i].count > 0;
 	if (!dirty)
@@ -491,6 +531,7 @@ int replica_flush(struct ctx *ctx, struct replica *r)
 		return ctx_fail(ctx, err, "The sync database cannot be written: %s Make room or check the disk, then start again.", err_info(err)->sentence);
 	for (int i = 0; i < REPLICA_TREES; i++)
 		map_fini(&r->dirty[i]);
+	map_fini(&r->leaving_dirty);
 	r->saved = facts_of(r);
 	forget_layouts(r);
 	r->meta_dirty = false;

@@ -1,7 +1,8 @@
 /* replica: what this device knows about one synced folder: three trees and a cursor, in memory and in SQLite.
  *
  * Observations are persisted, never pending work: after a crash the agent observes and plans again. The synced tree is
- * written from results alone (I8). A change is in memory at once and durable after replica_flush.
+ * written from results alone (I8). What is about to be trashed here is told apart from what a user deletes by its id alone, which
+ * is nothing to be carried out either (client/leaving.c). A change is in memory at once and durable after replica_flush.
  */
 #ifndef SD_CLIENT_REPLICA_H
 #define SD_CLIENT_REPLICA_H
@@ -34,6 +35,8 @@ struct replica {
 	struct map dirty[REPLICA_TREES];
 	struct map by_content; /* first bytes of a checksum -> the id of a file that was once agreed with it; see replica_same_content */
 	bool knows_content;
+	struct map leaving;    /* ids: about to be trashed here, and it is not known yet whether they were */
+	struct map leaving_dirty;
 	struct map layouts;    /* to be written: id -> struct kept_layout */
 	bool meta_dirty;
 	struct replica_facts saved; /* as the database has them */
@@ -62,6 +65,8 @@ bool replica_put(struct replica *r, enum replica_tree which, const struct node_f
 size_t replica_put_all(struct replica *r, enum replica_tree which, const struct node_facts *f, size_t n);
 void replica_del(struct replica *r, enum replica_tree which, int64_t id);
 bool replica_rename_id(struct replica *r, int64_t local_id, int64_t new_id);
+/* Whether the node is one of those that are about to be trashed here. */
+void replica_set_leaving(struct replica *r, int64_t id, bool leaving);
 /* Puts a whole new tree in the place of one; only differences are written. *t is moved from. noticed_us: when the differences
  * were seen, remembered as their cause; 0: not. */
 void replica_replace(struct replica *r, enum replica_tree which, struct tree *t, int64_t noticed_us);

@@ -70,6 +70,8 @@ static void everything_comes_back(void **s)
 	r.cursor = 77;
 	replica_set_str(&r, &r.share, STR("shr_1"));
 	replica_set_problem(&r, STR("away"), 99);
+	replica_set_leaving(&r, 2, true);
+	replica_set_leaving(&r, 5, true);
 	assert_int_equal(replica_flush(&ctx, &r), 0);
 	replica_close(&r);
 	assert_int_equal(replica_open(&ctx, file, &r), 0);
@@ -83,6 +85,12 @@ static void everything_comes_back(void **s)
 		assert_true(n->f.executable && n->f.mtime_us == -5 && n->f.version_id == 7 && n->f.version == 3);
 		assert_memory_equal(&n->f.stamp, &want.stamp, sizeof want.stamp);
 	}
+	assert_true(r.leaving.count == 2 && map_get(&r.leaving, 2) && map_get(&r.leaving, 5));
+	replica_set_leaving(&r, 5, false); /* nothing else is to be written */
+	assert_int_equal(replica_flush(&ctx, &r), 0);
+	replica_close(&r);
+	assert_int_equal(replica_open(&ctx, file, &r), 0);
+	assert_true(r.leaving.count == 1 && map_get(&r.leaving, 2));
 	replica_del(&r, REPLICA_LOCAL, 5);
 	assert_true(replica_rename_id(&r, 2, 2));
 	replica_set_problem(&r, STR_NULL, 0);

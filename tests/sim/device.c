@@ -14,37 +14,12 @@ static void on_pause(void *arg, int ms)
 	sim_hook(d->sim, d);
 }
 
-static void note_trashed(struct device *d, struct str path)
-{
-	struct arena *a = &d->sim->arena;
-	const struct inode *n = d->fs.live.v[d->fs.live.n - 1].node; /* in the trash */
-	struct unnoted *u = arena_new(a, struct unnoted);
-	*u = (struct unnoted){arena_str(a, path), n->content, d->unnoted};
-	d->unnoted = u;
-}
-
-/* A client that could not record what it trashed, and ended, takes what is made under that name then for an edit. */
-static void excuse_trashed(struct device *d, struct str path)
-{
-	for (struct unnoted *u = d->unnoted; u; u = u->next)
-		if (str_eq(u->path, path))
-			content_release(d->sim, u->content, "the client could not record that it trashed it, and its name was taken again");
-}
-
 static void on_event(void *arg, const struct agent_event *e)
 {
 	struct device *d = arg;
 	sim_note(d->sim, "d%d: %s \"%.*s\" (%d, %s)%s%s %.*s", d->number, e->verb, STR_ARG(e->path), e->case_no, e->reason,
 	         e->err ? " fails: " : "", e->err ? err_info(e->err)->symbol : "", STR_ARG(e->err ? e->detail : STR("")));
-	if (e->err)
-		return;
-	if (strcmp(e->verb, "trash_local") == 0) {
-		d->trashed++;
-		if (e->kind == NODE_FILE)
-			note_trashed(d, e->path);
-	} else if (strcmp(e->verb, "send_version") == 0) {
-		excuse_trashed(d, e->path);
-	}
+	d->trashed += !e->err && strcmp(e->verb, "trash_local") == 0;
 }
 
 /* What the guard is for, counted by ourselves (reconcile/guard.h has the bounds). */
@@ -194,7 +169,6 @@ void device_round(struct device *d, bool settle)
 		check_deletions(d, agreed);
 		tell(d, err, &r);
 		d->done += r.done;
-		d->unnoted = err ? d->unnoted : NULL;
 		for (size_t k = 0; d->sim->verbose && k < d->agent.n_problems; k++)
 			sim_note(d->sim, "    %s: %s", d->agent.problems[k].path, d->agent.problems[k].what);
 		if (d->agent.unsettled && !err)

@@ -74,12 +74,6 @@ enum net_fault {
 	NET_FAULTS
 };
 
-struct unnoted {
-	struct str path;
-	int content;
-	struct unnoted *next;
-};
-
 struct device {
 	struct sim *sim;
 	int number, share; /* share: that it syncs */
@@ -104,7 +98,6 @@ struct device {
 	int writer_left;      /* ... so many times */
 	bool list_fault; /* the next folder below the root cannot be listed */
 	bool allow_mass_delete, registered;
-	struct unnoted *unnoted; /* what it trashed and has not recorded yet */
 	/* Of the last rounds. */
 	bool in_step;
 	size_t done, trashed;
