@@ -205,7 +205,7 @@ def test_shell_samples_of_the_sync_guide(bench, tmp_path):
     share2 = bench.client.get('/api/v1/users/me').json()['id']
     share2 = bench.client.post('/api/v1/shares', json={'name': 'Second', 'share_type': 'project', 'owner_id': share2}).json()['id']
     folder2 = bench.client.post('/api/v1/folders', json={'share_id': bench.share, 'name': 'Design'}).json()['id']
-    content = os.urandom(5 << 20)
+    content = b'%PDF-' + os.urandom(5 << 20)  # begins as no JSON does
     made = bench.client.post('/api/v1/files', data={'share_id': bench.share, 'folder_id': bench.folder},
                              files={'file': ('spec.pdf', content, 'application/pdf')}).json()
     second = bench.client.post('/api/v1/files', data={'share_id': bench.share, 'replace_file_id': made['id'], 'base_version_id': made['version_id'],
