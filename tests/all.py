@@ -21,6 +21,7 @@ SANITIZERS = {
     'UBSAN_OPTIONS': 'print_stacktrace=1:halt_on_error=1',
     'LSAN_OPTIONS': 'print_suppressions=0',
 }
+WORKERS = 1 + (os.cpu_count() or 2)
 STEPS = ['checks', 'clang', 'unit', 'sim', 'sqlite', 'postgresql', 'interop', 'crash']
 
 
@@ -296,8 +297,8 @@ def main():
                       ('crash', steps.crash, 'restore.py', '--rounds', '3'), ('crash', steps.crash, 'kill_server.py', '--rounds', '6')]
         if 'interop' in wanted:
             tasks.append(('interop', steps.interop))
-        # Two at a time, the long ones first: they mostly wait for disks and password hashes.
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        # More at a time than processors, the long ones first: they mostly wait for disks and timers.
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for name, task, *args in tasks:
                 pool.submit(steps.guarded, name, task, *args)
     t = steps.tally
