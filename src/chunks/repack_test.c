@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
+#include "chunks/chunks_testing.h"
 #include "chunks/pack.h"
 #include "chunks/rebuild.h"
 #include "chunks/repack.h"
-#include "chunks/schema.h"
 #include "io/disk_fault.h"
 
 enum { TENANT = 7, CHUNKS = 5, CHUNK_BYTES = 3000 };
@@ -22,15 +22,9 @@ static struct disk *disk;
 
 static int setup(void **state)
 {
-	char url[64], *why = NULL;
 	(void)state;
-	snprintf(url, sizeof url, "sqlite:%s/t.db", folder);
-	unlink(url + 7);
 	idgen_init(&ids, &clock_system, 1);
-	const struct migration m[] = {{1, "store", CHUNKS_SCHEMA_FIRST}, {2, "finder", CHUNKS_SCHEMA_FINDER},
-	                              {3, "marks", CHUNKS_SCHEMA_MARKS}, {4, "retired", CHUNKS_SCHEMA_RETIRED}};
-	assert_int_equal(db_open(&(struct db_config){.url = url, .clock = &clock_system}, &db, &why), E_OK);
-	assert_int_equal(db_migrate(db, m, 4, &why), E_OK);
+	db = testing_store_db(folder);
 	disk = disk_fault_new(3);
 	return 0;
 }
