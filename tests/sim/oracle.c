@@ -19,15 +19,25 @@ void oracle_acked(struct sim *s)
 		sim_violation(s, "the log ends at %lld, but %lld was acknowledged", (long long)head, (long long)s->server.acked_seq);
 }
 
-static bool on_a_disk(struct sim *s, int content)
+enum { ANY_SHARE = -1 };
+
+/* In the folder of a device that syncs this share. */
+static bool on_a_disk_of(const struct sim *s, int content, int share)
 {
 	for (int i = 0; i < s->n_devices; i++) {
 		const struct fs *f = &s->devices[i].fs;
+		if (share != ANY_SHARE && s->devices[i].share != share)
+			continue;
 		for (size_t k = 0; k < f->live.n; k++)
 			if (f->live.v[k].node->content == content && !fs_is_below(f, f->live.v[k].node, f->own))
 				return true;
 	}
 	return false;
+}
+
+static bool on_a_disk(const struct sim *s, int content)
+{
+	return on_a_disk_of(s, content, ANY_SHARE);
 }
 
 void oracle_at_risk(struct sim *s)
@@ -70,13 +80,23 @@ static bool lives_in(const struct server_node *v, size_t n, const struct server_
 	return false;
 }
 
+/* The file is in a share that no holder of its bytes syncs: those who do hold them are told to trash it, or were, and a device that is in the
+ * midst of a round when the server is restored does as it was told. The trash of the device keeps it. */
+static bool moved_off(const struct sim *s, const struct living *before, int content)
+{
+	for (size_t k = 0; k < before->n; k++)
+		if (before->v[k].live && sha256_eq(&before->v[k].hash, &s->contents[content].hash))
+			return !on_a_disk_of(s, content, before->v[k].share);
+	return false;
+}
+
 void oracle_after_restore(struct sim *s, const struct living *before)
 {
 	struct living now;
 	oracle_before_restore(s, &now);
 	for (size_t i = 0; i < s->n_contents; i++) {
 		struct content_row *c = &s->contents[i];
-		bool there = !c->tracked || c->released || on_a_disk(s, (int)i);
+		bool there = !c->tracked || c->released || (on_a_disk(s, (int)i) && !moved_off(s, before, (int)i));
 		for (size_t k = 0; k < before->n && !there; k++)
 			there = before->v[k].live && sha256_eq(&before->v[k].hash, &c->hash) && lives_in(now.v, now.n, &before->v[k]);
 		if (!there)
