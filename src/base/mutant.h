@@ -61,6 +61,8 @@
 	X(DB_COMMIT_ASSUMED, "a commit that failed is taken for done") \
 	X(DB_LOG_UNSYNCED, "what a process that ended left in the log is served before it is on the disk") \
 	X(DB_LOG_UNWRITTEN, "a log that a failed sync left behind is not written once more") \
+	X(DB_LOG_SYNC_FIRST, "what waits for the log is written behind its sync") \
+	X(DB_LOG_LOSS_UNTOLD, "a joined write that fails is not told of") \
 	X(DB_HALF_DONE, "what failed in part is not undone")
 
 enum mutant_name {

@@ -1,4 +1,4 @@
-/* SQLite on a disk that is full or fails. */
+/* SQLite, and its joined log, on a disk that is full or fails. */
 #include <errno.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <sqlite3.h>
 
 #include "base/err.h"
 #include "base/must.h"
 #include "db/db.h"
+#include "db/db_sqlite_log.h"
 
 static char dir[64];
 static struct db *db;
@@ -77,6 +77,7 @@ static int64_t one(const char *sql)
 
 /* A VFS whose syncs and writes can be made to fail. The database and its log have method tables of their own. */
 static sqlite3_vfs *real_vfs, bad_vfs;
+static struct db_sqlite_log joined;
 static struct {
 	const sqlite3_io_methods *real;
 	sqlite3_io_methods bad;
@@ -179,7 +180,8 @@ static void test_bad_disk(void **state)
 	bad_vfs.xOpen = bad_open;
 	bad_vfs.pNext = NULL;
 	assert_int_equal(sqlite3_vfs_register(&bad_vfs, 0), SQLITE_OK);
-	open_db("?vfs=bad");
+	db_sqlite_log_register(&joined, "joined-bad", "bad");
+	open_db("?vfs=joined-bad");
 	assert_int_equal(db_migrate(db, schema, 1, NULL), 0);
 	assert_int_equal(insert(1), 0);
 	part_of_a_group_fits();
@@ -198,6 +200,7 @@ static void test_bad_disk(void **state)
 	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);
 	assert_int_equal(one("select count(*) from t where id in (2, 4, 5)"), 0);
 	db_close(db);
+	sqlite3_vfs_unregister(&joined.vfs);
 	sqlite3_vfs_unregister(&bad_vfs);
 	open_db("");
 	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);

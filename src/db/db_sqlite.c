@@ -636,8 +636,9 @@ static int file_create(const char *path, char **why)
 static void configure(void)
 {
 	/* They cost a lock, shared by all threads, with every allocation. Refused, and no harm, once SQLite is in use. */
+	static struct db_sqlite_log joined;
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-	db_sqlite_log_register();
+	db_sqlite_log_register(&joined, DB_SQLITE_LOG_VFS, NULL);
 }
 
 static int sq_start(struct db *db, char **why)

@@ -1,13 +1,13 @@
 #include "db/db_sqlite_log.h"
 
-#include <sqlite3.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/must.h"
+#include "base/mutant.h"
 
-/* The system's file lies right behind. */
+/* The file of the VFS below lies right behind. */
 struct log_file {
 	sqlite3_file base;
 	char *waiting; /* NULL: nothing was written yet */
@@ -15,9 +15,7 @@ struct log_file {
 	sqlite3_int64 at; /* where the waiting bytes go */
 };
 
-static sqlite3_vfs *system_vfs, vfs;
-
-static sqlite3_file *system_file(sqlite3_file *f)
+static sqlite3_file *file_below(sqlite3_file *f)
 {
 	return (sqlite3_file *)((struct log_file *)f + 1);
 }
@@ -27,7 +25,8 @@ static int write_out(sqlite3_file *f)
 	struct log_file *log = (struct log_file *)f;
 	int n = log->n;
 	log->n = 0;
-	return n ? system_file(f)->pMethods->xWrite(system_file(f), log->waiting, n, log->at) : SQLITE_OK;
+	int rc = n ? file_below(f)->pMethods->xWrite(file_below(f), log->waiting, n, log->at) : SQLITE_OK;
+	return mutant(M_DB_LOG_LOSS_UNTOLD) ? SQLITE_OK : rc;
 }
 
 static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
@@ -38,7 +37,7 @@ static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 	if (rc != SQLITE_OK)
 		return rc;
 	if (n > DB_SQLITE_LOG_JOINED)
-		return system_file(f)->pMethods->xWrite(system_file(f), p, n, at);
+		return file_below(f)->pMethods->xWrite(file_below(f), p, n, at);
 	if (!log->waiting)
 		log->waiting = malloc(DB_SQLITE_LOG_JOINED);
 	must(log->waiting != NULL);
@@ -52,62 +51,65 @@ static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 static int log_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 {
 	int rc = write_out(f);
-	return rc != SQLITE_OK ? rc : system_file(f)->pMethods->xRead(system_file(f), p, n, at);
+	return rc != SQLITE_OK ? rc : file_below(f)->pMethods->xRead(file_below(f), p, n, at);
 }
 
 static int log_truncate(sqlite3_file *f, sqlite3_int64 size)
 {
 	int rc = write_out(f);
-	return rc != SQLITE_OK ? rc : system_file(f)->pMethods->xTruncate(system_file(f), size);
+	return rc != SQLITE_OK ? rc : file_below(f)->pMethods->xTruncate(file_below(f), size);
 }
 
 static int log_sync(sqlite3_file *f, int flags)
 {
-	int rc = write_out(f);
-	return rc != SQLITE_OK ? rc : system_file(f)->pMethods->xSync(system_file(f), flags);
+	bool late = mutant(M_DB_LOG_SYNC_FIRST);
+	int rc = late ? SQLITE_OK : write_out(f);
+	if (rc == SQLITE_OK)
+		rc = file_below(f)->pMethods->xSync(file_below(f), flags);
+	return late && rc == SQLITE_OK ? write_out(f) : rc;
 }
 
 static int log_size(sqlite3_file *f, sqlite3_int64 *size)
 {
 	int rc = write_out(f);
-	return rc != SQLITE_OK ? rc : system_file(f)->pMethods->xFileSize(system_file(f), size);
+	return rc != SQLITE_OK ? rc : file_below(f)->pMethods->xFileSize(file_below(f), size);
 }
 
-/* What waits here belongs to no commit: nobody will miss it. */
+/* What waits belongs to no commit. */
 static int log_close(sqlite3_file *f)
 {
 	free(((struct log_file *)f)->waiting);
-	return system_file(f)->pMethods->xClose(system_file(f));
+	return file_below(f)->pMethods->xClose(file_below(f));
 }
 
 static int log_lock(sqlite3_file *f, int level)
 {
-	return system_file(f)->pMethods->xLock(system_file(f), level);
+	return file_below(f)->pMethods->xLock(file_below(f), level);
 }
 
 static int log_unlock(sqlite3_file *f, int level)
 {
-	return system_file(f)->pMethods->xUnlock(system_file(f), level);
+	return file_below(f)->pMethods->xUnlock(file_below(f), level);
 }
 
 static int log_reserved(sqlite3_file *f, int *out)
 {
-	return system_file(f)->pMethods->xCheckReservedLock(system_file(f), out);
+	return file_below(f)->pMethods->xCheckReservedLock(file_below(f), out);
 }
 
 static int log_control(sqlite3_file *f, int op, void *arg)
 {
-	return system_file(f)->pMethods->xFileControl(system_file(f), op, arg);
+	return file_below(f)->pMethods->xFileControl(file_below(f), op, arg);
 }
 
 static int log_sector(sqlite3_file *f)
 {
-	return system_file(f)->pMethods->xSectorSize(system_file(f));
+	return file_below(f)->pMethods->xSectorSize(file_below(f));
 }
 
 static int log_device(sqlite3_file *f)
 {
-	return system_file(f)->pMethods->xDeviceCharacteristics(system_file(f));
+	return file_below(f)->pMethods->xDeviceCharacteristics(file_below(f));
 }
 
 static int log_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
@@ -127,23 +129,23 @@ static int log_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags
 	    .xSectorSize = log_sector,
 	    .xDeviceCharacteristics = log_device,
 	};
-	(void)v;
+	sqlite3_vfs *below = ((struct db_sqlite_log *)v)->below;
 	if (!(flags & SQLITE_OPEN_WAL))
-		return system_vfs->xOpen(system_vfs, name, f, flags, out);
+		return below->xOpen(below, name, f, flags, out);
 	*(struct log_file *)f = (struct log_file){0};
-	int rc = system_vfs->xOpen(system_vfs, name, system_file(f), flags, out);
-	if (system_file(f)->pMethods)
+	int rc = below->xOpen(below, name, file_below(f), flags, out);
+	if (file_below(f)->pMethods)
 		f->pMethods = &methods;
 	return rc;
 }
 
-void db_sqlite_log_register(void)
+void db_sqlite_log_register(struct db_sqlite_log *v, const char *name, const char *below)
 {
-	system_vfs = sqlite3_vfs_find(NULL);
-	must(system_vfs != NULL);
-	vfs = *system_vfs;
-	vfs.zName = DB_SQLITE_LOG_VFS;
-	vfs.szOsFile += (int)sizeof(struct log_file);
-	vfs.xOpen = log_open;
-	must(sqlite3_vfs_register(&vfs, 0) == SQLITE_OK);
+	v->below = sqlite3_vfs_find(below);
+	must(v->below != NULL);
+	v->vfs = *v->below;
+	v->vfs.zName = name;
+	v->vfs.szOsFile += (int)sizeof(struct log_file);
+	v->vfs.xOpen = log_open;
+	must(sqlite3_vfs_register(&v->vfs, 0) == SQLITE_OK);
 }

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,7 +30,8 @@ static int set_up(void **state)
 	if (fd < 0 || close(fd))
 		return -1;
 	snprintf(path, sizeof path, "%s-wal", database);
-	db_sqlite_log_register();
+	static struct db_sqlite_log joined;
+	db_sqlite_log_register(&joined, DB_SQLITE_LOG_VFS, NULL);
 	sqlite3_vfs *v = sqlite3_vfs_find(DB_SQLITE_LOG_VFS);
 	file = v ? calloc(1, (size_t)v->szOsFile) : NULL;
 	return file ? v->xOpen(v, path, file, FLAGS, NULL) : -1;

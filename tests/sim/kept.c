@@ -104,6 +104,16 @@ static bool at_rest(sqlite3 *db)
 	return sqlite3_get_autocommit(db);
 }
 
+/* Its files lead nowhere, and what waits for its log (db/db_sqlite_log.h) is gone, as with a process. */
+static void detach(struct kept *k)
+{
+	sqlite3_file *log = NULL;
+	sqlite3_int64 size;
+	vfs_detach(slot_of(k));
+	must(sqlite3_file_control(k->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) == SQLITE_OK);
+	must(log->pMethods->xFileSize(log, &size) != SQLITE_OK);
+}
+
 int __wrap_sqlite3_close(sqlite3 *db)
 {
 	struct kept *k = of(db);
@@ -111,7 +121,7 @@ int __wrap_sqlite3_close(sqlite3 *db)
 	k->in_use = false;
 	if (!disk_fault_is_dead(slot->disk) || !at_rest(db) || !slot->files[0] || !slot->files[1] || slot->n_open != 2)
 		return really_close(k);
-	vfs_detach(slot);
+	detach(k);
 	return SQLITE_OK;
 }
 
@@ -162,7 +172,7 @@ void kept_meet(int i, struct disk *disk, const char *file)
 	sqlite3_stmt *look;
 	must(__wrap_sqlite3_prepare_v3(db, "select count(*) from sqlite_schema", -1, SQLITE_PREPARE_PERSISTENT, &look, NULL) == SQLITE_OK);
 	must(sqlite3_step(look) == SQLITE_ROW && __wrap_sqlite3_finalize(look) == SQLITE_OK);
-	vfs_detach(slot);
+	detach(&all[i]);
 	all[i].in_use = false;
 	slot->disk = before;
 }

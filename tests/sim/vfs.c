@@ -1,6 +1,5 @@
 /* SQLite over io/disk.h, one process, one connection a file: the write-ahead index is plain memory. As SQLite's own VFS for
  * Unix does, the first sync of a new journal or log also syncs its folder. */
-#include <sqlite3.h>
 #include <stdlib.h>
 
 #include "base/must.h"
@@ -306,11 +305,12 @@ void sim_vfs_register(struct sim *s)
 	for (int i = 0; i < SLOTS && !done; i++) {
 		struct slot *slot = &sim_slots[i];
 		sqlite3_snprintf(sizeof slot->name, slot->name, "sim%d", i);
+		sqlite3_snprintf(sizeof slot->disk_name, slot->disk_name, "disk%d", i);
 		slot->vfs = (sqlite3_vfs){
 		    .iVersion = 2,
 		    .szOsFile = sizeof(struct vfile),
 		    .mxPathname = 256,
-		    .zName = slot->name,
+		    .zName = slot->disk_name,
 		    .pAppData = slot,
 		    .xOpen = v_open,
 		    .xDelete = v_delete,
@@ -323,6 +323,7 @@ void sim_vfs_register(struct sim *s)
 		    .xCurrentTimeInt64 = v_time,
 		};
 		must(sqlite3_vfs_register(&slot->vfs, i == 0) == SQLITE_OK);
+		db_sqlite_log_register(&slot->joined, slot->name, slot->disk_name);
 	}
 	done = true;
 	sqlite3_randomness(0, NULL);

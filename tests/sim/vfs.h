@@ -2,8 +2,7 @@
 #ifndef SD_SIM_VFS_H
 #define SD_SIM_VFS_H
 
-#include <sqlite3.h>
-
+#include "db/db_sqlite_log.h"
 #include "sim.h"
 
 enum { SLOTS = DEVICES_MAX + 1, SHM_REGIONS = 64 };
@@ -19,10 +18,11 @@ struct vfile {
 	size_t shm_size; /* of each */
 };
 
-/* The server is slot 0, devices follow. Each has one database at a time. */
+/* The server is slot 0, devices follow. Each has one database at a time: "simN" is the product's joined log over "diskN". */
 struct slot {
 	sqlite3_vfs vfs;
-	char name[8];
+	struct db_sqlite_log joined;
+	char name[8], disk_name[8];
 	struct disk *disk;
 	struct vfile *files[2]; /* the database and its log, while they are open */
 	int n_open;             /* of all files */
