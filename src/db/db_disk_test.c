@@ -83,6 +83,12 @@ static struct {
 	sqlite3_io_methods bad;
 } io[2];
 static atomic_bool no_sync;
+static atomic_int calls, failing_call; /* writes and syncs so far; the number of the one that fails, 0: none */
+
+static bool call_fails(void)
+{
+	return ++calls == failing_call;
+}
 
 static const sqlite3_io_methods *real_io(sqlite3_file *f)
 {
@@ -91,12 +97,18 @@ static const sqlite3_io_methods *real_io(sqlite3_file *f)
 
 static int bad_sync(sqlite3_file *f, int flags)
 {
-	return no_sync ? SQLITE_IOERR_FSYNC : real_io(f)->xSync(f, flags);
+	(void)f, (void)flags;
+	return no_sync || call_fails() ? SQLITE_IOERR_FSYNC : SQLITE_OK; /* no power fails here */
 }
 
 static int bad_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
-	return no_room || at + n > file_max ? SQLITE_FULL : real_io(f)->xWrite(f, p, n, at);
+	if (no_room || at + n > file_max)
+		return SQLITE_FULL;
+	if (!call_fails())
+		return real_io(f)->xWrite(f, p, n, at);
+	real_io(f)->xWrite(f, p, n / 2, at);
+	return SQLITE_FULL;
 }
 
 static int bad_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *out)
@@ -174,13 +186,6 @@ static void part_of_a_group_fits(void)
 static void test_bad_disk(void **state)
 {
 	(void)state;
-	real_vfs = sqlite3_vfs_find(NULL);
-	bad_vfs = *real_vfs;
-	bad_vfs.zName = "bad";
-	bad_vfs.xOpen = bad_open;
-	bad_vfs.pNext = NULL;
-	assert_int_equal(sqlite3_vfs_register(&bad_vfs, 0), SQLITE_OK);
-	db_sqlite_log_register(&joined, "joined-bad", "bad");
 	open_db("?vfs=joined-bad");
 	assert_int_equal(db_migrate(db, schema, 1, NULL), 0);
 	assert_int_equal(insert(1), 0);
@@ -200,21 +205,110 @@ static void test_bad_disk(void **state)
 	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);
 	assert_int_equal(one("select count(*) from t where id in (2, 4, 5)"), 0);
 	db_close(db);
-	sqlite3_vfs_unregister(&joined.vfs);
-	sqlite3_vfs_unregister(&bad_vfs);
 	open_db("");
 	assert_int_equal(one("select count(*) from t where id in (1, 3)"), 2);
 	db_close(db);
 }
 
+enum { ROWS = 8 };
+
+static void shell(const char *what)
+{
+	char command[300];
+	snprintf(command, sizeof command, "cd %s && %s", dir, what);
+	must(system(command) == 0);
+}
+
+/* As its process is killed: what is in the files stays. */
+static void kill_db(void)
+{
+	shell("mkdir left && cp test.db test.db-wal left");
+	db_close(db);
+	shell("rm -f test.db* && mv left/* . && rmdir left");
+}
+
+static void check_rows(const int *errs)
+{
+	for (int i = 0; i < ROWS; i++) {
+		char sql[100];
+		snprintf(sql, sizeof sql, "select count(*) from t where id = %d and length(b) = %d", i, i * 8000);
+		int64_t n = one(sql);
+		assert_true(errs[i] ? n == 0 || errs[i] == E_DB : n == 1); /* E_DB: its sync failed, so nobody knows */
+	}
+}
+
+static int open_joined(void)
+{
+	char url[128];
+	snprintf(url, sizeof url, "sqlite:%s/test.db?vfs=joined-bad", dir);
+	int err = db_open(&(struct db_config){.url = url, .inline_writes = true}, &db, NULL);
+	if (err)
+		return err;
+	err = db_migrate(db, schema, 1, NULL);
+	if (err)
+		db_close(db);
+	return err;
+}
+
+/* Two processes put rows of up to 14 pages, so that a commit is one write or more, and one of their calls fails. What is
+ * acknowledged is there, what is refused is not. True: there was no such call. */
+static bool lives_with(int nth)
+{
+	static char bytes[60000];
+	int errs[ROWS];
+	shell("rm -f test.db*");
+	assert_int_equal(open_joined(), 0);
+	calls = 0;
+	failing_call = nth;
+	for (int i = 0; i < ROWS; i++) {
+		if (i == ROWS / 2) {
+			kill_db();
+			if (open_joined())
+				assert_int_equal(open_joined(), 0);
+		}
+		struct row r = {i, str_n(bytes, (size_t)i * 8000)};
+		errs[i] = db_write(db, 1, insert_op, &r);
+		assert_true(!errs[i] || errs[i] == E_NO_SPACE || errs[i] == E_DB || errs[i] == E_READ_ONLY);
+	}
+	bool none = calls < nth;
+	failing_call = 0;
+	check_rows(errs);
+	kill_db();
+	open_db("");
+	check_rows(errs);
+	assert_int_equal(db_verify(db, false, NULL, NULL), 0);
+	db_close(db);
+	return none;
+}
+
+static void test_each_call(void **state)
+{
+	(void)state;
+	int nth = 1;
+	while (!lives_with(nth))
+		nth++;
+	assert_in_range(nth, 30, 300);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	real_vfs = sqlite3_vfs_find(NULL);
+	bad_vfs = *real_vfs;
+	bad_vfs.zName = "bad";
+	bad_vfs.xOpen = bad_open;
+	bad_vfs.pNext = NULL;
+	must(sqlite3_vfs_register(&bad_vfs, 0) == SQLITE_OK);
+	db_sqlite_log_register(&joined, "joined-bad", "bad");
+	return 0;
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bad_disk)};
-	char command[96];
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bad_disk), cmocka_unit_test(test_each_call)};
 	snprintf(dir, sizeof dir, "/tmp/db-disk-test-XXXXXX");
 	must(mkdtemp(dir) != NULL);
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
-	snprintf(command, sizeof command, "rm -r %s", dir);
-	must(system(command) == 0);
+	int failed = cmocka_run_group_tests(tests, set_up, NULL);
+	shell("rm -r $PWD");
 	return failed;
 }
