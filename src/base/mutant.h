@@ -32,6 +32,7 @@
 	X(AGENT_ABSENCE_DELETES, "what a restored server lacks was deleted") \
 	X(AGENT_FORGOTTEN, "a restored server is not told of the device") \
 	X(AGENT_INTENTIONS, "an upload is recorded as done though no answer came") \
+	X(AGENT_OLD_STATE, "a state that was put back from a copy is taken for the latest") \
 	X(AGENT_TRASH_UNTOLD, "what the client trashes is not written down before") \
 	X(ACT_OVERWRITE, "a file that was edited since the plan is overwritten") \
 	X(ACT_TRASH, "a file that was edited since the plan goes to the trash") \

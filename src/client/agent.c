@@ -493,7 +493,9 @@ int agent_observe(struct ctx *ctx, struct agent *a)
 {
 	bool scanning = a->scan_wanted || a->unsettled;
 	clear_problems(a, scanning ? 0 : a->n_scan_problems);
-	int err = pull(ctx, a);
+	int err = generation_begin(ctx, a);
+	if (!err)
+		err = pull(ctx, a);
 	return !err && scanning && a->root ? scan(ctx, a) : err;
 }
 

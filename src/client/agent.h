@@ -71,6 +71,7 @@ struct agent {
 	size_t acted, planned;          /* of this round, for on_progress */
 	bool unsynced;          /* folders were made that may not be on the disk yet */
 	bool looking;           /* nothing is written */
+	bool begun;             /* the state was found to be the latest (client/generation.c) */
 	bool one_by_one;        /* a bulk call was refused as a whole */
 	bool no_twins;          /* a content that the server was said to have was refused */
 	struct map own;         /* log entries that this device caused, and whose effect stands in the remote tree */

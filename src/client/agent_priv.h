@@ -37,6 +37,13 @@ int act_apply(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size
 /* Transfers, several at a time; many small ones together (act_bulk.c). */
 int act_transfer(struct ctx *ctx, struct agent *a, const struct plan_op **ops, size_t n, int *errs);
 
+/* ---- which copy of the state this is (generation.c) ---- */
+
+/* In an agent's first round. An older copy than the one that this folder was synced with last is forgotten. */
+int generation_begin(struct ctx *ctx, struct agent *a);
+/* From here on every copy of the state that exists is an older one. Flushes. */
+int generation_next(struct ctx *ctx, struct agent *a);
+
 /* ---- what is trashed here (leaving.c) ---- */
 
 /* Before the first of the plan's, which is at `at`: they are written down, and durable. */

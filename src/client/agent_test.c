@@ -344,11 +344,15 @@ static void what_is_agreed_beside_a_copy_is_on_the_disk_first(void **s)
 }
 
 /* The client ends as it has trashed something and could not record that: nothing of what is in memory stays. */
-static void ends_there(void)
+static void ends(void)
 {
 	agent_fini(&agent);
 	root_free(root);
 	replica_close(&replica);
+}
+
+static void starts(void)
+{
 	struct root_mark mark = {.share = STR("shr_1"), .server = STR("http://a")};
 	assert_int_equal(replica_open(&ctx, file, &replica), 0);
 	mark.id = replica.marker;
@@ -356,6 +360,12 @@ static void ends_there(void)
 	agent_init(&agent, root, &replica, &remote);
 	agent.one_by_one = agent.reread = true;
 	agent.on_event = on_event;
+}
+
+static void ends_there(void)
+{
+	ends();
+	starts();
 }
 
 static int settles_until_trashed(struct root *r, struct ctx *c)
@@ -418,6 +428,68 @@ static void what_is_made_under_the_name_of_what_it_trashed_is_new(void **s)
 	assert_int_equal(agent.stats.copies + agent.stats.moved, 1);
 }
 
+static void in_base(const char *what)
+{
+	assert_int_equal(system(arena_fmt(&arena, "cd %s && { %s; }", base, what).p), 0);
+}
+
+static void copy_state(void)
+{
+	in_base("rm -rf old && mkdir old && cp db* old");
+}
+
+static void put_state_back(void)
+{
+	in_base("rm -f db* && cp old/* .");
+}
+
+/* What was trashed here since the copy was made, and is back on the server, was deleted by nobody. */
+static void an_older_state_is_forgotten(void **s)
+{
+	(void)s;
+	serve("stays", "1", 100);
+	serve("leaves", "22", 200);
+	assert_int_equal(settle(), 0);
+	ends();
+	copy_state();
+	starts();
+	server.n = 1;
+	assert_int_equal(settle(), 0);
+	assert_true(!holds("leaves", "22"));
+	ends();
+	put_state_back();
+	starts();
+	server.n = 2;
+	assert_int_equal(settle(), 0);
+	assert_int_equal(applies, 0);
+	assert_true(rounds.in_step && holds("leaves", "22") && holds("stays", "1"));
+	assert_int_equal(unlink(path_of("leaves")), 0);
+	agent.scan_wanted = true;
+	settle();
+	assert_true(applies > 0); /* this one is the user's */
+}
+
+/* A copy that was made while the client ran: what it trashes is told by the marker all the same. */
+static void nor_does_a_copy_of_a_running_client_delete(void **s)
+{
+	(void)s;
+	serve("stays", "1", 100);
+	serve("leaves", "22", 200);
+	assert_int_equal(settle(), 0);
+	copy_state();
+	server.n = 1;
+	agent.reread = true;
+	assert_int_equal(settle(), 0);
+	assert_true(!holds("leaves", "22"));
+	ends();
+	put_state_back();
+	starts();
+	server.n = 2;
+	assert_int_equal(settle(), 0);
+	assert_int_equal(applies, 0);
+	assert_true(rounds.in_step && holds("leaves", "22"));
+}
+
 static void what_was_to_be_trashed_and_is_still_here_is_agreed(void **s)
 {
 	(void)s;
@@ -473,6 +545,7 @@ int main(void)
 	                                   T(what_is_agreed_beside_a_copy_is_on_the_disk_first),
 	                                   T(what_it_trashed_and_could_not_record_was_not_deleted_by_a_user),
 	                                   T(what_is_made_under_the_name_of_what_it_trashed_is_new),
-	                                   T(what_was_to_be_trashed_and_is_still_here_is_agreed), T(looking_does_nothing)};
+	                                   T(what_was_to_be_trashed_and_is_still_here_is_agreed),
+	                                   T(an_older_state_is_forgotten), T(nor_does_a_copy_of_a_running_client_delete), T(looking_does_nothing)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

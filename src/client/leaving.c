@@ -10,7 +10,7 @@ int leaving_begin(struct ctx *ctx, struct agent *a, const struct plan *p, size_t
 	for (; at < p->n; at++)
 		if (p->ops[at].verb == PLAN_TRASH_LOCAL)
 			replica_set_leaving(a->replica, p->ops[at].id, true);
-	return agent_flush(ctx, a);
+	return generation_next(ctx, a);
 }
 
 void leaving_end(struct agent *a, const struct plan_op *op, int err)

@@ -27,13 +27,14 @@ struct kept_layout {
 
 static const char *const number_keys[REPLICA_NUMBERS] = {"cursor", "last_seq", "last_id", "last_at_us", "next_local_id",
                                                          "last_sync_us", "marked", "problem_us", "held_remote", "held_local",
-                                                         "held_which", "aged_us"};
+                                                         "held_which", "aged_us", "generation"};
 static const char *const text_keys[REPLICA_TEXTS] = {"marker", "problem", "share", "share_name", "path"};
 
 static struct replica_facts facts_of(const struct replica *r)
 {
 	return (struct replica_facts){{r->cursor, r->last.seq, r->last.id, r->last.at_us, r->next_local_id, r->last_sync_us,
-	                               r->marked, r->problem_us, r->held_remote, r->held_local, r->held_which, r->aged_us},
+	                               r->marked, r->problem_us, r->held_remote, r->held_local, r->held_which, r->aged_us,
+	                               r->generation},
 	                              {r->marker, r->problem.p ? r->problem : STR(""), r->share, r->share_name, r->path}};
 }
 
@@ -79,6 +80,8 @@ static int load_meta(struct tx *tx, struct replica *r)
 			r->held_which = n;
 		else if (str_eq(key, STR("aged_us")) && number)
 			r->aged_us = n;
+		else if (str_eq(key, STR("generation")) && number)
+			r->generation = n;
 		else if (str_eq(key, STR("path")))
 			r->path = arena_str(&r->arena, value);
 	}
@@ -279,6 +282,37 @@ void replica_del(struct replica *r, enum replica_tree which, int64_t id)
 	for (struct node *n = top; n; n = r->trees[which].flat ? NULL : tree_walk(top, n))
 		touch(r, which, n->f.id);
 	tree_remove(&r->trees[which], id);
+}
+
+static void forget_tree(struct replica *r, enum replica_tree which)
+{
+	uint64_t id;
+	void *value;
+	size_t n = 0;
+	int64_t *ids = calloc(r->trees[which].count + 1, sizeof(*ids));
+	must(ids != NULL);
+	for (size_t at = 0; map_next(&r->trees[which].by_id, &at, &id, &value);)
+		if ((int64_t)id != TREE_ROOT)
+			ids[n++] = (int64_t)id;
+	for (size_t i = 0; i < n; i++)
+		if (tree_get(&r->trees[which], ids[i]))
+			replica_del(r, which, ids[i]);
+	free(ids);
+}
+
+void replica_forget(struct replica *r)
+{
+	uint64_t id;
+	void *value;
+	for (int i = 0; i < REPLICA_TREES; i++)
+		forget_tree(r, i);
+	for (size_t at = 0; map_next(&r->leaving, &at, &id, &value);)
+		map_put(&r->leaving_dirty, id, r);
+	map_fini(&r->leaving);
+	r->cursor = -1;
+	r->last = (struct replica_entry){0};
+	r->held_remote = r->held_local = r->held_which = 0;
+	r->meta_dirty = true;
 }
 
 bool replica_rename_id(struct replica *r, int64_t local_id, int64_t new_id)

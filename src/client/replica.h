@@ -20,7 +20,7 @@ struct replica_entry {
 	int64_t at_us;   /* when it was recorded; 0: unknown */
 };
 
-enum { REPLICA_NUMBERS = 12, REPLICA_TEXTS = 5 };
+enum { REPLICA_NUMBERS = 13, REPLICA_TEXTS = 5 };
 
 /* The facts besides the trees, in the order in which replica.c names them. */
 struct replica_facts {
@@ -51,6 +51,7 @@ struct replica {
 	int64_t held_remote, held_local; /* deletions that wait for a person's word; 0: none */
 	int64_t held_which;    /* which they are (guard.h) */
 	int64_t aged_us;       /* of the trash (trash_age_doubtful) */
+	int64_t generation;    /* of this state (client/generation.c) */
 };
 
 /* Opens or makes the database. file is sqlite's; a new one gets a marker, and share and path are remembered. */
@@ -58,6 +59,8 @@ int replica_open(struct ctx *ctx, const char *file, struct replica *out);
 /* Of a folder that was never synced, in memory alone: nothing can be flushed. */
 void replica_open_blank(struct replica *out);
 void replica_close(struct replica *r);
+/* As if the folder had never been synced. */
+void replica_forget(struct replica *r);
 
 /* Facts into a tree. False: the tree refused them. */
 bool replica_put(struct replica *r, enum replica_tree which, const struct node_facts *f);

@@ -71,6 +71,8 @@ struct root_ops {
 	                struct root_entry *out);
 	/* Removes an empty folder. E_CONFLICT: it is not empty. */
 	int (*remove_folder)(struct root *r, struct ctx *ctx, struct str path, const struct disk_stamp *assumed);
+	/* Writes the marker again, telling of this generation; durable. */
+	int (*set_generation)(struct root *r, struct ctx *ctx, int64_t generation);
 	/* Is this still the folder with the marker we wrote? E_NOT_FOUND with what to do when not. */
 	int (*check)(struct root *r, struct ctx *ctx);
 	void (*free)(struct root *r);
@@ -80,9 +82,10 @@ struct root {
 	const struct root_ops *ops;
 	bool fold;     /* this file system takes names with equal keys for one name */
 	bool modeless; /* this file system keeps no executable bit */
+	int64_t generation; /* of the state (client/generation.c), as the marker tells; 0: it does not */
 };
 
-/* The marker, a line each: which state the folder belongs to, and what it was synced with. */
+/* The marker, a line each: which state the folder belongs to, and what it was synced with; and behind these the state's generation. */
 struct root_mark {
 	struct str id, share, server;
 };

@@ -766,33 +766,6 @@ static void posix_free(struct root *face)
 	free(r);
 }
 
-static const struct root_ops posix_ops = {
-    .list = posix_list,
-    .stat = posix_stat,
-    .open = posix_open,
-    .read = posix_read,
-    .read_at = posix_read_at,
-    .file_stat = posix_file_stat,
-    .is_written = posix_is_written,
-    .close = posix_close,
-    .stage = posix_stage,
-    .stage_write = posix_stage_write,
-    .stage_copy = posix_stage_copy,
-    .stage_commit = posix_stage_commit,
-    .stage_abort = posix_stage_abort,
-    .stage_seal = posix_stage_seal,
-    .settle = posix_settle,
-    .stage_place = posix_stage_place,
-    .make_folder = posix_make_folder,
-    .rename = posix_rename,
-    .trash = posix_trash,
-    .discard = posix_discard,
-    .set_mode = posix_set_mode,
-    .remove_folder = posix_remove_folder,
-    .check = posix_check,
-    .free = posix_free,
-};
-
 static int own_folder(int at, const char *name)
 {
 	if (mkdirat(at, name, 0700) && errno != EEXIST)
@@ -822,35 +795,90 @@ static int open_staging(struct posix_root *r)
 	return staging < 0 ? -1 : 0;
 }
 
-static int write_marker(struct posix_root *r, struct ctx *ctx, const struct root_mark *mark)
+static int write_marker(struct posix_root *r, struct ctx *ctx, const struct root_mark *mark, int64_t generation)
 {
-	struct str text = arena_fmt(ctx->arena, "%.*s\n%.*s\n%.*s\n", STR_ARG(mark->id), STR_ARG(mark->share), STR_ARG(mark->server));
+	struct str text = arena_fmt(ctx->arena, "%.*s\n%.*s\n%.*s\n%lld\n", STR_ARG(mark->id), STR_ARG(mark->share), STR_ARG(mark->server), (long long)generation);
 	unlinkat(r->own, "id.new", 0);
 	AUTO_FD int fd = openat(r->own, "id.new", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, text.p, text.n) != (ssize_t)text.n || fsync(fd) || renameat(r->own, "id.new", r->own, "id") ||
 	    fsync(r->own) || fsync(r->fd))
 		return fail_errno(ctx, errno, "cannot write", STR(ROOT_OWN_NAME "/id"));
+	r->face.generation = generation;
 	return 0;
 }
+
+/* 0: a marker of before there were generations. */
+static struct root_mark parse_marker(struct str text, int64_t *generation)
+{
+	struct root_mark mark = {.id = str_cut(&text, '\n')};
+	mark.share = str_cut(&text, '\n');
+	mark.server = str_cut(&text, '\n');
+	if (!str_to_i64(str_cut(&text, '\n'), generation) || *generation < 0 || *generation == INT64_MAX)
+		*generation = 0;
+	return mark;
+}
+
+static int posix_set_generation(struct root *face, struct ctx *ctx, int64_t generation)
+{
+	struct posix_root *r = (struct posix_root *)face;
+	char marker[MARKER_MAX];
+	size_t n = 0;
+	int64_t before;
+	int err = posix_check(face, ctx);
+	if (err)
+		return err;
+	if (read_marker(r, marker, &n))
+		return fail_errno(ctx, errno, "cannot read", STR(ROOT_OWN_NAME "/id"));
+	struct root_mark mark = parse_marker(str_n(marker, n), &before);
+	return write_marker(r, ctx, &mark, generation);
+}
+
+static const struct root_ops posix_ops = {
+    .list = posix_list,
+    .stat = posix_stat,
+    .open = posix_open,
+    .read = posix_read,
+    .read_at = posix_read_at,
+    .file_stat = posix_file_stat,
+    .is_written = posix_is_written,
+    .close = posix_close,
+    .stage = posix_stage,
+    .stage_write = posix_stage_write,
+    .stage_copy = posix_stage_copy,
+    .stage_commit = posix_stage_commit,
+    .stage_abort = posix_stage_abort,
+    .stage_seal = posix_stage_seal,
+    .settle = posix_settle,
+    .stage_place = posix_stage_place,
+    .make_folder = posix_make_folder,
+    .rename = posix_rename,
+    .trash = posix_trash,
+    .discard = posix_discard,
+    .set_mode = posix_set_mode,
+    .remove_folder = posix_remove_folder,
+    .set_generation = posix_set_generation,
+    .check = posix_check,
+    .free = posix_free,
+};
 
 static int take_marker(struct posix_root *r, struct ctx *ctx, bool may_mark, const struct root_mark *mark)
 {
 	char marker[MARKER_MAX];
 	size_t n = 0;
 	if (read_marker(r, marker, &n) == 0) {
-		struct str rest = str_n(marker, n), id = str_cut(&rest, '\n'), share = str_cut(&rest, '\n'), server = str_cut(&rest, '\n');
-		bool same = str_eq(share, mark->share) && str_eq(server, mark->server);
-		if (str_eq(id, mark->id))
-			return same ? 0 : write_marker(r, ctx, mark); /* the server has moved */
+		struct root_mark was = parse_marker(str_n(marker, n), &r->face.generation);
+		bool same = str_eq(was.share, mark->share) && str_eq(was.server, mark->server);
+		if (str_eq(was.id, mark->id))
+			return same ? 0 : write_marker(r, ctx, mark, r->face.generation); /* the server has moved */
 		if (may_mark && same)
-			return write_marker(r, ctx, mark);
-		return ctx_fail(ctx, E_CONFLICT, "%s is synced with share %.*s of %.*s by another state folder. Use the --state that synced it, or choose another folder. If that state is lost and the folder shall be synced with this share from now on, remove the file %s/%s/id and start again: what is equal on both sides is adopted, what differs is kept twice, nothing is deleted.", r->path, STR_ARG(share.n ? share : STR("(unknown)")), STR_ARG(server.n ? server : STR("(unknown)")), r->path, ROOT_OWN_NAME);
+			return write_marker(r, ctx, mark, 0);
+		return ctx_fail(ctx, E_CONFLICT, "%s is synced with share %.*s of %.*s by another state folder. Use the --state that synced it, or choose another folder. If that state is lost and the folder shall be synced with this share from now on, remove the file %s/%s/id and start again: what is equal on both sides is adopted, what differs is kept twice, nothing is deleted.", r->path, STR_ARG(was.share.n ? was.share : STR("(unknown)")), STR_ARG(was.server.n ? was.server : STR("(unknown)")), r->path, ROOT_OWN_NAME);
 	}
 	if (errno != ENOENT)
 		return fail_errno(ctx, errno, "cannot read", STR(ROOT_OWN_NAME "/id"));
 	if (!may_mark)
 		return ctx_fail(ctx, E_NOT_FOUND, "%s has lost its marker %s/id, so it may not be the folder that was synced. Nothing was deleted. Put the right folder back (is its disk mounted?), or sync into a new one.", r->path, ROOT_OWN_NAME);
-	return write_marker(r, ctx, mark);
+	return write_marker(r, ctx, mark, 0);
 }
 
 /* Does this file system take "A" and "a" for one name? */
@@ -897,6 +925,10 @@ int root_open_to_look(struct ctx *ctx, const char *path, struct str id, struct r
 	r->dev = st.st_dev;
 	r->own = openat(r->fd, ROOT_OWN_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	r->face.fold = r->own >= 0 && folds(r);
+	char marker[MARKER_MAX];
+	size_t n = 0;
+	if (r->own >= 0 && read_marker(r, marker, &n) == 0)
+		parse_marker(str_n(marker, n), &r->face.generation);
 	*out = &r->face;
 	return 0;
 }

@@ -368,8 +368,22 @@ static void markers(void **s)
 	assert_int_equal(reopen(true, "you", "shr_1", "https://moved"), 0); /* of a lost state */
 	assert_int_equal(reopen(false, "me", "shr_1", "https://moved"), E_CONFLICT);
 	assert_int_equal(reopen(false, "you", "shr_1", "https://moved"), 0);
+	assert_int_equal(root->generation, 0);
+	assert_int_equal(root->ops->set_generation(root, &ctx, 7), 0);
+	assert_int_equal(reopen(false, "you", "shr_1", "https://moved"), 0);
+	assert_int_equal(root->generation, 7);
+	assert_int_equal(reopen(false, "you", "shr_1", "https://again"), 0); /* the server's address is not the state's age */
+	assert_int_equal(root->generation, 7);
+	assert_int_equal(reopen(true, "he", "shr_1", "https://again"), 0); /* another state begins anew */
+	assert_int_equal(root->generation, 0);
+	assert_int_equal(reopen(true, "you", "shr_1", "https://again"), 0);
+	assert_int_equal(reopen(false, "you", "shr_1", "https://moved"), 0);
+	put(in(".scaidrive/id"), "you\nshr_1\nhttps://moved\n"); /* as written before there were generations */
+	assert_int_equal(reopen(false, "you", "shr_1", "https://moved"), 0);
+	assert_int_equal(root->generation, 0);
 	assert_int_equal(unlink(in(".scaidrive/id")), 0);
 	assert_int_equal(root->ops->check(root, &ctx), E_NOT_FOUND);
+	assert_int_equal(root->ops->set_generation(root, &ctx, 8), E_NOT_FOUND);
 	assert_int_equal(reopen(false, "you", "shr_1", "https://moved"), E_NOT_FOUND);
 	put(in(".scaidrive/id"), "");
 	assert_int_equal(reopen(true, "you", "shr_1", "https://moved"), E_CONFLICT);

@@ -41,6 +41,7 @@ struct fs {
 	int64_t tick_ns; /* of the clock behind the stamps */
 	int64_t space; /* files that may still be made; -1: no bound */
 	int epoch;     /* grows with every power failure */
+	int64_t generation; /* in the folder's marker */
 };
 
 void fs_init(struct fs *f, struct sim *s, struct sim_clock *clock);

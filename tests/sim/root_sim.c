@@ -455,6 +455,16 @@ static int sim_check(struct root *r, struct ctx *ctx)
 	return enter(((struct sim_root *)r)->d, ctx, "check", STR(""));
 }
 
+/* No call of its own for faults: the marker is replaced as a whole, and it comes last. */
+static int sim_set_generation(struct root *r, struct ctx *ctx, int64_t generation)
+{
+	struct device *d = ((struct sim_root *)r)->d;
+	if (d->dead)
+		return ctx_fail(ctx, E_IO, "the process is gone");
+	r->generation = d->fs.generation = generation;
+	return 0;
+}
+
 static void sim_free(struct root *r)
 {
 	free(r);
@@ -481,6 +491,7 @@ static const struct root_ops ops = {
     .trash = sim_trash,
     .set_mode = sim_set_mode,
     .remove_folder = sim_remove_folder,
+    .set_generation = sim_set_generation,
     .check = sim_check,
     .free = sim_free,
 };
@@ -497,7 +508,7 @@ struct root *root_sim_new(struct device *d)
 {
 	struct sim_root *r = calloc(1, sizeof(*r));
 	must(r != NULL);
-	r->face = (struct root){.ops = &ops, .fold = d->fs.fold};
+	r->face = (struct root){.ops = &ops, .fold = d->fs.fold, .generation = d->fs.generation};
 	r->d = d;
 	sweep(&d->fs);
 	return &r->face;
