@@ -4,7 +4,7 @@
 #include "drive/principal.h"
 #include "drive/share.h"
 
-enum { RUN = 50 };
+enum { RUN = DTX_ROWS_MAX };
 
 const char *apply_status_name(enum apply_status s)
 {
@@ -134,14 +134,13 @@ static int stored_take(struct apply_step *s, bool *hit)
 static int stored_write(struct apply_step *s)
 {
 	const struct apply_result *r = s->r;
-	return tx_exec(s->t->tx,
-	               "insert into op_results (device, op_id, err, status, change_type, resource_kind, resource_id,"
-	               " version_id, version, parent_id, name, conflict_id, seq, detail, created_at)"
-	               " values ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-	               DB_ARGS(V_I(s->batch->device.id), V_T(s->c->op_id), V_I(r->status), V_I(r->type), V_I(r->resource.kind),
-	                       V_I(r->resource.n), V_I(r->version_id), V_I(r->version), V_I(r->parent_id), V_T(r->name),
-	                       V_I(r->conflict_id), V_I(r->seq), V_T(r->detail), V_I(clock_now(s->t->ctx->clock))),
-	               NULL);
+	return drive_insert(s->t,
+	                    "insert into op_results (device, op_id, err, status, change_type, resource_kind, resource_id,"
+	                    " version_id, version, parent_id, name, conflict_id, seq, detail, created_at)"
+	                    " values ($1, $2, 0, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+	                    DB_ARGS(V_I(s->batch->device.id), V_T(s->c->op_id), V_I(r->status), V_I(r->type), V_I(r->resource.kind),
+	                            V_I(r->resource.n), V_I(r->version_id), V_I(r->version), V_I(r->parent_id), V_T(r->name),
+	                            V_I(r->conflict_id), V_I(r->seq), V_T(r->detail), V_I(clock_now(s->t->ctx->clock))));
 }
 
 /* ---- one change ---- */
@@ -171,6 +170,17 @@ static int step_dispatch(struct apply_step *s)
 	return ctx_fail(s->t->ctx, E_INVALID, "The change_type is not known.");
 }
 
+/* A change that only makes a file reads nothing but folders, so the rows of files made before may wait; any other finds them. */
+static int step_order(struct apply_step *s)
+{
+	struct dtx *t = s->t;
+	bool makes_file = s->c->type == CHANGE_CREATED && s->c->resource.kind == ID_FILE && s->c->bytes;
+	if (!makes_file)
+		s->batch->folder.id = 0;
+	t->gathers = t->by_index && makes_file;
+	return t->gathers ? 0 : drive_insert_flush(t);
+}
+
 static int step_part(struct dtx *t, void *arg)
 {
 	struct apply_step *s = arg;
@@ -179,9 +189,9 @@ static int step_part(struct dtx *t, void *arg)
 	if (err || hit)
 		return err;
 	size_t before = t->n_changes;
-	if (s->c->type != CHANGE_CREATED || !s->c->bytes)
-		s->batch->folder.id = 0;
-	err = step_dispatch(s);
+	err = step_order(s);
+	if (!err)
+		err = step_dispatch(s);
 	if (!err && t->n_changes > before)
 		s->r->seq = t->seq;
 	return err || !s->c->op_id.n ? err : stored_write(s);
@@ -277,12 +287,17 @@ static int batch_begin(struct dtx *t, struct apply_batch *b)
 	return err == E_CURSOR_INVALID ? ctx_fail(t->ctx, err, "base_cursor is not in the log; read a snapshot.") : err;
 }
 
-/* Nothing is looked for that a unique index tells, and there is no savepoint: most requests meet no failure. */
+/* Nothing is looked for that a unique index tells, rows go in together, and there is no savepoint: most requests meet no failure. */
 static int run_daring(struct apply_batch *b, struct dtx *t, size_t from, size_t to)
 {
 	struct run run = {b, from, to};
 	t->by_index = true;
 	int err = run_part(t, &run);
+	t->gathers = false;
+	if (!err)
+		err = drive_insert_flush(t);
+	if (!err)
+		err = change_flush_rows(t);
 	b->tripped = err != 0;
 	return err;
 }

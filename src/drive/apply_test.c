@@ -486,9 +486,9 @@ static int tell_rows(struct tx *tx, void *arg)
 	return 0;
 }
 
-enum { STEPS = 180 };
+enum { MIXED = 180, STEPS = MIXED + 150 };
 
-/* A request of changes that mostly succeed, behind a world in which some cannot. */
+/* A request of changes that mostly succeed, behind a world in which some cannot; files alone from MIXED on. */
 static void fill(struct world *w, struct apply_change *c)
 {
 	struct arena *a = &w->arena;
@@ -503,8 +503,8 @@ static void fill(struct world *w, struct apply_change *c)
 	assert_int_equal(world_apply(w, &w->ann, RESOLVE_KEEP_BOTH, -1, done, &before), 0);
 	bytes->source_version_id = source.version_id;
 	for (int i = 0; i < STEPS; i++) {
-		c[i] = folder(arena_cstr(a, arena_fmt(a, i % 3 ? "/f%d" : "/f%d/sub", i % 3 ? i : i - 1)));
-		if (i % 3 == 0 || i % 6 == 1) {
+		c[i] = folder(arena_cstr(a, arena_fmt(a, i % 3 || i >= MIXED ? "/f%d" : "/f%d/sub", i % 3 || i >= MIXED ? i : i - 1)));
+		if (i % 3 == 0 || i % 6 == 1 || i >= MIXED) {
 			c[i].resource.kind = ID_FILE;
 			c[i].bytes = bytes;
 		}
@@ -517,6 +517,8 @@ static void fill(struct world *w, struct apply_change *c)
 	c[122].new_path = STR("/TAKEN");
 	c[123].op_id = STR("op-121");                                   /* twice in one request */
 	c[170].new_path = STR("/absent/x");
+	c[280].new_path = STR("/f200");                                 /* made a moment ago */
+	c[311].op_id = STR("op-312");
 }
 
 /* What the request answers and leaves behind; first_fails: its first change trips it, so that all is done with care. */
@@ -544,7 +546,7 @@ static struct buf play(struct world *w, bool first_fails, size_t n)
 /* A failure at any place of a request gives the answers and the rows that care from the start would have given. */
 static void daring_and_careful_do_the_same(void **state)
 {
-	static const size_t lengths[] = {90, 94, 108, 122, 124, STEPS};
+	static const size_t lengths[] = {90, 94, 108, 122, 124, MIXED, 280, 300, STEPS};
 	for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
 		struct buf text[2];
 		for (int careful = 0; careful < 2; careful++) {

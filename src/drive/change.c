@@ -177,7 +177,7 @@ int change_append_share(struct dtx *t, enum change_type type, int64_t share_id, 
 	return append(t, c);
 }
 
-enum { CHANGE_ARGS = 14, FLUSH_MAX = 256 /* so that their arguments stay in the processor's cache */ };
+enum { CHANGE_ARGS = 14, FLUSH_MAX = DTX_ROWS_MAX };
 
 static int flush_some(struct dtx *t, struct dbv *args)
 {
@@ -198,20 +198,25 @@ static int flush_some(struct dtx *t, struct dbv *args)
 	               args, N, n, NULL, NULL);
 }
 
+int change_flush_rows(struct dtx *t)
+{
+	struct dbv one[CHANGE_ARGS];
+	bool many = t->first && t->first->next;
+	int err = 0;
+	if (many && !t->change_args)
+		t->change_args = arena_many(t->ctx->arena, (size_t)CHANGE_ARGS * FLUSH_MAX, struct dbv);
+	while (!err && t->first)
+		err = flush_some(t, many ? t->change_args : one);
+	if (!err)
+		t->last = NULL;
+	return err;
+}
+
 int change_flush(struct dtx *t)
 {
-	if (!t->first)
-		return 0;
-	size_t n = 0;
-	for (const struct change *c = t->first; c && n < FLUSH_MAX; c = c->next)
-		n++;
-	struct dbv one[CHANGE_ARGS], *args = n == 1 ? one : arena_many(t->ctx->arena, n * CHANGE_ARGS, struct dbv);
-	int err = 0;
-	while (!err && t->first)
-		err = flush_some(t, args);
-	if (err)
+	int err = change_flush_rows(t);
+	if (err || !t->n_changes)
 		return err;
-	t->last = NULL;
 	return tx_exec(t->tx, "update tenants set seq = $2 where id = $1", DB_ARGS(V_I(t->ctx->tenant_id), V_I(t->seq)),
 	               NULL);
 }

@@ -37,7 +37,9 @@ int change_append(struct dtx *t, enum change_type type, const struct node *node,
 int change_append_share(struct dtx *t, enum change_type type, int64_t share_id, struct str name, struct str reason);
 /* The number that the next change_append of this transaction will get. */
 int change_peek(struct dtx *t, int64_t *seq);
-/* Stores what is queued and moves the tenant's head; called by drive_write. */
+/* Stores what is queued. */
+int change_flush_rows(struct dtx *t);
+/* The same, and moves the tenant's head; called by drive_write. */
 int change_flush(struct dtx *t);
 
 /* A page (GET /sync/changes). share_id 0: every share that the principal may read. */

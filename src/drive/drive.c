@@ -105,6 +105,39 @@ int drive_write_end(struct drive_write *w)
 	return w->w.err;
 }
 
+static int rows_flush(struct dtx *t, struct dtx_rows *rows)
+{
+	size_t n = rows->n;
+	rows->n = 0;
+	return tx_many(t->tx, rows->sql, rows->args, rows->n_args, n, NULL, NULL);
+}
+
+int drive_insert(struct dtx *t, const char *sql, const struct dbv *args, size_t n_args)
+{
+	struct arena *a = t->ctx->arena;
+	struct dtx_rows *rows = t->waiting;
+	if (!t->gathers)
+		return tx_exec(t->tx, sql, args, n_args, NULL);
+	while (rows->sql && rows->sql != sql)
+		must(++rows < t->waiting + DTX_TABLES_MAX);
+	if (!rows->sql)
+		*rows = (struct dtx_rows){.sql = sql, .n_args = n_args, .args = arena_many(a, n_args * DTX_ROWS_MAX, struct dbv)};
+	struct dbv *row = rows->args + rows->n++ * n_args;
+	for (size_t i = 0; i < n_args; i++) {
+		row[i] = args[i];
+		row[i].s = arena_str(a, args[i].s);
+	}
+	return rows->n < DTX_ROWS_MAX ? 0 : rows_flush(t, rows);
+}
+
+int drive_insert_flush(struct dtx *t)
+{
+	int err = 0;
+	for (size_t i = 0; !err && i < DTX_TABLES_MAX; i++)
+		err = rows_flush(t, &t->waiting[i]);
+	return err;
+}
+
 struct nested {
 	struct dtx *t;
 	drive_op_fn *part;
@@ -120,6 +153,7 @@ static int run_nested(struct tx *tx, void *arg)
 
 int drive_nested(struct dtx *t, drive_op_fn *part, void *arg)
 {
+	must(!t->gathers);
 	struct dtx before = *t;
 	struct nested n = {t, part, arg};
 	int err = tx_nested(t->tx, run_nested, &n);

@@ -57,7 +57,14 @@ struct drive {
 	size_t n_access_listeners;
 };
 
-enum { DTX_ACCESS_MAX = 8 };
+enum { DTX_ACCESS_MAX = 8, DTX_TABLES_MAX = 3, DTX_ROWS_MAX = 64 };
+
+/* Rows of one table that wait to be inserted together. */
+struct dtx_rows {
+	const char *sql; /* NULL: unused */
+	struct dbv *args;
+	size_t n_args, n;
+};
 
 /* A drive transaction: the database's, who works in it, and the changes it will append. */
 struct dtx {
@@ -65,7 +72,8 @@ struct dtx {
 	struct ctx *ctx;
 	struct drive *drive;
 	int64_t seq;         /* the tenant's head as this transaction leaves it; 0 until first used */
-	struct change *first, *last; /* appended, flushed as the last statements of the op */
+	struct change *first, *last; /* appended, flushed as the last statements of the op, or before */
+	struct dbv *change_args;     /* of change_flush_rows; NULL: not yet needed */
 	size_t n_changes;
 	struct {
 		int64_t share_id;
@@ -83,6 +91,9 @@ struct dtx {
 	/* What is taken (a name, an op_id) is not looked for but told by its unique index: E_CONFLICT, and the write is lost.
 	 * For writes that are then run again without this. */
 	bool by_index;
+	/* What drive_insert is given waits for drive_insert_flush. */
+	bool gathers;
+	struct dtx_rows waiting[DTX_TABLES_MAX];
 };
 
 typedef int drive_op_fn(struct dtx *t, void *arg);
@@ -110,6 +121,10 @@ struct drive_write {
 void drive_write_begin(struct drive_write *w, struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op,
                        void *arg, void (*done)(void *arg), void *done_arg);
 int drive_write_end(struct drive_write *w);
+/* tx_exec of an insert. While t->gathers is set it may wait: many rows at once cost half as much (and on PostgreSQL one round trip).
+ * Whoever sets it knows that nothing reads those rows before drive_insert_flush, which tells of a conflict that any of them has. */
+int drive_insert(struct dtx *t, const char *sql, const struct dbv *args, size_t n_args);
+int drive_insert_flush(struct dtx *t);
 /* A part of a write that may fail alone: its rows and its queued changes are undone. ctx keeps the fault; clear it to go
  * on. */
 int drive_nested(struct dtx *t, drive_op_fn *part, void *arg);

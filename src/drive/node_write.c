@@ -84,16 +84,15 @@ int node_insert(struct dtx *t, const struct node *parent, struct node *n, struct
 	n->in_trash = parent->in_trash;
 	n->change_seq = seq;
 	n->rights = parent->rights;
-	err = tx_exec(t->tx,
-	              "insert into nodes (id, tenant_id, share_id, parent_id, kind, name, name_key, version_id, version,"
-	              " last_version, size_bytes, mime_type, sha256, mtime, executable, owner_id, created_by, created_at,"
-	              " modified_by, modified_at, change_seq) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-	              " $13, $14, $15, $16, $16, $17, $16, $17, $18)",
-	              DB_ARGS(V_I(n->id), V_I(n->tenant_id), V_I(n->share_id), V_I(n->parent_id), V_I(n->kind), V_T(n->name),
-	                      V_T(key), V_I(n->version_id), V_I(n->version), V_I(n->last_version), V_I(n->size_bytes),
-	                      V_T(n->mime_type), V_B(n->has_sha256 ? str_n(n->sha256.b, 32) : STR_NULL),
-	                      n->has_mtime ? V_I(n->mtime_us) : V_NULL, V_I(n->executable), V_I(who), V_I(now), V_I(seq)),
-	              NULL);
+	err = drive_insert(t,
+	                   "insert into nodes (id, tenant_id, share_id, parent_id, kind, name, name_key, version_id, version,"
+	                   " last_version, size_bytes, mime_type, sha256, mtime, executable, owner_id, created_by, created_at,"
+	                   " modified_by, modified_at, change_seq) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+	                   " $13, $14, $15, $16, $16, $17, $16, $17, $18)",
+	                   DB_ARGS(V_I(n->id), V_I(n->tenant_id), V_I(n->share_id), V_I(n->parent_id), V_I(n->kind), V_T(n->name),
+	                           V_T(key), V_I(n->version_id), V_I(n->version), V_I(n->last_version), V_I(n->size_bytes),
+	                           V_T(n->mime_type), V_B(n->has_sha256 ? str_n(n->sha256.b, 32) : STR_NULL),
+	                           n->has_mtime ? V_I(n->mtime_us) : V_NULL, V_I(n->executable), V_I(who), V_I(now), V_I(seq)));
 	if (err)
 		return err;
 	return change_append(t, CHANGE_CREATED, n, STR_NULL, n->path, false, device_id, NULL);

@@ -101,15 +101,14 @@ static int insert_version(struct dtx *t, int64_t share_id, struct version *v)
 		v->id = idgen_next(t->drive->ids);
 	v->created_by = actor(t);
 	v->created_at = clock_now(t->ctx->clock);
-	return tx_exec(t->tx,
-	               "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, mime_type, mtime, executable,"
-	               " recipe, created_by, device_id, created_at, staged_until, decompressed_bytes)"
-	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-	               DB_ARGS(V_I(v->id), V_I(t->ctx->tenant_id), V_I(v->node_id), V_I(v->number), V_I(v->size_bytes),
-	                       V_B(str_n(v->sha256.b, 32)), V_T(v->mime_type), v->has_mtime ? V_I(v->mtime_us) : V_NULL,
-	                       V_I(v->executable), V_B(v->recipe), V_I(v->created_by), V_T(v->device_id), V_I(v->created_at),
-	                       V_I(v->staged_until), v->has_decompressed ? V_I(v->decompressed_bytes) : V_NULL),
-	               NULL);
+	return drive_insert(t,
+	                    "insert into versions (id, tenant_id, node_id, number, size_bytes, sha256, mime_type, mtime, executable,"
+	                    " recipe, created_by, device_id, created_at, staged_until, decompressed_bytes)"
+	                    " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+	                    DB_ARGS(V_I(v->id), V_I(t->ctx->tenant_id), V_I(v->node_id), V_I(v->number), V_I(v->size_bytes),
+	                            V_B(str_n(v->sha256.b, 32)), V_T(v->mime_type), v->has_mtime ? V_I(v->mtime_us) : V_NULL,
+	                            V_I(v->executable), V_B(v->recipe), V_I(v->created_by), V_T(v->device_id), V_I(v->created_at),
+	                            V_I(v->staged_until), v->has_decompressed ? V_I(v->decompressed_bytes) : V_NULL));
 }
 
 /* The next number of the file; the caller stores n->last_version. */
