@@ -120,9 +120,14 @@ def link(name):
     return f'[{name}](#{name.lower()})'
 
 
+def cost(op):
+    why = op.raw.get('x-cost-why')
+    return f'Cost: {op.cost}{f" ({why})" if why else ""}.' if op.cost else 'Not limited.'
+
+
 def operation(api, op):
     o = [f'### {op.method.upper()} `{op.path}`\n\n{" ".join(op.raw["description"].split())}\n\n'
-         f'Permission: `{op.permission}`. Cost: {op.cost}.\n\n']
+         f'Permission: `{op.permission}`. {cost(op)}\n\n']
     if op.params:
         o.append('| Parameter | In | Type | Meaning |\n|---|---|---|---|\n')
         for p in op.params:

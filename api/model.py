@@ -15,6 +15,7 @@ RESERVED = set('auto break case char const continue default do double else enum 
                'register restrict return short signed sizeof static struct switch typedef union unsigned void volatile '
                'while bool true false'.split())
 INT_MIN, INT_MAX = -2**63 + 1, 2**63 - 1
+COSTS = {'public': 0, 'metadata': 1, 'list': 2, 'write': 2, 'content': 5}  # rate units; docs/integrate/limits.md says them too
 STRING_MAX = 8192  # characters of a string that names no bound of its own
 
 
@@ -192,7 +193,6 @@ class Operation:
         self.lane = raw.get('x-lane', 'meta')
         if self.kind not in ('typed', 'raw', 'stream', 'socket') or self.lane not in ('meta', 'bulk'):
             raise Fault(f'{at}: unknown x-kind or x-lane')
-        self.cost = raw.get('x-cost', 1)
         self.handler = raw.get('x-handler', self.name)
         self.struct = camel(self.handler)
         self.params = [resolve_param(doc, p) for p in shared + raw.get('parameters', [])]
@@ -200,6 +200,7 @@ class Operation:
         self._body(doc, at)
         self._answer(at)
         self._permission(at)
+        self._cost(doc, at)
         self._errors(errors, at)
         self.mirror = bool(raw.get('x-data-mirror'))
         if self.mirror and (self.kind != 'typed' or not self.answer or self.answer_is_list):
@@ -280,6 +281,26 @@ class Operation:
                 if not self._target(target):
                     raise Fault(f'{at}: x-permission names {target}, which is no parameter')
 
+    def _cost(self, doc, at):
+        """Rate units: what COSTS says of its kind, or, where `x-cost-why` gives the reason, something else."""
+        self.cost = self.raw.get('x-cost')
+        usual = COSTS[self._kind_of_cost(doc)]
+        if not isinstance(self.cost, int) or self.cost < 0 or (self.cost == 0) != (self.permission == 'public'):
+            raise Fault(f'{at}: x-cost is missing; public operations cost 0, others at least 1')
+        if (self.cost != usual) != bool(self.raw.get('x-cost-why')):
+            raise Fault(f'{at}: it should cost {usual}; another x-cost needs an x-cost-why, and only that')
+
+    def _kind_of_cost(self, doc):
+        if self.permission == 'public':
+            return 'public'
+        if self.lane == 'bulk' and self.method != 'head':
+            return 'content'
+        if self.method not in ('get', 'head'):
+            return 'write'
+        fields = doc['components']['schemas'][self.answer].get('properties', {}) if self.answer else {}
+        many = any(f.get('type') == 'array' and '$ref' in f['items'] for f in fields.values())
+        return 'list' if self.answer_is_list or many else 'metadata'
+
     def _target(self, target):
         if target == 'tenant':
             return True
@@ -297,7 +318,9 @@ class Operation:
             named += ['VALIDATION_ERROR']
         if self.method != 'get':
             named += ['STORAGE_FULL']
-        named += ['RATE_LIMITED', 'INTERNAL', 'OVERLOADED']
+        if self.cost:
+            named += ['RATE_LIMITED']
+        named += ['INTERNAL', 'OVERLOADED']
         unknown = [c for c in named if c not in errors]
         if unknown:
             raise Fault(f'{at}: x-errors names unknown codes: {unknown}')

@@ -44,13 +44,20 @@ void buf_fmt(struct buf *b, const char *fmt, ...)
 	b->n += (size_t)n;
 }
 
-void buf_u64(struct buf *b, uint64_t v)
+struct str u64_digits(uint64_t v, char room[U64_DIGITS])
 {
-	char tmp[20], *p = tmp + sizeof tmp;
+	char *end = room + U64_DIGITS, *p = end;
 	do
 		*--p = (char)('0' + v % 10);
 	while (v /= 10);
-	buf_put(b, p, (size_t)(tmp + sizeof tmp - p));
+	return str_n(p, (size_t)(end - p));
+}
+
+void buf_u64(struct buf *b, uint64_t v)
+{
+	char tmp[U64_DIGITS];
+	struct str digits = u64_digits(v, tmp);
+	buf_put(b, digits.p, digits.n);
 }
 
 void buf_i64(struct buf *b, int64_t v)

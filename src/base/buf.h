@@ -15,6 +15,9 @@ void buf_fini(struct buf *b);
 /* Makes room for n more bytes (the capacity at least doubles). */
 void buf_reserve(struct buf *b, size_t n);
 void buf_fmt(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* v in decimal, at the end of the room. */
+enum { U64_DIGITS = 20 };
+struct str u64_digits(uint64_t v, char room[U64_DIGITS]);
 void buf_u64(struct buf *b, uint64_t v);
 void buf_i64(struct buf *b, int64_t v);
 

@@ -1,5 +1,7 @@
 #include "base/ctx.h"
 
+#include <limits.h>
+
 #include "base/json.h"
 
 void ctx_init(struct ctx *ctx, struct arena *arena, const struct clock *clock, struct rng *rng)
@@ -46,9 +48,21 @@ int ctx_invalid(struct ctx *ctx, const char *where, struct str field, const char
 	return E_INVALID;
 }
 
+void ctx_retry_after(struct ctx *ctx, int64_t wait_us)
+{
+	int64_t s = wait_us / SECONDS_US(1) + (wait_us % SECONDS_US(1) > 0);
+	ctx->retry_after_s = s < 1 ? 1 : s > INT_MAX ? INT_MAX : (int)s;
+}
+
+int ctx_charge(struct ctx *ctx, int64_t units)
+{
+	return ctx->meter ? ctx->meter->charge(ctx->meter, ctx, units) : 0;
+}
+
 void ctx_clear(struct ctx *ctx)
 {
 	ctx->err = E_OK;
+	ctx->retry_after_s = 0;
 	ctx->detail = ctx->invalid = STR_NULL;
 }
 

@@ -49,6 +49,7 @@
 #define LIMIT_ASSEMBLED_CHUNKS      4000000     /* of such a content; of its sources together */
 #define LIMIT_ASSEMBLED_BYTES       (INT64_C(64) << 30) /* the server hashes it while the client waits */
 #define LIMIT_ASSEMBLE_MS           600000
+#define LIMIT_RATE_UNIT_BYTES       (4 << 20)   /* such content costs a rate unit for so many bytes (D14): a fifth of sending them */
 #define LIMIT_LEASED_BYTES          (INT64_C(4) << 30) /* of a user, leased and not yet in a version */
 #define LIMIT_LEASE_CHUNK_BYTES     4096        /* a smaller chunk counts as so many */
 #define LIMIT_LEASES                4096        /* of a user; each covers up to LIMIT_CHUNKS_TX chunks */

@@ -188,6 +188,10 @@ static int start_http(struct serving *s)
 	    .auth = s->auth,
 	    .metrics = s->metrics,
 	    .access_log = true,
+	    .rates = {.units = {[RATE_TOKEN] = config_int(c, CFG_LIMITS_RATE_PER_TOKEN),
+	                        [RATE_USER] = config_int(c, CFG_LIMITS_RATE_PER_USER),
+	                        [RATE_TENANT] = config_int(c, CFG_LIMITS_RATE_PER_TENANT)},
+	              .window_s = config_int(c, CFG_LIMITS_RATE_WINDOW)},
 	};
 	s->http = http_new(&h);
 	struct http_server_config w = {

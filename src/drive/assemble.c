@@ -224,8 +224,10 @@ static int verify(struct assembly *a)
 	if (a->size_bytes != claim->size_bytes)
 		return ctx_fail(ctx, E_CHECKSUM, "The steps make a content of %lld bytes, not of the size that was sent with them",
 		                (long long)a->size_bytes);
-	int err = content_hash(ctx, buf_as_str(&a->recipe), a->size_bytes,
-	                       clock_now(ctx->clock) + MILLIS_US(LIMIT_ASSEMBLE_MS), &hash);
+	int err = ctx_charge(ctx, a->size_bytes / LIMIT_RATE_UNIT_BYTES);
+	if (!err)
+		err = content_hash(ctx, buf_as_str(&a->recipe), a->size_bytes,
+		                   clock_now(ctx->clock) + MILLIS_US(LIMIT_ASSEMBLE_MS), &hash);
 	if (!err && !sha256_eq(&hash, &claim->sha256))
 		err = ctx_fail(ctx, E_CHECKSUM, "The content does not have the checksum_sha256 that was sent with it");
 	return err;

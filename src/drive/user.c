@@ -247,7 +247,7 @@ struct attempt {
 	int64_t window_us, now;
 	struct sha256 keys[3]; /* account and address, account, address */
 	int64_t most[3];
-	bool refused;
+	int64_t refused_until; /* 0: not refused */
 	int64_t user_id;       /* of a success */
 };
 
@@ -273,14 +273,16 @@ static struct str peer_network(struct ctx *ctx, struct str peer)
 static int attempt_op(struct tx *tx, void *arg)
 {
 	struct attempt *a = arg;
-	a->refused = false;
+	a->refused_until = 0;
 	int err = tx_exec(tx, "delete from login_attempts where window_end <= $1", DB_ARGS(V_I(a->now)), NULL);
 	for (int i = 0; i < 3 && !err; i++) {
-		int64_t n;
-		err = tx_i64(tx, "select attempts from login_attempts where key = $1", DB_ARGS(V_B(str_n(a->keys[i].b, 32))), 0, &n);
-		a->refused |= n >= a->most[i];
+		int64_t end;
+		err = tx_i64(tx, "select window_end from login_attempts where key = $1 and attempts >= $2",
+		             DB_ARGS(V_B(str_n(a->keys[i].b, 32)), V_I(a->most[i])), 0, &end);
+		if (!err && end > a->refused_until)
+			a->refused_until = end;
 	}
-	for (int i = 0; i < 3 && !err && !a->refused; i++)
+	for (int i = 0; i < 3 && !err && !a->refused_until; i++)
 		err = tx_exec(tx,
 		              "insert into login_attempts (key, attempts, window_end) values ($1, 1, $2)"
 		              " on conflict (key) do update set attempts = login_attempts.attempts + 1",
@@ -307,8 +309,9 @@ static int login_in_place(struct ctx *ctx, struct attempt *a, struct str email, 
 	int err = db_write(ctx->drive->db, 0, attempt_op, a);
 	if (err)
 		return err;
-	if (a->refused) {
+	if (a->refused_until) {
 		log_warn("sign-in refused: too many attempts", LOG_S("request_id", ctx->request_id));
+		ctx_retry_after(ctx, a->refused_until - a->now);
 		return ctx_fail(ctx, E_RATE_LIMITED, "Too many failed sign-ins; try again later.");
 	}
 	struct find f = {.ctx = ctx, .email = email, .hash = STR_NULL, .out = out};

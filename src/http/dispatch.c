@@ -22,6 +22,7 @@ struct http *http_new(const struct http_config *config)
 	h->router = router_new(config->routes, config->n_routes);
 	h->encoders = encoders_new();
 	http_count_init(h);
+	http_rates_init(h);
 	return h;
 }
 
@@ -40,6 +41,7 @@ void http_free(struct http *h)
 	router_free(h->router);
 	encoders_free(h->encoders);
 	free(h->counts);
+	rates_free(h->rates);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }
@@ -104,7 +106,7 @@ void exchange_free(struct exchange *x)
 	x->err = 0;
 	x->body_max = 0;
 	x->content_length = -1;
-	x->chunked = x->authenticated = x->finished = x->logged = false;
+	x->chunked = x->authenticated = x->rated = x->finished = x->logged = false;
 	atomic_fetch_sub(&h->inflight, 1);
 	pthread_mutex_lock(&h->lock);
 	if (h->pooled < h->config.pool_max) {
@@ -322,7 +324,7 @@ static int authenticate(struct exchange *x)
 		return E_UNAUTHENTICATED;
 	int err = auth->verify(auth, &x->ctx, token);
 	x->authenticated = err == E_OK;
-	return err;
+	return !err && x->http->rates ? exchange_charge(x, token) : err;
 }
 
 int exchange_open(struct exchange *x)

@@ -16,6 +16,7 @@
 #include "base/authenticator.h"
 #include "http/handler.h"
 #include "http/metrics.h"
+#include "http/rate.h"
 
 struct http;
 
@@ -28,7 +29,8 @@ struct http_config {
 	struct authenticator *auth; /* NULL: every token is refused */
 	struct metrics *metrics;    /* borrowed; NULL: nothing is counted */
 	bool access_log;            /* one log_info line a request */
-	int retry_after_s;          /* sent with 503 and 429; 0 means 1 */
+	int retry_after_s;          /* sent with 503 and 429 when nothing better is known; 0 means 1 */
+	struct rate_limits rates;   /* all 0: nothing is limited */
 	size_t pool_max;            /* exchanges kept for reuse; 0 means 256 */
 };
 
@@ -61,6 +63,10 @@ struct exchange {
 	int64_t content_length;                           /* declared; -1: none */
 	bool chunked;                                     /* Transfer-Encoding: chunked */
 	bool authenticated;
+	bool rated;                                       /* what follows is known */
+	struct rate_verdict rate;
+	uint64_t rate_keys[RATE_DIMENSIONS];
+	struct meter meter;
 
 	struct body_sink *sink;
 	struct buf plain; /* the inflated body */
@@ -82,7 +88,7 @@ void exchange_free(struct exchange *x);
 bool exchange_header(struct exchange *x, struct str name, struct str value);
 /* target: path and query as sent, borrowed likewise; peer: the client's address without the port. */
 enum exchange_step exchange_begin(struct exchange *x, struct str method, struct str target, struct str peer);
-/* Authenticates (once) and, for a stream, opens the sink. 0, or E_* and the reply is ready. */
+/* Authenticates and takes the route's rate units (once) and, for a stream, opens the sink. 0, or E_* and the reply is ready. */
 int exchange_open(struct exchange *x);
 /* Opens, inflates the body, calls the handler, finishes the reply. */
 void exchange_run(struct exchange *x, struct str body);

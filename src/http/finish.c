@@ -24,6 +24,14 @@ static bool has_header(const struct exchange *x, struct str name)
 	return false;
 }
 
+/* Seconds; 0: the error is none that passes. */
+static int retry_after(const struct exchange *x)
+{
+	if (x->reply.status != 429 && x->reply.status != 503)
+		return 0;
+	return x->ctx.retry_after_s ? x->ctx.retry_after_s : x->http->config.retry_after_s;
+}
+
 /* {"detail": sentence or field problems, "error": {"code", "message"}, "meta": {"request_id"}} (D26). What went wrong
  * inside is for the log, not for the caller. */
 static void error_body(struct exchange *x, int err)
@@ -51,6 +59,10 @@ static void error_body(struct exchange *x, int err)
 	json_put_str(b, str_c(info->code));
 	buf_lit(b, ",\"message\":");
 	json_put_str(b, sentence);
+	if (retry_after(x))
+		buf_fmt(b, ",\"retry_after\":%d", retry_after(x));
+	if (err == E_RATE_LIMITED && x->rated && x->rate.refused)
+		rate_details(x, b);
 	buf_lit(b, "},\"meta\":{\"request_id\":");
 	json_put_str(b, x->ctx.request_id);
 	buf_lit(b, "}}");
@@ -64,8 +76,8 @@ static void error_headers(struct exchange *x)
 		header(x, STR("WWW-Authenticate"),
 		       given ? STR("Bearer realm=\"scaidrive\", error=\"invalid_token\"") : STR("Bearer realm=\"scaidrive\""));
 	}
-	if ((status == 429 || status == 503) && !has_header(x, STR("retry-after")))
-		header(x, STR("Retry-After"), arena_fmt(&x->arena, "%d", x->http->config.retry_after_s));
+	if (retry_after(x) && !has_header(x, STR("retry-after")))
+		header(x, STR("Retry-After"), arena_fmt(&x->arena, "%d", retry_after(x)));
 }
 
 /* Large text is compressed when the client can read it (D18). */
@@ -112,6 +124,12 @@ void exchange_finish(struct exchange *x, int err)
 	if (err)
 		error_headers(x);
 	header(x, STR("X-Request-Id"), x->ctx.request_id);
+	if (x->rated) {
+		struct http_header rate[3];
+		rate_headers(x, rate);
+		for (int i = 0; i < 3; i++)
+			header(x, rate[i].name, rate[i].value);
+	}
 	if (!has_header(x, STR("cache-control")))
 		header(x, STR("Cache-Control"), STR("private, no-store"));
 	header(x, STR("X-Content-Type-Options"), STR("nosniff"));
@@ -178,21 +196,27 @@ void http_count_init(struct http *h)
 	metrics_gauge(m, "scaidrive_requests_in_flight", "Requests being served.", NULL, read_inflight, h);
 }
 
+int64_t exchange_user_id(const struct exchange *x)
+{
+	struct authenticator *auth = x->http->config.auth;
+	return x->ctx.who && auth && auth->user_id ? auth->user_id(auth, x->ctx.who) : 0;
+}
+
+struct str exchange_user(const struct exchange *x, char room[ID_WIRE_MAX + 1])
+{
+	int64_t id = exchange_user_id(x);
+	return str_n(room, id > 0 ? id_format(room, ID_USER, id) : 0);
+}
+
 static void access_log(struct exchange *x, int64_t sent_bytes, int64_t duration_us, bool aborted)
 {
 	const struct route *route = x->req.route;
-	const struct http_config *config = &x->http->config;
 	/* the path of a public route may hold a secret (a link's token): its template says enough */
 	struct str path = route && route->anonymous ? str_c(route->template) : str_head(x->req.path, 512);
-	char user[ID_WIRE_MAX + 1] = "";
-	size_t n = 0;
-	if (x->ctx.who && config->auth && config->auth->user_id) {
-		int64_t id = config->auth->user_id(config->auth, x->ctx.who);
-		n = id > 0 ? id_format(user, ID_USER, id) : 0;
-	}
+	char user[ID_WIRE_MAX + 1];
 	log_info("request", LOG_S("request_id", x->ctx.request_id), LOG_C("method", method_name(x->req.method)),
 	         LOG_C("route", route ? route->template : "-"), LOG_S("path", path), LOG_I("status", x->reply.status),
-	         LOG_I("bytes", sent_bytes), LOG_I("duration_us", duration_us), LOG_S("user", str_n(user, n)),
+	         LOG_I("bytes", sent_bytes), LOG_I("duration_us", duration_us), LOG_S("user", exchange_user(x, user)),
 	         LOG_S("peer", x->req.peer), LOG_I("aborted", aborted));
 }
 

@@ -50,6 +50,14 @@ enum config_type { CONFIG_TEXT, CONFIG_INT, CONFIG_BOOL };
 	  "The window of auth.login_attempts") \
 	X(CFG_LIMITS_FILE_MAX_BYTES, "limits.file_max_bytes", CONFIG_INT, "5368709120", 1, INT64_C(1) << 50, "bytes", false, \
 	  "Largest file in one multipart request") \
+	X(CFG_LIMITS_RATE_PER_TOKEN, "limits.rate_per_token", CONFIG_INT, "0", 0, 1 << 30, "units", false, \
+	  "Rate units that one token may use in a limits.rate_window; 0: no limit") \
+	X(CFG_LIMITS_RATE_PER_USER, "limits.rate_per_user", CONFIG_INT, "0", 0, 1 << 30, "units", false, \
+	  "The same for all tokens of a user together") \
+	X(CFG_LIMITS_RATE_PER_TENANT, "limits.rate_per_tenant", CONFIG_INT, "0", 0, 1 << 30, "units", false, \
+	  "The same for all users of a tenant together") \
+	X(CFG_LIMITS_RATE_WINDOW, "limits.rate_window", CONFIG_INT, "60", 1, 3600, "seconds", false, \
+	  "The sliding window of the rate limits; programs are told to expect a minute") \
 	X(CFG_STORAGE_MARGIN, "storage.margin_bytes", CONFIG_INT, "134217728", 0, INT64_C(1) << 50, "bytes", false, \
 	  "Uploads and new files are refused while the data folder's disk has less room; 0: use it to the last byte") \
 	X(CFG_STORAGE_RESERVE, "storage.reserve_bytes", CONFIG_INT, "16777216", 0, INT64_C(1) << 40, "bytes", false, \

@@ -90,7 +90,7 @@ def check_error(response, code=None):
     """The one shape of D26; returns the body."""
     body = response.json()
     assert set(body) == {'detail', 'error', 'meta'}, body
-    assert set(body['error']) <= {'code', 'message', 'retry_after'} and body['error']['code'], body
+    assert set(body['error']) <= {'code', 'message', 'retry_after', 'details'} and body['error']['code'], body
     assert isinstance(body['error']['message'], str) and body['error']['message'], body
     assert body['meta'] == {'request_id': response.headers['x-request-id']}, body
     if isinstance(body['detail'], list):
@@ -100,6 +100,7 @@ def check_error(response, code=None):
     else:
         assert isinstance(body['detail'], str) and body['detail'] == body['error']['message'], body
     assert response.headers['content-type'].startswith('application/json'), response.headers
+    assert body['error'].get('retry_after') == (int(response.headers['retry-after']) if response.status_code in (429, 503) else None), body
     if code:
         assert body['error']['code'] == code, body
     return body

@@ -30,7 +30,7 @@ def run(*args):
 
 
 def operation(**more):
-    o = {'operationId': 'thing_get', 'tags': ['x'], 'summary': 's', 'description': 'd', 'x-permission': 'public',
+    o = {'operationId': 'thing_get', 'tags': ['x'], 'summary': 's', 'description': 'd', 'x-permission': 'public', 'x-cost': 0,
          'responses': {200: {'description': 'd', 'content': {
              'application/json': {'schema': {'$ref': '#/components/schemas/Thing'}}}}}}
     o.update(more)
