@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "client/patience.h"
 #include "client/replica.h"
 #include "client/session.h"
 #include "client/settings.h"
@@ -29,6 +30,7 @@ struct client {
 	struct http_client *http; /* NULL until client_connect */
 	struct remote remote;
 	struct session session; /* with http, when somebody is logged in */
+	struct patience patience; /* with http; a command may tell more of it */
 	/* options */
 	bool json, once, dry_run, allow_mass_delete, all, names, password_stdin, version, help;
 	const char *config, *state_dir, *server, *email, *token, *device_name;
@@ -64,6 +66,10 @@ const char *client_journal_file(struct client *c, const char *replica_file);
 int client_find_share(struct client *c, const char *word, struct str *id, struct str *name);
 /* The word that `confirm` left, which is used up by this: which deletions it is for (guard.h). False: there is none. */
 bool client_take_word(struct client *c, const char *replica_file, int64_t *which);
+/* Notes beside the folder's memory, for `status`, that its sync waits for the server's rate limit; from any thread. */
+void client_note_waiting(struct ctx *ctx, const char *replica_file, int64_t until_us);
+/* Waits, as struct patience and struct agent want it. */
+void client_pause_ms(void *unused, int ms);
 /* sync --dry-run */
 int client_look(struct client *c);
 

@@ -1,6 +1,37 @@
 /* scaidrive status: who this device is and how its folders stand, from its own memory; the server is not asked. */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "bin/client.h"
+
+static char *waiting_file(struct arena *a, const char *replica_file)
+{
+	return arena_cstr(a, arena_fmt(a, "%.*s.waiting", (int)(strlen(replica_file) - 3), replica_file));
+}
+
+void client_note_waiting(struct ctx *ctx, const char *replica_file, int64_t until_us)
+{
+	struct str text = arena_fmt(ctx->arena, "%lld\n", (long long)until_us);
+	AUTO_FD int fd = open(waiting_file(ctx->arena, replica_file), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, text.p, text.n) != (ssize_t)text.n)
+		log_warn("the wait cannot be noted for status");
+}
+
+/* Wall clock; 0: its sync does not wait. */
+static int64_t waits_until(struct client *c, const char *replica_file)
+{
+	char text[64];
+	int64_t until = 0;
+	AUTO_FD int fd = open(waiting_file(&c->arena, replica_file), O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+	if (n <= 0 || !str_to_i64(str_trim(str_n(text, (size_t)n)), &until))
+		return 0;
+	return until > clock_now(c->ctx.clock) ? until : 0;
+}
 
 static void put_field(struct buf *b, const char *key, struct str value)
 {
@@ -8,7 +39,19 @@ static void put_field(struct buf *b, const char *key, struct str value)
 	json_put_str(b, value);
 }
 
-static void put_root(struct client *c, struct buf *b, bool first, const struct replica *r)
+/* 0: null */
+static void put_time(struct buf *b, int64_t us)
+{
+	if (!us) {
+		buf_lit(b, "null");
+		return;
+	}
+	buf_char(b, '"');
+	buf_time(b, us);
+	buf_char(b, '"');
+}
+
+static void put_root(struct client *c, struct buf *b, bool first, const struct replica *r, int64_t waiting_us)
 {
 	size_t items = r->trees[REPLICA_SYNCED].count;
 	if (!c->json) {
@@ -19,6 +62,11 @@ static void put_root(struct client *c, struct buf *b, bool first, const struct r
 		else
 			buf_lit(b, "never");
 		buf_fmt(b, "\n  position   %lld\n", (long long)r->cursor);
+		if (waiting_us) {
+			buf_lit(b, "  waiting    for the server's rate limit until ");
+			buf_time(b, waiting_us);
+			buf_char(b, '\n');
+		}
 		if (r->problem.p) {
 			buf_lit(b, "  problem    since ");
 			buf_time(b, r->problem_us);
@@ -35,14 +83,10 @@ static void put_root(struct client *c, struct buf *b, bool first, const struct r
 	buf_char(b, ',');
 	put_field(b, "share", r->share_name);
 	buf_fmt(b, ",\"items\":%zu,\"cursor\":%lld,\"last_sync_at\":", items, (long long)r->cursor);
-	if (r->last_sync_us) {
-		buf_char(b, '"');
-		buf_time(b, r->last_sync_us);
-		buf_char(b, '"');
-	} else {
-		buf_lit(b, "null");
-	}
+	put_time(b, r->last_sync_us);
 	buf_fmt(b, ",\"held\":{\"deletes_on_server\":%lld,\"deletes_here\":%lld}", (long long)r->held_remote, (long long)r->held_local);
+	buf_lit(b, ",\"waiting_until\":");
+	put_time(b, waiting_us);
 	if (r->problem.p) {
 		buf_char(b, ',');
 		put_field(b, "problem", r->problem);
@@ -63,8 +107,7 @@ struct listing {
 static bool list_root(void *arg, struct replica *r, const char *file)
 {
 	struct listing *l = arg;
-	(void)file;
-	put_root(l->c, l->b, !l->begun, r);
+	put_root(l->c, l->b, !l->begun, r, waits_until(l->c, file));
 	l->begun = true;
 	return true;
 }

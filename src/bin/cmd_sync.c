@@ -114,11 +114,19 @@ static void on_progress(void *arg, size_t done, size_t total, int64_t bytes)
 	s->line_is_open = true;
 }
 
-static void pause_ms(void *arg, int ms)
+/* The server's rate limit is reached; from any thread. */
+static void on_waiting(void *arg, struct ctx *ctx, int seconds)
 {
-	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-	(void)arg;
-	nanosleep(&t, NULL);
+	struct sync *s = arg;
+	struct buf b = {0};
+	if (s->c->json) {
+		buf_fmt(&b, "{\"event\":\"waiting\",\"seconds\":%d}\n", seconds);
+		emit(&b);
+	} else {
+		fprintf(stderr, "scaidrive: The server's rate limit is reached; going on in %d s.\n", seconds);
+	}
+	if (s->file)
+		client_note_waiting(ctx, s->file, clock_now(ctx->clock) + SECONDS_US(seconds));
 }
 
 /* For people: the first few, and only when they are not the ones told last. --json carries them all, every time. */
@@ -251,7 +259,7 @@ static int wait_a_while(struct sync *s, int64_t *pause_us)
 {
 	int64_t end = clock_mono(s->ctx.clock) + daemon_pause_us(s->ctx.rng, pause_us);
 	while (clock_mono(s->ctx.clock) < end && !client_stopping(NULL))
-		pause_ms(s, 200);
+		client_pause_ms(s, 200);
 	return client_stopping(NULL) ? E_CANCELLED : 0;
 }
 
@@ -293,6 +301,8 @@ static int open_all(struct sync *s, const char *share, const char *dir)
 {
 	struct client *c = s->c;
 	int err = client_connect(c, true);
+	c->patience.tell = on_waiting;
+	c->patience.arg = s;
 	if (!err)
 		err = client_real_path(c, dir, 1, &s->path);
 	if (!err)
@@ -480,7 +490,7 @@ static int sync_run(struct client *c)
 		s.agent.confirmed = confirmed;
 		s.agent.on_event = on_event;
 		s.agent.on_progress = on_progress;
-		s.agent.pause = pause_ms;
+		s.agent.pause = client_pause_ms;
 		s.agent.arg = &s;
 		err = c->once ? agent_settle(&c->ctx, &s.agent, &round) : run_daemon(&s);
 		if (c->once && err != E_CANCELLED)

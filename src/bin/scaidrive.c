@@ -89,6 +89,20 @@ int client_fault(struct client *c, int err)
 	}
 }
 
+void client_pause_ms(void *unused, int ms)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+	(void)unused;
+	nanosleep(&t, NULL);
+}
+
+static void tell_waiting(void *arg, struct ctx *ctx, int seconds)
+{
+	(void)ctx;
+	if (!((struct client *)arg)->json)
+		fprintf(stderr, "scaidrive: The server's rate limit is reached; going on in %d s.\n", seconds);
+}
+
 int client_connect(struct client *c, bool need_login)
 {
 	struct str server = c->server ? str_c(c->server) : c->state.server.p ? c->state.server : c->settings.server;
@@ -108,7 +122,12 @@ int client_connect(struct client *c, bool need_login)
 	int err = http_client_new(&c->ctx, &config, &c->http);
 	if (err)
 		return err;
-	c->remote = (struct remote){.http = c->http, .token = c->state.token, .device_id = c->state.device_id};
+	patience_init(&c->patience);
+	c->patience.pause = client_pause_ms;
+	c->patience.stopping = client_stopping;
+	c->patience.tell = tell_waiting;
+	c->patience.arg = c;
+	c->remote = (struct remote){.http = c->http, .patience = &c->patience.face, .token = c->state.token, .device_id = c->state.device_id};
 	if (c->state.token.p && str_eq(server, c->state.server)) { /* a refresh token goes to no other server */
 		session_init(&c->session, &c->state, c->http);
 		c->remote.session = &c->session.face;
@@ -226,8 +245,10 @@ int main(int argc, char **argv)
 		status = run(&c);
 	if (c.session.face.token)
 		session_fini(&c.session);
-	if (c.http)
+	if (c.http) {
+		patience_fini(&c.patience);
 		http_client_free(c.http);
+	}
 	if (c.state_is_open)
 		state_close(&c.state);
 	arena_fini(&c.arena);

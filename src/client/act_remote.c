@@ -169,7 +169,8 @@ static int fetch(struct job *j)
 struct file_source {
 	struct http_source face;
 	struct job *job;
-	struct root_file *file;
+	struct root_file *file; /* NULL: none is open */
+	int64_t sent_bytes;
 };
 
 static int file_source_read(struct http_source *self, void *out, size_t cap, size_t *got)
@@ -177,7 +178,41 @@ static int file_source_read(struct http_source *self, void *out, size_t cap, siz
 	struct file_source *s = (struct file_source *)self;
 	int err = s->job->agent->root->ops->read(s->file, out, cap, got);
 	s->job->agent->bytes += (int64_t)*got;
+	s->sent_bytes += (int64_t)*got;
 	return err;
+}
+
+static void file_source_close(struct file_source *s)
+{
+	if (s->file)
+		s->job->agent->root->ops->close(s->file);
+	s->file = NULL;
+}
+
+/* The file as the plan saw it. */
+static int file_source_open(struct file_source *s)
+{
+	struct job *j = s->job;
+	struct root *root = j->agent->root;
+	struct root_entry now;
+	int err = root->ops->open(root, &j->ctx, j->path, &s->file, &now);
+	if (err) {
+		s->file = NULL;
+	} else if (!stamp_same(&now.stamp, &j->stamp)) {
+		file_source_close(s);
+		err = ctx_fail(&j->ctx, E_CHANGED, "\"%.*s\" changed before it was sent; it is looked at again.", STR_ARG(j->path));
+	}
+	return err;
+}
+
+static int file_source_rewind(struct http_source *self, struct ctx *ctx)
+{
+	struct file_source *s = (struct file_source *)self;
+	(void)ctx;
+	s->job->agent->bytes -= s->sent_bytes;
+	s->sent_bytes = 0;
+	file_source_close(s);
+	return file_source_open(s);
 }
 
 /* What the server is told of a file, whichever way its content goes. */
@@ -193,26 +228,20 @@ static struct remote_upload upload_of(const struct plan_op *op)
 static int send_once(struct job *j)
 {
 	const struct plan_op *op = j->op;
-	struct root *root = j->agent->root;
-	struct file_source source = {.face = {.read = file_source_read, .length = op->local.size_bytes}, .job = j};
-	struct root_entry now;
-	int err = root->ops->open(root, &j->ctx, j->path, &source.file, &now);
+	struct file_source source = {.face = {.read = file_source_read, .rewind = file_source_rewind, .length = op->local.size_bytes}, .job = j};
+	int err = file_source_open(&source);
 	if (err)
 		return err;
-	if (!stamp_same(&now.stamp, &j->stamp)) {
-		root->ops->close(source.file);
-		return ctx_fail(&j->ctx, E_CHANGED, "\"%.*s\" changed before it was sent; it is looked at again.", STR_ARG(j->path));
-	}
 	j->up = upload_of(op);
 	j->up.content = &source.face;
 	err = remote_upload(&j->ctx, j->agent->remote, j->agent->share, &j->up);
-	root->ops->close(source.file);
+	file_source_close(&source);
 	if (!err && !j->up.conflict)
 		act_delta_learn(j, j->up.stored.version_id, op->local.size_bytes);
 	return err;
 }
 
-static int send_either(struct job *j)
+static int send(struct job *j)
 {
 	if (j->delta) {
 		j->up = upload_of(j->op);
@@ -221,15 +250,6 @@ static int send_either(struct job *j)
 			return err;
 	}
 	return send_once(j);
-}
-
-static int send(struct job *j)
-{
-	int err = send_either(j);
-	if (err != E_UNAUTHENTICATED || !j->agent->remote->session)
-		return err;
-	ctx_clear(&j->ctx); /* the token ended during the upload and has been renewed; if it could not, this says so */
-	return send_either(j);
 }
 
 static void run_job(struct task *self)

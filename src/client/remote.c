@@ -4,7 +4,7 @@
 #include "base/name.h"
 #include "client/remote_priv.h"
 
-enum { REPLY_MAX = 64 << 20, PAGE = 2000, SNAPSHOT_PAGE = 5000, SHARES_PAGE = 100, SHARES_MAX = 100000 };
+enum { REPLY_MAX = 64 << 20, PAGE = 2000, SNAPSHOT_PAGE = 5000, SHARES_PAGE = 100, SHARES_MAX = 100000, PATIENCE_TRIES = 60 };
 
 int remote_bad(struct ctx *ctx, const char *what)
 {
@@ -50,19 +50,40 @@ int remote_token(struct ctx *ctx, struct remote *r, struct str refused, struct s
 	return r->session ? r->session->token(r->session, ctx, refused, out) : 0;
 }
 
+static int call_again(struct ctx *ctx, struct remote *r, struct http_call *call)
+{
+	int err = call->source ? call->source->rewind(call->source, ctx) : 0;
+	buf_clear(&call->reply);
+	call->retry_after_s = 0;
+	return err ? err : r->http->call(r->http, ctx, call);
+}
+
+/* Until the server lets it through, or the patience ends. */
+static int call_patiently(struct ctx *ctx, struct remote *r, struct http_call *call)
+{
+	int err = r->patience ? r->patience->wait(r->patience, ctx, 0) : 0;
+	if (!err)
+		err = r->http->call(r->http, ctx, call);
+	for (int i = 0; !err && call->status == 429 && r->patience && i < PATIENCE_TRIES; i++) {
+		int unsaid_s = i < 6 ? 1 << i : 60;
+		err = r->patience->wait(r->patience, ctx, call->retry_after_s ? call->retry_after_s : unsaid_s);
+		if (!err)
+			err = call_again(ctx, r, call);
+	}
+	return err;
+}
+
 int remote_call(struct ctx *ctx, struct remote *r, struct http_call *call, struct json_object **doc)
 {
 	if (!call->reply_max)
 		call->reply_max = REPLY_MAX;
 	int err = remote_token(ctx, r, STR_NULL, &call->token);
 	if (!err)
-		err = r->http->call(r->http, ctx, call);
+		err = call_patiently(ctx, r, call);
 	if (!err && call->status == 401 && r->session) {
 		err = remote_token(ctx, r, call->token, &call->token);
-		if (!err && !call->source) {
-			buf_clear(&call->reply);
-			err = r->http->call(r->http, ctx, call);
-		}
+		if (!err)
+			err = call_again(ctx, r, call);
 	}
 	if (!err && (call->status < 200 || call->status > 299))
 		err = remote_refused(ctx, call);
@@ -176,6 +197,8 @@ int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str
 {
 	AUTO_JSON *doc = NULL;
 	struct buf body = {0};
+	struct remote hasty = *r; /* too many wrong passwords: a person is told, and waits or not */
+	hasty.patience = NULL;
 	buf_lit(&body, "{\"email\":");
 	json_put_str(&body, email);
 	buf_lit(&body, ",\"password\":");
@@ -185,7 +208,7 @@ int remote_login(struct ctx *ctx, struct remote *r, struct str email, struct str
 		json_put_str(&body, r->device_id);
 	}
 	buf_char(&body, '}');
-	int err = remote_post(ctx, r, STR("/api/v1/auth/login"), &body, &doc);
+	int err = remote_post(ctx, &hasty, STR("/api/v1/auth/login"), &body, &doc);
 	if (body.p)
 		explicit_bzero(body.p, body.n);
 	buf_fini(&body);

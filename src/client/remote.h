@@ -18,9 +18,17 @@ struct remote_session {
 	int (*token)(struct remote_session *self, struct ctx *ctx, struct str refused, struct str *out);
 };
 
+/* What is done when the server asks for patience (patience.h). */
+struct remote_patience {
+	/* Before each call, and after one that was answered 429, which is then made again: waits as long as the server asked
+	 * (asked_s; 0: this call was not asked, but another one may have been). From any thread. E_CANCELLED. */
+	int (*wait)(struct remote_patience *self, struct ctx *ctx, int asked_s);
+};
+
 struct remote {
 	struct http_client *http;
 	struct remote_session *session; /* NULL: token is all there is */
+	struct remote_patience *patience; /* NULL: 429 is an error at once */
 	struct str token;               /* bearer; STR_NULL before login */
 	struct str device_id;           /* of this device */
 };

@@ -109,12 +109,20 @@ static int chunk_source_read(struct http_source *self, void *out, size_t cap, si
 	return 0;
 }
 
+static int chunk_source_rewind(struct http_source *self, struct ctx *ctx)
+{
+	struct chunk_source *s = (struct chunk_source *)self;
+	(void)ctx;
+	s->at = s->sent = 0;
+	return 0;
+}
+
 int remote_send_chunks(struct ctx *ctx, struct remote *r, struct str share, int64_t source, const struct remote_chunk *chunks, size_t n,
                        const bool *wanted)
 {
 	AUTO_JSON *doc = NULL;
 	struct buf path = {0};
-	struct chunk_source s = {.face = {.read = chunk_source_read}, .chunks = chunks, .wanted = wanted, .n = n};
+	struct chunk_source s = {.face = {.read = chunk_source_read, .rewind = chunk_source_rewind}, .chunks = chunks, .wanted = wanted, .n = n};
 	int64_t count = 0;
 	for (size_t i = 0; i < n; i++) {
 		count += wanted[i];

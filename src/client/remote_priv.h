@@ -7,7 +7,8 @@
 #include "client/remote.h"
 
 int remote_token(struct ctx *ctx, struct remote *r, struct str refused, struct str *out);
-/* Does the call with the device's token; once more with a renewed one when it was refused, unless there was a source. 2xx: *doc (may be NULL to ignore the body) is the parsed answer. */
+/* Does the call with the device's token: once more with a renewed one when it was refused, and again after what the server asks to
+ * wait (429). 2xx: *doc (may be NULL to ignore the body) is the parsed answer. */
 int remote_call(struct ctx *ctx, struct remote *r, struct http_call *call, struct json_object **doc);
 int remote_get(struct ctx *ctx, struct remote *r, struct str path, struct json_object **doc);
 int remote_post(struct ctx *ctx, struct remote *r, struct str path, const struct buf *body, struct json_object **doc);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "client/patience.h"
 #include "client/remote_priv.h"
 
 static struct arena arena;
@@ -20,6 +21,8 @@ static struct fake {
 	} answers[4];
 	int n, calls;
 	size_t reply_max; /* of the last call */
+	int retry_after_s;
+	struct buf sent;  /* of its source */
 	struct str tokens[4];
 } fake;
 
@@ -30,6 +33,13 @@ static int fake_call(struct http_client *self, struct ctx *c, struct http_call *
 	f->tokens[f->calls++ % 4] = arena_str(c->arena, call->token);
 	call->status = f->answers[i].status;
 	f->reply_max = call->reply_max;
+	call->retry_after_s = call->status == 429 ? f->retry_after_s : 0;
+	buf_clear(&f->sent);
+	for (size_t got = 1; call->source && got;) {
+		char piece[7];
+		assert_int_equal(call->source->read(call->source, piece, sizeof piece, &got), 0);
+		buf_put(&f->sent, piece, got);
+	}
 	call->is_json = !f->answers[i].html;
 	if (call->sink && call->status == 200)
 		return call->sink->write(call->sink, f->answers[i].text, strlen(f->answers[i].text));
@@ -52,6 +62,8 @@ static int setup(void **s)
 static int teardown(void **s)
 {
 	(void)s;
+	buf_fini(&fake.sent);
+	remote.patience = NULL;
 	arena_fini(&arena);
 	return 0;
 }
@@ -235,6 +247,144 @@ static void a_refused_token_is_renewed_once(void **s)
 	assert_int_equal(fake.calls, 1);
 }
 
+/* ---- 429 ---- */
+
+#define LIMITED "{\"detail\":\"x\",\"error\":{\"code\":\"RATE_LIMITED\"}}"
+
+static int64_t mono_us, slept_ms, stop_at_ms;
+static int told;
+
+static int64_t fake_mono(const struct clock *c)
+{
+	(void)c;
+	return mono_us;
+}
+
+static const struct clock fake_clock = {.now_us = fake_mono, .monotonic_us = fake_mono};
+
+static void sleep_ms(void *arg, int ms)
+{
+	(void)arg;
+	slept_ms += ms;
+	mono_us += MILLIS_US(ms);
+}
+
+static bool stopping(void *arg)
+{
+	(void)arg;
+	return stop_at_ms && slept_ms >= stop_at_ms;
+}
+
+static void count(void *arg, struct ctx *c, int seconds)
+{
+	(void)arg, (void)c, (void)seconds;
+	told++;
+}
+
+static struct patience patient(void)
+{
+	struct patience p;
+	patience_init(&p);
+	p.pause = sleep_ms;
+	p.stopping = stopping;
+	p.tell = count;
+	ctx.clock = &fake_clock;
+	slept_ms = stop_at_ms = told = 0;
+	return p;
+}
+
+/* 429 so many times, then this. */
+static void limited(int times, int retry_after_s, const char *then)
+{
+	answer(429, LIMITED);
+	fake.retry_after_s = retry_after_s;
+	for (int i = 0; i < times; i++)
+		fake.answers[i] = fake.answers[0];
+	fake.answers[times].status = 200;
+	fake.answers[times].text = then;
+	fake.n = times + 1;
+}
+
+static void a_limit_is_waited_for(void **s)
+{
+	(void)s;
+	struct patience p = patient();
+	struct remote_page page;
+	limited(1, 22, PAGE(""));
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_RATE_LIMITED);
+	remote.patience = &p.face;
+	limited(3, 22, PAGE(""));
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), 0);
+	assert_true(fake.calls == 4 && told == 3);
+	assert_true(slept_ms >= 66000 && slept_ms <= 70000);
+	/* it was not said for how long */
+	slept_ms = 0;
+	limited(3, 0, PAGE(""));
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), 0);
+	assert_true(slept_ms >= 7000 && slept_ms <= 11000);
+	patience_fini(&p);
+}
+
+static void others_wait_too(void **s)
+{
+	(void)s;
+	struct patience p = patient();
+	struct remote_page page;
+	remote.patience = &p.face;
+	assert_int_equal(p.face.wait(&p.face, &ctx, 0), 0);
+	assert_int_equal(slept_ms, 0);
+	p.until_us = mono_us + SECONDS_US(9); /* as another thread was told */
+	limited(0, 0, PAGE(""));
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), 0);
+	assert_true(slept_ms >= 9000 && slept_ms < 9200 && told == 0 && fake.calls == 1);
+	patience_fini(&p);
+}
+
+static void waiting_ends(void **s)
+{
+	(void)s;
+	struct patience p = patient();
+	struct remote_page page;
+	remote.patience = &p.face;
+	stop_at_ms = 3000;
+	limited(1, 3600, PAGE(""));
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_CANCELLED);
+	assert_true(slept_ms >= 3000 && slept_ms < 3300);
+	stop_at_ms = 0;
+	p.until_us = 0;
+	answer(429, LIMITED); /* for ever */
+	fake.retry_after_s = 1;
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_RATE_LIMITED);
+	assert_int_equal(fake.calls, 61);
+	/* a person who typed a wrong password too often is told */
+	struct remote_grant grant;
+	answer(429, LIMITED);
+	assert_int_equal(remote_login(&ctx, &remote, STR("a@b.c"), STR("x"), &grant), E_RATE_LIMITED);
+	assert_int_equal(fake.calls, 1);
+	patience_fini(&p);
+}
+
+/* A body that is read as it is sent is sent again whole. */
+static void bodies_begin_again(void **s)
+{
+	(void)s;
+	struct patience p = patient();
+	struct twice t = {.face = {.token = twice_token}};
+	struct remote_chunk chunks[2] = {{.bytes = "abc", .length = 3}, {.bytes = "defgh", .length = 5}};
+	bool wanted[2] = {true, true};
+	remote.patience = &p.face;
+	limited(2, 1, "{\"chunks\":2}");
+	assert_int_equal(remote_send_chunks(&ctx, &remote, STR("shr_1"), 0, chunks, 2, wanted), 0);
+	assert_int_equal(fake.sent.n, 2 * FRAME_HEAD_BYTES + 8);
+	assert_memory_equal(fake.sent.p + fake.sent.n - 5, "defgh", 5);
+	remote.session = &t.face;
+	limited(1, 1, "{\"chunks\":2}");
+	fake.answers[0].status = 401;
+	assert_int_equal(remote_send_chunks(&ctx, &remote, STR("shr_1"), 0, chunks, 2, wanted), 0);
+	assert_int_equal(fake.sent.n, 2 * FRAME_HEAD_BYTES + 8);
+	patience_fini(&p);
+}
+
 static void what_is_told_of_chunks_is_bounded(void **s)
 {
 	(void)s;
@@ -253,6 +403,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(good_answers), T(truncated), T(wrong_types), T(hostile_names), T(numbers_without_bounds),
 	                                   T(proxies), T(what_is_told_of_chunks_is_bounded), T(content_of_another_length),
-	                                   T(a_refused_token_is_renewed_once)};
+	                                   T(a_refused_token_is_renewed_once), T(a_limit_is_waited_for), T(others_wait_too), T(waiting_ends),
+	                                   T(bodies_begin_again)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

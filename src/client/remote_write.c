@@ -147,6 +147,14 @@ static int form_read(struct http_source *self, void *out, size_t cap, size_t *go
 	return 0;
 }
 
+static int form_rewind(struct http_source *self, struct ctx *ctx)
+{
+	struct form *f = (struct form *)self;
+	f->head_at = f->tail_at = 0;
+	f->left = f->content->length;
+	return f->content->rewind(f->content, ctx);
+}
+
 static void field(struct buf *b, const char *boundary, const char *name, struct str value)
 {
 	buf_fmt(b, "--%s\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n", boundary, name);
@@ -209,7 +217,7 @@ int remote_upload(struct ctx *ctx, struct remote *r, struct str share, struct re
 	char boundary[48];
 	snprintf(boundary, sizeof(boundary), "scaidrive-%016llx%016llx", (unsigned long long)rng_u64(ctx->rng),
 	         (unsigned long long)rng_u64(ctx->rng));
-	struct form form = {.face = {.read = form_read}, .content = up->content, .left = up->size_bytes};
+	struct form form = {.face = {.read = form_read, .rewind = form_rewind}, .content = up->content, .left = up->size_bytes};
 	form_fields(&form.head, boundary, r, share, up);
 	buf_fmt(&form.tail, "\r\n--%s--\r\n", boundary);
 	must(!__builtin_add_overflow((int64_t)(form.head.n + form.tail.n), up->size_bytes, &form.face.length));

@@ -181,8 +181,9 @@ static void run_job(void *arg)
 static void open_job(void *arg)
 {
 	struct flight *f = arg;
-	if (exchange_open(f->x)) {
-		f->close_after = true;
+	f->failed = exchange_open(f->x) != 0;
+	f->close_after = f->failed;
+	if (f->failed && (f->x->chunked || f->x->content_length > DRAIN_REFUSED)) {
 		flight_respond(f);
 	} else {
 		f->state = FLIGHT_BODY;

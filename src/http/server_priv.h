@@ -22,6 +22,7 @@ enum {
 	SLAB_SHORT = 16 << 10,
 	SMALL_BODY = 64 << 10,    /* below: collected before the caller is authenticated */
 	DRAIN_MAX = 64 << 20,     /* of a refused body, so that the client gets to read the reply */
+	DRAIN_REFUSED = 4 << 20,  /* the same of one that is refused before it began to come; a larger one is cut off */
 	BODY_RATE_AFTER_MS = 30000,
 };
 

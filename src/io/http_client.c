@@ -7,7 +7,8 @@
 
 #include "base/must.h"
 
-enum { POOL_MAX = 16, DEFAULT_IDLE_MS = 60000, DEFAULT_CONNECT_MS = 10000, PACK_LEAST_BYTES = 1024, PACK_LEVEL = 3 };
+enum { POOL_MAX = 16, DEFAULT_IDLE_MS = 60000, DEFAULT_CONNECT_MS = 10000, PACK_LEAST_BYTES = 1024, PACK_LEVEL = 3,
+       ASK_LEAST_BYTES = 1 << 20 };
 
 struct curl_client {
 	struct http_client face;
@@ -173,7 +174,9 @@ static void pack_body(struct transfer *t)
 
 static struct curl_slist *set_headers(struct ctx *ctx, const struct http_call *call, bool packed)
 {
-	struct curl_slist *list = add_header(NULL, "Expect:");
+	/* a server that refuses a large body says so before it comes, and does not cut us off in the midst of it */
+	bool ask = call->source && call->source->length > ASK_LEAST_BYTES;
+	struct curl_slist *list = add_header(NULL, ask ? "Expect: 100-continue" : "Expect:");
 	list = add_header(list, "Accept: application/json, */*;q=0.5");
 	if (call->token.p)
 		list = add_header(list, arena_fmt(ctx->arena, "Authorization: Bearer %.*s", STR_ARG(call->token)).p);

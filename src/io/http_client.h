@@ -13,6 +13,8 @@
 struct http_source {
 	/* Up to cap bytes in order; *got == 0 only at the end. An error ends the call with that error. */
 	int (*read)(struct http_source *self, void *out, size_t cap, size_t *got);
+	/* From the beginning again, for a call that is made once more. An error ends the call with that error. */
+	int (*rewind)(struct http_source *self, struct ctx *ctx);
 	int64_t length;
 };
 

@@ -152,6 +152,35 @@ def test_a_struct_that_contains_itself_is_refused(tmp_path):
     assert 'contains itself' in refused(tmp_path, {'/things': {'get': operation()}}, loop)
 
 
+@pytest.mark.parametrize('what, fits', [
+    ({'x-cost': 1}, False), ({'x-cost': None}, False),  # public
+    ({'x-permission': 'authenticated', 'x-cost': 1}, True),
+    ({'x-permission': 'authenticated', 'x-cost': None}, False),
+    ({'x-permission': 'authenticated', 'x-cost': 0, 'x-cost-why': 'never'}, False),
+    ({'x-permission': 'authenticated', 'x-cost': 2}, False),
+    ({'x-permission': 'authenticated', 'x-cost': 2, 'x-cost-why': 'it counts'}, True),
+    ({'x-permission': 'authenticated', 'x-cost': 1, 'x-cost-why': 'the usual cost needs no reason'}, False),
+    ({'x-permission': 'authenticated', 'x-cost': 1, 'x-lane': 'bulk'}, False),
+    ({'x-permission': 'authenticated', 'x-cost': 5, 'x-lane': 'bulk'}, True),
+])
+def test_costs_are_those_of_their_kind(tmp_path, what, fits):
+    paths = {'/things': {'get': operation(**what)}}
+    if fits:
+        assert generate(tmp_path, paths).returncode == 0
+    else:
+        assert 'cost' in refused(tmp_path, paths)
+
+
+def test_a_list_and_a_write_cost_two(tmp_path):
+    many = {'Many': {'type': 'object', 'description': 'd', 'properties': {
+        'things': {'type': 'array', 'description': 'd', 'items': {'$ref': '#/components/schemas/Thing'}}}}}
+    answer = {200: {'description': 'd', 'content': {'application/json': {'schema': {'$ref': '#/components/schemas/Many'}}}}}
+    for method, body in (('get', {'responses': answer}), ('post', {})):
+        for cost in (1, 2):
+            paths = {'/things': {method: operation(**{'x-permission': 'authenticated', 'x-cost': cost}, **body)}}
+            assert (generate(tmp_path, paths, many).returncode == 0) == (cost == 2), (method, cost)
+
+
 def test_a_key_given_twice_is_refused(tmp_path):
     path = tmp_path / 'x.yaml'
     path.write_text('openapi: 3.1.0\npaths:\n  /a: {}\n  /a: {}\n')
