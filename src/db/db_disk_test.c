@@ -83,6 +83,7 @@ static struct {
 	sqlite3_io_methods bad;
 } io[2];
 static atomic_bool no_sync;
+static _Atomic int64_t log_bytes; /* written so far */
 static atomic_int calls, failing_call; /* writes and syncs so far; the number of the one that fails, 0: none */
 
 static bool call_fails(void)
@@ -105,6 +106,7 @@ static int bad_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
 	if (no_room || at + n > file_max)
 		return SQLITE_FULL;
+	log_bytes += f->pMethods == &io[1].bad ? n : 0;
 	if (!call_fails())
 		return real_io(f)->xWrite(f, p, n, at);
 	real_io(f)->xWrite(f, p, n / 2, at);
@@ -290,6 +292,27 @@ static void test_each_call(void **state)
 	assert_in_range(nth, 30, 300);
 }
 
+/* A log that starts over keeps its length. What lies behind its end is not written once more when it is opened. */
+static void test_dead_part_of_the_log(void **state)
+{
+	static char bytes[300000];
+	(void)state;
+	shell("rm -f test.db*");
+	assert_int_equal(open_joined(), 0);
+	assert_int_equal(db_write(db, 1, insert_op, &(struct row){1, str_n(bytes, sizeof bytes)}), 0);
+	kill_db();
+	log_bytes = 0;
+	assert_int_equal(open_joined(), 0); /* and folds all into the database */
+	assert_in_range(log_bytes, sizeof bytes, 2 * sizeof bytes);
+	assert_int_equal(insert(2), 0);
+	kill_db();
+	log_bytes = 0;
+	assert_int_equal(open_joined(), 0);
+	assert_in_range(log_bytes, 4096, sizeof bytes / 4);
+	assert_int_equal(one("select count(*) from t"), 2);
+	db_close(db);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -305,7 +328,8 @@ static int set_up(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bad_disk), cmocka_unit_test(test_each_call)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bad_disk), cmocka_unit_test(test_each_call),
+	                                   cmocka_unit_test(test_dead_part_of_the_log)};
 	snprintf(dir, sizeof dir, "/tmp/db-disk-test-XXXXXX");
 	must(mkdtemp(dir) != NULL);
 	int failed = cmocka_run_group_tests(tests, set_up, NULL);

@@ -542,20 +542,47 @@ static int sq_setup(struct sconn *c, bool query_only)
 	return sq_plain(c, sql);
 }
 
+/* Of SQLite's log (sqlite.org/fileformat2.html, section 4). */
+enum { LOG_HEAD = 32, LOG_PAGE_SIZE = 8, LOG_SALTS = 16, FRAME_HEAD = 24, FRAME_SALTS = 8, SALTS = 8, PAGE_SIZE_MAX = 65536, BLOCK_FRAMES = 8 };
+
+static uint32_t big_endian(const char *p)
+{
+	const uint8_t *b = (const uint8_t *)p;
+	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+/* The frames as far as they bear the head's salts: behind them lies what the log held before it started over. */
+static int rewrite_frames(sqlite3_file *f, const char *head, sqlite3_int64 end)
+{
+	sqlite3_int64 frame = FRAME_HEAD + big_endian(head + LOG_PAGE_SIZE);
+	AUTO_FREE char *block = malloc((size_t)frame * BLOCK_FRAMES);
+	must(block != NULL);
+	int rc = SQLITE_OK, n = BLOCK_FRAMES, live = n;
+	for (sqlite3_int64 at = LOG_HEAD; rc == SQLITE_OK && live == BLOCK_FRAMES; at += frame * n) {
+		n = end - at < frame * BLOCK_FRAMES ? (int)((end - at) / frame) : BLOCK_FRAMES;
+		rc = f->pMethods->xRead(f, block, n * (int)frame, at);
+		for (live = 0; live < n && memcmp(block + live * frame + FRAME_SALTS, head + LOG_SALTS, SALTS) == 0;)
+			live++;
+		if (rc == SQLITE_OK && live)
+			rc = f->pMethods->xWrite(f, block, live * (int)frame, at);
+	}
+	return rc;
+}
+
 /* With a sync of its own: a checkpoint that finds nothing to copy makes none, and what waits in this connection
  * (db_sqlite_log.h) would be written over what others commit later. */
 static int rewrite_file(sqlite3_file *f)
 {
-	char block[32768];
-	sqlite3_int64 size = 0;
-	int rc = f->pMethods->xFileSize(f, &size);
-	for (sqlite3_int64 at = 0; rc == SQLITE_OK && at < size;) {
-		int n = size - at < (sqlite3_int64)sizeof block ? (int)(size - at) : (int)sizeof block;
-		rc = f->pMethods->xRead(f, block, n, at);
-		if (rc == SQLITE_OK)
-			rc = f->pMethods->xWrite(f, block, n, at);
-		at += n;
-	}
+	char head[LOG_HEAD];
+	sqlite3_int64 end = 0;
+	int rc = f->pMethods->xFileSize(f, &end);
+	if (rc != SQLITE_OK || end < LOG_HEAD)
+		return rc;
+	rc = f->pMethods->xRead(f, head, LOG_HEAD, 0);
+	if (rc == SQLITE_OK)
+		rc = f->pMethods->xWrite(f, head, LOG_HEAD, 0);
+	if (rc == SQLITE_OK && big_endian(head + LOG_PAGE_SIZE) <= PAGE_SIZE_MAX) /* or it was torn, and nothing counts */
+		rc = rewrite_frames(f, head, end);
 	return rc == SQLITE_OK ? f->pMethods->xSync(f, SQLITE_SYNC_NORMAL) : rc;
 }
 
