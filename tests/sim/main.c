@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,6 +89,13 @@ static int kind_of(const char *why)
 	return 1 + (int)(xxh3_64(text, n < 24 ? n : 24) % 199);
 }
 
+/* Ends a process that runs in circles, however busy the machine is. */
+static void end_after(int cpu_seconds)
+{
+	struct itimerval t = {.it_value.tv_sec = cpu_seconds};
+	must(setitimer(ITIMER_VIRTUAL, &t, NULL) == 0);
+}
+
 /* Whether it still fails in this way; 0: in any. In a process of its own: what aborts, fails. */
 static bool fails(uint64_t seed, struct action *v, size_t n, int kind)
 {
@@ -98,7 +106,7 @@ static bool fails(uint64_t seed, struct action *v, size_t n, int kind)
 		struct sim_result r;
 		if (!freopen("/dev/null", "w", stderr))
 			_exit(3);
-		alarm(20);
+		end_after(20);
 		sim_run(seed, v, n, false, &r);
 		_exit(r.why[0] ? kind_of(r.why) : 0);
 	}
@@ -236,7 +244,7 @@ static bool caught(enum mutant_name bug, const struct options *o, uint64_t *trie
 			said.tries = i + 1;
 			snprintf(said.why, sizeof(said.why), "the process ends");
 			must(write(to[1], &said, sizeof(said)) > 0);
-			alarm(30);
+			end_after(30);
 			sim_run(o->first + i, v, n, false, &r);
 			hit = r.why[0];
 			memcpy(said.why, r.why, sizeof(said.why));

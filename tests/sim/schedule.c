@@ -103,19 +103,20 @@ static const struct {
     [A_BACKUP] = {2, "backup", false},     [A_RESTORE] = {2, "restore", false},    [A_STATE_LOST] = {1, "state lost", false},
     [A_STATE_COPY] = {2, "state copied", false}, [A_STATE_OLD] = {2, "state old", false}, [A_RIGHTS] = {2, "rights", false},
     [A_QUOTA] = {2, "quota", false},       [A_CARE] = {12, "care", false},
+    [A_RESTORE_BACK] = {4, "restore, clock back", true},
 };
 
 size_t schedule_draw(uint64_t seed, struct action **out)
 {
 	struct rng_seeded r;
-	int weights[A_KINDS] = {0}, sum = 0, n_kinds = seed < SECOND_DRAW ? A_CARE : A_KINDS;
+	int weights[A_KINDS] = {0}, sum = 0, n_kinds = seed < SECOND_DRAW ? A_CARE : seed < THIRD_DRAW ? A_RESTORE_BACK : A_KINDS;
 	rng_seeded_init(&r, seed ^ UINT64_C(0x5eed));
 	/* Of the unusual things each schedule has some (swarm testing, Groce et al. 2012). */
 	for (int k = 0; k < n_kinds; k++) {
 		weights[k] = kinds[k].always || rng_below(&r.base, 3) == 0 ? kinds[k].weight : 0;
 		sum += weights[k];
 	}
-	if (seed >= SECOND_DRAW && weights[A_RESTORE]) { /* one is nothing without the other */
+	if (seed >= SECOND_DRAW && (weights[A_RESTORE] || weights[A_RESTORE_BACK])) { /* one is nothing without the other */
 		sum += kinds[A_BACKUP].weight - weights[A_BACKUP];
 		weights[A_BACKUP] = kinds[A_BACKUP].weight;
 	}
@@ -142,7 +143,7 @@ static void clock_jumps(struct sim *s, struct rng *rng)
 	int64_t by = steps[rng_below(rng, 5)] * (rng_below(rng, 2) ? 1 : -1);
 	uint64_t who = rng_below(rng, (uint64_t)s->n_devices + 1);
 	struct sim_clock *c = who ? &s->devices[who - 1].clock : &s->server.clock;
-	if (!who && s->restored && by < 0)
+	if (!who && s->restored && by < 0 && s->seed < THIRD_DRAW)
 		by = -by; /* ids of the lost time are behind it, as change numbers are */
 	c->offset_us += by;
 	c->greatest_us = c->offset_us > c->greatest_us ? c->offset_us : c->greatest_us;
@@ -267,7 +268,7 @@ static void act(struct sim *s, const struct action *a)
 			server_backup(v);
 		break;
 	case A_RESTORE:
-		server_restore(v);
+		server_restore(v, 0);
 		break;
 	case A_STATE_LOST:
 	case A_STATE_COPY:
@@ -284,6 +285,9 @@ static void act(struct sim *s, const struct action *a)
 		break;
 	case A_CARE:
 		care_act(v, &r.base);
+		break;
+	case A_RESTORE_BACK:
+		server_restore(v, SECONDS_US(60) << rng_below(&r.base, 14)); /* a minute to five days */
 		break;
 	case A_KINDS:
 		break;

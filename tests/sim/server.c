@@ -215,7 +215,7 @@ static int epoch_op(struct dtx *t, void *arg)
 }
 
 /* Newer packs stay beside the old ones: they are not in the way. */
-void server_restore(struct server *v)
+void server_restore(struct server *v, int64_t back_us)
 {
 	struct sim *s = v->sim;
 	struct arena arena;
@@ -242,7 +242,7 @@ void server_restore(struct server *v)
 	sim_note(s, "the backup is restored");
 	s->restored = true;
 	v->acked_seq = 0;
-	v->clock.offset_us = v->clock.greatest_us; /* see clock_jumps */
+	v->clock.offset_us = back_us ? v->clock.offset_us - back_us : v->clock.greatest_us; /* see clock_jumps */
 	server_start(v);
 	if (!v->open)
 		return;

@@ -153,7 +153,8 @@ void server_start(struct server *v);
 void server_stop(struct server *v);
 bool server_is_dead(struct server *v);
 void server_backup(struct server *v);
-void server_restore(struct server *v);
+/* By a clock that never goes back; or, with back_us, on a machine whose clock is so much behind. */
+void server_restore(struct server *v, int64_t back_us);
 /* Time passes, and a job does some work. */
 void care_act(struct server *v, struct rng *rng);
 /* Nobody is there any more: all garbage goes. */
@@ -186,11 +187,11 @@ void disk_write_all(struct disk *d, const char *name, struct str bytes);
 
 enum action_kind {
 	A_ROUND, A_USER, A_API, A_NET, A_GHOST, A_DEVICE_DIES, A_SERVER_DIES, A_SERVER_DISK, A_DEVICE_DISK, A_CLOCK, A_SLEEP,
-	A_BACKUP, A_RESTORE, A_STATE_LOST, A_STATE_COPY, A_STATE_OLD, A_RIGHTS, A_QUOTA, A_CARE, A_KINDS
+	A_BACKUP, A_RESTORE, A_STATE_LOST, A_STATE_COPY, A_STATE_OLD, A_RIGHTS, A_QUOTA, A_CARE, A_RESTORE_BACK, A_KINDS
 };
 
-/* Seeds from here on are drawn with all kinds of actions; those below with the first ones alone, as regressions.txt knows them. */
-enum { SECOND_DRAW = 10000000 };
+/* Seeds from here on are drawn with more kinds of actions, A_CARE and A_RESTORE_BACK; those below as regressions.txt knows them. */
+enum { SECOND_DRAW = 10000000, THIRD_DRAW = 20000000 };
 
 struct action {
 	enum action_kind kind;
