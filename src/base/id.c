@@ -35,6 +35,11 @@ void idgen_follow(struct idgen *g, int64_t id)
 		;
 }
 
+int64_t id_later(int64_t id, int64_t ms)
+{
+	return id + (ms << 22);
+}
+
 int64_t id_time_us(int64_t id)
 {
 	return ((id >> 22) + EPOCH_MS) * 1000;

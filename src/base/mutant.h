@@ -30,6 +30,7 @@
 	X(AGENT_NO_SETTLE, "results are recorded before what they tell of is on the disk") \
 	X(AGENT_CURSOR_FIRST, "the cursor moves before the changes of its page are taken") \
 	X(AGENT_ABSENCE_DELETES, "what a restored server lacks was deleted") \
+	X(AGENT_IDS_ALONE, "what came after a restore is told by its id alone") \
 	X(AGENT_FORGOTTEN, "a restored server is not told of the device") \
 	X(AGENT_INTENTIONS, "an upload is recorded as done though no answer came") \
 	X(AGENT_OLD_STATE, "a state that was put back from a copy is taken for the latest") \
@@ -46,6 +47,7 @@
 	X(DRIVE_EPOCH_AGAIN, "the numbers behind a restore follow those before") \
 	X(DRIVE_LOG_FORGETS, "a rename has no entry in the log") \
 	X(DRIVE_IDS_ANEW, "ids begin with the clock, wherever the database's end") \
+	X(DRIVE_IDS_AGAIN, "ids behind a restore follow those before") \
 	X(DRIVE_LEAVES_SILENTLY, "a share is not told of what moved to another") \
 	X(DRIVE_SHARE_STAYS, "what lies in a folder stays in the share that the folder leaves") \
 	X(PACK_NO_SYNC, "a version is committed before its chunks are on the disk") \

@@ -152,37 +152,32 @@ int agent_flush(struct ctx *ctx, struct agent *a)
 	return replica_flush(ctx, a->replica);
 }
 
-static int snapshot(struct ctx *ctx, struct agent *a)
+static int snapshot(struct ctx *ctx, struct agent *a, struct remote_snapshot *s)
 {
-	struct node_facts *nodes;
-	size_t n;
-	int64_t cursor;
-	int err = remote_snapshot(ctx, a->remote, a->share, TREE_ROOT, &nodes, &n, &cursor);
+	int err = remote_snapshot(ctx, a->remote, a->share, TREE_ROOT, s);
 	if (err)
 		return err;
 	struct tree t;
 	tree_init(&t);
 	/* A node whose folder went away between two pages has no place; the log from the cursor on says what became of it. */
-	size_t unplaced = tree_put_all(&t, nodes, n);
-	log_info("snapshot read", LOG_I("nodes", (int64_t)n), LOG_I("unplaced", (int64_t)unplaced), LOG_I("cursor", cursor));
+	size_t unplaced = tree_put_all(&t, s->nodes, s->n);
+	log_info("snapshot read", LOG_I("nodes", (int64_t)s->n), LOG_I("unplaced", (int64_t)unplaced), LOG_I("cursor", s->cursor));
 	replica_replace(a->replica, REPLICA_REMOTE, &t, 0);
-	a->replica->cursor = cursor;
+	a->replica->cursor = s->cursor;
 	a->replica->meta_dirty = true;
 	return 0;
 }
 
 static int take_subtree(struct ctx *ctx, struct agent *a, int64_t folder)
 {
-	struct node_facts *nodes;
-	size_t n;
-	int64_t cursor;
-	int err = remote_snapshot(ctx, a->remote, a->share, folder, &nodes, &n, &cursor);
+	struct remote_snapshot s;
+	int err = remote_snapshot(ctx, a->remote, a->share, folder, &s);
 	if (err == E_NOT_FOUND || err == E_GONE) {
 		ctx_clear(ctx);
 		return 0; /* it went again; the log says so further on */
 	}
 	if (!err)
-		replica_put_all(a->replica, REPLICA_REMOTE, nodes, n);
+		replica_put_all(a->replica, REPLICA_REMOTE, s.nodes, s.n);
 	return err;
 }
 
@@ -253,10 +248,20 @@ static int read_log(struct ctx *ctx, struct agent *a, bool *lost)
 	return 0;
 }
 
+/* The greatest version id that may be known here, whatever was agreed: what has a greater one came after a restore of which we had
+ * not heard when we were at the cursor. Ids of the lost time say nothing of it, for the clock may have been set back. */
+static int64_t known_up_to(const struct remote_snapshot *s, int64_t cursor)
+{
+	for (size_t i = 0; i < s->n_restores && !mutant(M_AGENT_IDS_ALONE); i++)
+		if (s->restores[i].cursor > cursor || cursor > s->cursor)
+			return s->restores[i].version_id;
+	return INT64_MAX;
+}
+
 /* The server knows less than what was agreed: it was restored from a backup, or its log does not reach back to us. What it
  * lacks was not deleted (I11): without an agreement, what is here is new. Where it has an older version or an older place, what is
  * here is a change to that; where it has one that we never saw, both were edited. */
-static void agree_anew(struct ctx *ctx, struct agent *a)
+static void agree_anew(struct ctx *ctx, struct agent *a, int64_t known)
 {
 	struct replica *r = a->replica;
 	uint64_t id;
@@ -272,7 +277,9 @@ static void agree_anew(struct ctx *ctx, struct agent *a)
 		const struct node *there = tree_get(&r->trees[REPLICA_REMOTE], ids[i]);
 		struct node_facts s = tree_get(&r->trees[REPLICA_SYNCED], ids[i])->f;
 		bool same = there && node_same_content(&there->f, &s);
-		if (!there || (!same && there->f.version_id > s.version_id)) { /* ids are in the order of their making */
+		/* Before a restore ids are in the order of their making. */
+		bool unseen = there && !same && (there->f.version_id > s.version_id || there->f.version_id > known);
+		if (!there || unseen) {
 			replica_del(r, REPLICA_SYNCED, ids[i]);
 			if (!there && tree_get(&r->trees[REPLICA_LOCAL], ids[i]))
 				replica_rename_id(r, ids[i], --r->next_local_id);
@@ -291,11 +298,13 @@ static void agree_anew(struct ctx *ctx, struct agent *a)
 static int reread(struct ctx *ctx, struct agent *a)
 {
 	bool restored = a->restored || (a->replica->cursor < 0 && a->replica->trees[REPLICA_SYNCED].count);
-	int err = snapshot(ctx, a);
+	int64_t cursor = a->replica->cursor;
+	struct remote_snapshot s;
+	int err = snapshot(ctx, a, &s);
 	if (err)
 		return err;
 	if (restored)
-		agree_anew(ctx, a);
+		agree_anew(ctx, a, known_up_to(&s, cursor));
 	a->replica->last = (struct replica_entry){0};
 	a->restored = a->reread = false;
 	return 0;

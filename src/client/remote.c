@@ -315,12 +315,27 @@ static int snapshot_page(struct ctx *ctx, struct json_object *doc, struct node_l
 	return 0;
 }
 
-int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t folder_id, struct node_facts **out,
-                    size_t *n, int64_t *cursor)
+/* A server of before has none. */
+static int read_restores(struct ctx *ctx, struct json_object *doc, struct remote_snapshot *out)
+{
+	struct json_object *list = list_of(doc, "restores");
+	size_t n = list ? json_len(list) : 0;
+	out->restores = arena_many(ctx->arena, n + 1, struct remote_restore);
+	for (out->n_restores = 0; out->n_restores < n; out->n_restores++) {
+		struct json_object *o = json_at(list, out->n_restores);
+		struct remote_restore *to = &out->restores[out->n_restores];
+		to->cursor = json_i64(o, "cursor", -1);
+		if (to->cursor < 0 || !id_parse_kind(json_str(o, "version_id"), ID_VERSION, &to->version_id))
+			return remote_bad(ctx, "a malformed restore");
+	}
+	return 0;
+}
+
+int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t folder_id, struct remote_snapshot *out)
 {
 	struct node_list all = {0};
 	struct str token = STR_NULL;
-	*cursor = -1;
+	*out = (struct remote_snapshot){.cursor = -1};
 	for (;;) {
 		AUTO_JSON *doc = NULL;
 		struct buf path = {0};
@@ -341,10 +356,14 @@ int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t
 		if (err)
 			return err;
 		int64_t at = json_i64(doc, "cursor", -1);
-		if (at < 0 || (*cursor >= 0 && at < *cursor))
+		if (at < 0 || (out->cursor >= 0 && at < out->cursor))
 			return remote_bad(ctx, "a snapshot without its cursor");
-		if (*cursor < 0)
-			*cursor = at;
+		if (out->cursor < 0) {
+			out->cursor = at;
+			err = read_restores(ctx, doc, out);
+			if (err)
+				return err;
+		}
 		struct str next = json_str(doc, "page_token");
 		bool more;
 		if (!more_of(doc, &more))
@@ -355,8 +374,8 @@ int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t
 			return remote_bad(ctx, "a snapshot that does not go on");
 		token = arena_str(ctx->arena, next);
 	}
-	*out = all.v;
-	*n = all.n;
+	out->nodes = all.v;
+	out->n = all.n;
 	return 0;
 }
 

@@ -147,10 +147,19 @@ int remote_refresh(struct ctx *ctx, struct http_client *http, struct str refresh
 int remote_shares(struct ctx *ctx, struct remote *r, struct remote_share **out, size_t *n);
 int remote_register(struct ctx *ctx, struct remote *r, struct str device_name);
 int remote_heartbeat(struct ctx *ctx, struct remote *r);
-/* Every live node of the share (or below folder_id when it is not TREE_ROOT), in the server's order, and the cursor to
- * replay from. */
-int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t folder_id, struct node_facts **out,
-                    size_t *n, int64_t *cursor);
+/* When the server was restored from a backup: versions with greater ids, and entries of the log with greater numbers, came after it. */
+struct remote_restore {
+	int64_t cursor, version_id;
+};
+struct remote_snapshot {
+	struct node_facts *nodes; /* every live one of the share, or below the folder, in the server's order */
+	size_t n;
+	int64_t cursor; /* to replay from */
+	struct remote_restore *restores; /* oldest first */
+	size_t n_restores;
+};
+/* folder_id: TREE_ROOT for the share. */
+int remote_snapshot(struct ctx *ctx, struct remote *r, struct str share, int64_t folder_id, struct remote_snapshot *out);
 /* E_CURSOR_INVALID: start again from the snapshot. */
 int remote_changes(struct ctx *ctx, struct remote *r, struct str share, int64_t cursor, struct remote_page *out);
 /* Executes up to LIMIT_APPLY_ALL_OR_NONE edits in order; each gets its own err. An error of the whole call (E_VERSION_STALE:

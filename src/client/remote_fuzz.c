@@ -37,10 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct remote_page page;
 	struct remote_share *shares;
 	struct remote_grant grant;
-	struct node_facts *nodes;
+	struct remote_snapshot s;
 	struct str text;
-	size_t n;
-	int64_t cursor;
 	if (size == 0)
 		return 0;
 	arena_init(&arena);
@@ -53,12 +51,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					check(&page.changes[i].facts);
 		break;
 	case 1:
-		if (remote_snapshot(&ctx, &r, STR("shr_1"), TREE_ROOT, &nodes, &n, &cursor) == 0) {
+		if (remote_snapshot(&ctx, &r, STR("shr_1"), TREE_ROOT, &s) == 0) {
 			struct tree t;
-			for (size_t i = 0; i < n; i++)
-				check(&nodes[i]);
+			for (size_t i = 0; i < s.n; i++)
+				check(&s.nodes[i]);
 			tree_init(&t);
-			tree_put_all(&t, nodes, n);
+			tree_put_all(&t, s.nodes, s.n);
 			tree_fini(&t);
 		}
 		break;

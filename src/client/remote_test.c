@@ -80,11 +80,9 @@ static void answer(int status, const char *text)
 
 static int snapshot(int status, const char *text)
 {
-	struct node_facts *nodes;
-	size_t n;
-	int64_t cursor;
+	struct remote_snapshot s;
 	answer(status, text);
-	return remote_snapshot(&ctx, &remote, STR("shr_1"), TREE_ROOT, &nodes, &n, &cursor);
+	return remote_snapshot(&ctx, &remote, STR("shr_1"), TREE_ROOT, &s);
 }
 
 static int changes(int status, const char *text)
@@ -99,6 +97,7 @@ static int changes(int status, const char *text)
 	"{\"id\":\"fil_0000000000001\",\"type\":\"file\",\"parent_id\":" parent ",\"name\":" name ",\"size\":" size \
 	",\"checksum_sha256\":\"" SHA "\",\"version_id\":\"ver_0000000000001\",\"version\":1,\"mtime\":null,\"executable\":false}"
 #define SNAP(nodes) "{\"nodes\":[" nodes "],\"cursor\":7,\"has_more\":false,\"page_token\":null}"
+#define RESTORES(list) "{\"nodes\":[],\"cursor\":7,\"has_more\":false,\"restores\":[" list "]}"
 #define CHANGE(type, id, meta) \
 	"{\"resource_type\":\"file\",\"resource_id\":\"" id "\",\"change_type\":\"" type "\",\"version_id\":\"ver_0000000000001\"," \
 	"\"metadata\":" meta "}"
@@ -109,6 +108,7 @@ static void good_answers(void **s)
 	(void)s;
 	assert_int_equal(snapshot(200, SNAP("")), 0);
 	assert_int_equal(snapshot(200, SNAP(NODE("\"a\"", "null", "1"))), 0);
+	assert_int_equal(snapshot(200, RESTORES("{\"cursor\":7,\"version_id\":\"ver_0000000000001\"}")), 0);
 	assert_int_equal(changes(200, PAGE("")), 0);
 	assert_int_equal(changes(200, PAGE(CHANGE("created", "fil_0000000000001", NODE("\"a\"", "null", "1")))), 0);
 	assert_int_equal(changes(200, PAGE(CHANGE("deleted", "fil_0000000000001", "{}"))), 0);
@@ -136,7 +136,8 @@ static void wrong_types(void **s)
 	    "{\"nodes\":[],\"cursor\":7,\"has_more\":true,\"page_token\":\"\"}", SNAP("null"), SNAP("[]"), SNAP("{}"),
 	    SNAP(NODE("null", "null", "1")), SNAP(NODE("7", "null", "1")), SNAP(NODE("\"a\"", "\"fil_0000000000001\"", "1")),
 	    SNAP(NODE("\"a\"", "\"nonsense\"", "1")), SNAP(NODE("\"a\"", "null", "\"1\"")), SNAP(NODE("\"a\"", "null", "-1")),
-	    "{\"ok\":true}",
+	    RESTORES("7"), RESTORES("{}"), RESTORES("{\"cursor\":-1,\"version_id\":\"ver_0000000000001\"}"),
+	    RESTORES("{\"cursor\":7,\"version_id\":\"fil_0000000000001\"}"), "{\"ok\":true}",
 	};
 	for (size_t i = 0; i < sizeof snapshots / sizeof *snapshots; i++)
 		if (snapshot(200, snapshots[i]) != E_UPSTREAM)

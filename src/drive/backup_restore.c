@@ -122,8 +122,10 @@ enum { TENANTS_MAX = 100000 };
 static int begin_epochs(struct restore *r)
 {
 	struct ctx own = *r->to->ctx;
-	int64_t id = 0;
-	int err = 0;
+	struct dtx all;
+	int64_t id = 0, ids_behind;
+	dtx_init(&all, r->tx, &own);
+	int err = drive_leap_ids(&all, &ids_behind);
 	for (int i = 0; !err && i <= TENANTS_MAX; i++) {
 		struct dtx t;
 		err = tx_i64(r->tx, "select min(id) from tenants where id > $1", DB_ARGS(V_I(id)), 0, &id);
@@ -131,7 +133,7 @@ static int begin_epochs(struct restore *r)
 			return err;
 		own.tenant_id = id;
 		dtx_init(&t, r->tx, &own);
-		err = change_epoch_begin(&t);
+		err = change_epoch_begin(&t, ids_behind);
 	}
 	return err ? err : E_INTERNAL;
 }

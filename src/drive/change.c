@@ -221,14 +221,14 @@ int change_flush(struct dtx *t)
 	               NULL);
 }
 
-/* ---- epochs: facts 'epoch_gaps/TENANT' = "old base;old base;..." ---- */
+/* ---- epochs: facts 'epoch_gaps/TENANT' = "old base ids;old base ids;..." ---- */
 
 struct str change_gaps_key(struct arena *a, int64_t tenant_id)
 {
 	return arena_fmt(a, "epoch_gaps/%lld", (long long)tenant_id);
 }
 
-static int gaps_read(struct dtx *t, struct str *out)
+int change_gaps(struct dtx *t, struct str *out)
 {
 	AUTO_ROWS *r = NULL;
 	bool found;
@@ -240,7 +240,7 @@ static int gaps_read(struct dtx *t, struct str *out)
 	return err;
 }
 
-int change_epoch_begin(struct dtx *t)
+int change_epoch_begin(struct dtx *t, int64_t ids_behind)
 {
 	struct arena *a = t->ctx->arena;
 	int64_t head;
@@ -248,13 +248,16 @@ int change_epoch_begin(struct dtx *t)
 	must(!t->first);
 	int err = drive_head(t, &head);
 	if (!err)
-		err = gaps_read(t, &gaps);
+		err = change_gaps(t, &gaps);
 	if (err)
 		return err;
 	int64_t ms = (clock_now(t->ctx->clock) - EPOCH_ZERO_US) / 1000;
 	int64_t base = (ms > 0 ? ms << 12 : 0) + (int64_t)rng_below(t->ctx->rng, 1 << 12);
-	base = base > head && !mutant(M_DRIVE_EPOCH_AGAIN) ? base : head + 1;
-	gaps = arena_fmt(a, "%.*s%lld %lld;", STR_ARG(gaps), (long long)head, (long long)base);
+	if (base <= head)
+		base = head + 1 + (int64_t)rng_below(t->ctx->rng, UINT64_C(1) << 34);
+	if (mutant(M_DRIVE_EPOCH_AGAIN))
+		base = head + 1;
+	gaps = arena_fmt(a, "%.*s%lld %lld %lld;", STR_ARG(gaps), (long long)head, (long long)base, (long long)ids_behind);
 	err = tx_exec(t->tx, "insert into facts (key, value) values ($1, $2) on conflict (key) do update set value = $2",
 	              DB_ARGS(V_T(change_gaps_key(a, t->ctx->tenant_id)), V_T(gaps)), NULL);
 	if (err)
@@ -265,12 +268,14 @@ int change_epoch_begin(struct dtx *t)
 	               DB_ARGS(V_I(t->ctx->tenant_id), V_I(base)), NULL);
 }
 
-bool change_gap_next(struct str *gaps, int64_t *from, int64_t *to)
+bool change_gap_next(struct str *gaps, struct change_gap *out)
 {
 	while (gaps->n) {
-		struct str base = str_cut(gaps, ';');
-		struct str old = str_cut(&base, ' ');
-		if (str_to_i64(old, from) && str_to_i64(base, to))
+		struct str gap = str_cut(gaps, ';');
+		struct str from = str_cut(&gap, ' '), to = str_cut(&gap, ' ');
+		if (!str_to_i64(gap, &out->ids_behind))
+			out->ids_behind = INT64_MAX;
+		if (str_to_i64(from, &out->from) && str_to_i64(to, &out->to))
 			return true;
 	}
 	return false;

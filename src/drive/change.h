@@ -57,13 +57,19 @@ struct change_page {
 /* E_CURSOR_INVALID, E_NOT_FOUND (share). */
 int change_page_read(struct ctx *ctx, const struct change_page_in *in, struct change_page *out);
 /* In a write, after the database was restored from a backup: numbers that readers may have seen are skipped. The head
- * jumps to the present millisecond since 2024 times 4,096, so that a second restore of the same backup does not give the
- * numbers that followed the first again (below 2^53 for 69 years), and every cursor from before is refused from now on (D1), also one that the backup
- * knew: its reader may have been told of results that are gone. */
-int change_epoch_begin(struct dtx *t);
-/* The row of facts that tells the gaps so made, and reading its value: numbers above *from and up to *to were skipped. */
+ * jumps to the present millisecond since 2024 times 4,096, or, where the clock is behind it, by a random number below 2^34, so that a second
+ * restore of the same backup does not give the numbers that followed the first again (below 2^53 for 69 years), and every cursor from before is refused from now on (D1), also one that the backup
+ * knew: its reader may have been told of results that are gone. ids_behind: drive_leap_ids(). */
+int change_epoch_begin(struct dtx *t, int64_t ids_behind);
+/* What a restore skipped: the numbers above from and up to to. What was made since has numbers above to and ids above ids_behind. */
+struct change_gap {
+	int64_t from, to, ids_behind; /* ids_behind: INT64_MAX where it was not kept */
+};
+/* The row of facts that tells the tenant's, oldest first, and reading its value. */
 struct str change_gaps_key(struct arena *a, int64_t tenant_id);
-bool change_gap_next(struct str *gaps, int64_t *from, int64_t *to);
+bool change_gap_next(struct str *gaps, struct change_gap *out);
+/* Its value; "": none. */
+int change_gaps(struct dtx *t, struct str *out);
 /* Parses and checks a cursor against the log in this snapshot: not older than the log, not from before a restore, not
  * from the future. */
 int cursor_check(struct dtx *t, struct str text, int64_t *position);

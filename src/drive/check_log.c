@@ -60,10 +60,10 @@ static int page_op(struct tx *tx, void *arg)
 /* The number that must follow at. */
 static int64_t next_of(struct str gaps, int64_t at)
 {
-	int64_t from, to;
-	while (change_gap_next(&gaps, &from, &to))
-		if (at == from)
-			return to + 1;
+	struct change_gap gap;
+	while (change_gap_next(&gaps, &gap))
+		if (at == gap.from)
+			return gap.to + 1;
 	return at + 1;
 }
 

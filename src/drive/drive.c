@@ -15,7 +15,8 @@ void dtx_init(struct dtx *t, struct tx *tx, struct ctx *ctx)
 
 static int follow_op(struct tx *tx, void *arg)
 {
-	static const char *const newest[] = {"select max(id) from nodes", "select max(id) from versions", "select max(id) from chunks"};
+	static const char *const newest[] = {"select max(id) from nodes", "select max(id) from versions", "select max(id) from chunks",
+	                                     "select cast(value as bigint) from facts where key = 'ids_behind'"};
 	int err = 0;
 	for (size_t i = 0; !err && i < sizeof newest / sizeof *newest; i++) {
 		int64_t id;
@@ -28,6 +29,23 @@ static int follow_op(struct tx *tx, void *arg)
 int drive_follow_ids(struct db *db, struct idgen *ids)
 {
 	return mutant(M_DRIVE_IDS_ANEW) ? 0 : db_read(db, follow_op, ids);
+}
+
+enum { LEAP_MS = 1 << 22 };
+
+int drive_leap_ids(struct dtx *t, int64_t *behind)
+{
+	struct idgen ids;
+	idgen_init(&ids, t->ctx->clock, 0);
+	int err = follow_op(t->tx, &ids);
+	int64_t leap_ms = mutant(M_DRIVE_IDS_AGAIN) ? 0 : (int64_t)rng_below(t->ctx->rng, LEAP_MS);
+	*behind = id_later(idgen_next(&ids), leap_ms);
+	if (!err)
+		err = tx_exec(t->tx, "insert into facts (key, value) values ('ids_behind', $1) on conflict (key) do update set value = $1",
+		              DB_ARGS(V_T(arena_fmt(t->ctx->arena, "%lld", (long long)*behind))), NULL);
+	if (!err && t->drive->ids && !mutant(M_DRIVE_IDS_ANEW))
+		idgen_follow(t->drive->ids, *behind);
+	return err;
 }
 
 static int run_read(struct tx *tx, void *arg)

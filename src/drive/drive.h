@@ -100,6 +100,10 @@ typedef int drive_op_fn(struct dtx *t, void *arg);
 
 /* New ids are greater than those of the database (idgen_follow): a client takes a version with a greater id for a newer one. */
 int drive_follow_ids(struct db *db, struct idgen *ids);
+/* In a write, after the database was restored from a backup: new ids are behind *behind, which is kept (facts 'ids_behind'). It is greater
+ * than all that the database knows and than the clock's, by a random part of 70 minutes: the time that was lost gave ids too,
+ * and where the clock is behind it they would come again. */
+int drive_leap_ids(struct dtx *t, int64_t *behind);
 /* A snapshot read; op sees t->tx read-only. */
 int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg);
 /* A write in ctx->tenant_id. op may run more than once; it sees a tenant that stands still (db.h). After op returns

@@ -252,19 +252,26 @@ static int tenants_op(struct dtx *t, void *arg)
 	return err ? err : rows_close(&rows);
 }
 
+static int leap_op(struct dtx *t, void *arg)
+{
+	return drive_leap_ids(t, arg);
+}
+
 static int epoch_op(struct dtx *t, void *arg)
 {
-	(void)arg;
-	return change_epoch_begin(t);
+	return change_epoch_begin(t, *(int64_t *)arg);
 }
 
 static int begin_logs(struct repair *r)
 {
 	struct tenants *s = calloc(1, sizeof *s);
+	int64_t ids_behind;
 	must(s != NULL);
 	int err = repair_write(r, 0, tenants_op, s);
+	if (!err)
+		err = repair_write(r, 0, leap_op, &ids_behind);
 	for (size_t i = 0; !err && i < s->n; i++)
-		err = repair_write(r, s->ids[i], epoch_op, NULL);
+		err = repair_write(r, s->ids[i], epoch_op, &ids_behind);
 	if (!err)
 		repair_done(r, "CHANGES", (int64_t)s->n, "the log begins anew: devices compare with the snapshot, and delete nothing newer");
 	free(s);

@@ -168,6 +168,8 @@ static int snapshot_op(struct dtx *t, void *arg)
 		err = cursor_check(t, arena_fmt(t->ctx->arena, "%lld", (long long)k.cursor), &position);
 	} else if (!err) {
 		err = drive_head(t, &k.cursor);
+		if (!err)
+			err = change_gaps(t, &run->out->gaps);
 	}
 	if (err)
 		return err;

@@ -20,6 +20,7 @@ struct snapshot_page {
 	struct node *items; /* without path; the root folder is not among them */
 	size_t n;
 	int64_t cursor;     /* the same on every page */
+	struct str gaps;    /* change_gaps(), on the first page */
 	struct str next_page_token; /* STR_NULL: that was all */
 };
 /* READ. E_BAD_REQUEST (the token is not one of this share and folder), E_CURSOR_INVALID (the log no longer reaches back

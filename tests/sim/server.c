@@ -210,8 +210,10 @@ void server_backup(struct server *v)
 
 static int epoch_op(struct dtx *t, void *arg)
 {
+	int64_t ids_behind;
 	(void)arg;
-	return change_epoch_begin(t);
+	int err = drive_leap_ids(t, &ids_behind);
+	return err ? err : change_epoch_begin(t, ids_behind);
 }
 
 /* Newer packs stay beside the old ones: they are not in the way. */

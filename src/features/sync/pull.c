@@ -1,6 +1,7 @@
 /* What a client reads: changes, snapshot, status, cursor, content. */
 #include "features/sync/sync.h"
 
+#include "drive/change.h"
 #include "drive/conflict.h"
 #include "drive/cursor.h"
 #include "drive/snapshot.h"
@@ -52,6 +53,17 @@ int sync_changes(struct ctx *ctx, const struct SyncChangesIn *in, struct ChangeP
 	return 0;
 }
 
+static void put_restores(struct ctx *ctx, struct str gaps, struct Snapshot *out)
+{
+	struct change_gap gap;
+	size_t n = 0;
+	for (struct str rest = gaps; change_gap_next(&rest, &gap);)
+		n++;
+	out->restores = arena_many(ctx->arena, n + 1, struct SnapshotRestore);
+	for (; change_gap_next(&gaps, &gap); out->n_restores++)
+		out->restores[out->n_restores] = (struct SnapshotRestore){.cursor = gap.to, .version_id = gap.ids_behind};
+}
+
 int sync_snapshot(struct ctx *ctx, const struct SyncSnapshotIn *in, struct Snapshot *out)
 {
 	struct snapshot_page page;
@@ -68,6 +80,7 @@ int sync_snapshot(struct ctx *ctx, const struct SyncSnapshotIn *in, struct Snaps
 	    .has_more = page.next_page_token.p != NULL,
 	    .share_id = in->share_id,
 	};
+	put_restores(ctx, page.gaps, out);
 	for (size_t i = 0; i < page.n; i++) {
 		const struct node *n = &page.items[i];
 		bool file = n->kind == NODE_FILE;
