@@ -47,7 +47,6 @@
 	X(DRIVE_EPOCH_AGAIN, "the numbers behind a restore follow those before") \
 	X(DRIVE_LOG_FORGETS, "a rename has no entry in the log") \
 	X(DRIVE_IDS_ANEW, "ids begin with the clock, wherever the database's end") \
-	X(DRIVE_IDS_AGAIN, "ids behind a restore follow those before") \
 	X(DRIVE_LEAVES_SILENTLY, "a share is not told of what moved to another") \
 	X(DRIVE_SHARE_STAYS, "what lies in a folder stays in the share that the folder leaves") \
 	X(PACK_NO_SYNC, "a version is committed before its chunks are on the disk") \

@@ -26,8 +26,9 @@ static struct fake {
 	struct http_client face;
 	struct {
 		const char *name, *text;
-		int64_t id;
+		int64_t id, version_id; /* version_id: 0: the next number */
 	} files[64];
+	int64_t restored_behind; /* the newest version that a restore left; 0: there was none */
 	int n;
 	int64_t head;
 	bool refuse_cursor, refuse_all;
@@ -50,10 +51,16 @@ static void put_snapshot(struct buf *b)
 		buf_fmt(b, "%s{\"type\":\"file\",\"name\":\"%s\",\"size\":%zu,\"version\":1,\"checksum_sha256\":\"%.64s\"", i ? "," : "",
 		        server.files[i].name, strlen(server.files[i].text), hex);
 		put_id(b, "id", ID_FILE, server.files[i].id);
-		put_id(b, "version_id", ID_VERSION, server.files[i].id + 1);
+		put_id(b, "version_id", ID_VERSION, server.files[i].version_id ? server.files[i].version_id : server.files[i].id + 1);
 		buf_lit(b, ",\"parent_id\":null}");
 	}
-	buf_fmt(b, "],\"cursor\":%lld,\"has_more\":false}", (long long)server.head);
+	buf_fmt(b, "],\"cursor\":%lld,\"has_more\":false", (long long)server.head);
+	if (server.restored_behind) {
+		buf_lit(b, ",\"restores\":[{\"cursor\":1");
+		put_id(b, "version_id", ID_VERSION, server.restored_behind);
+		buf_lit(b, "}]");
+	}
+	buf_char(b, '}');
 }
 
 static int answer(struct http_call *call, int status, const char *text)
@@ -301,6 +308,34 @@ static void what_a_restored_server_lacks_is_new_to_it(void **s)
 	assert_int_equal(replica.cursor, 3);
 }
 
+/* Its clock is behind the time that was lost, so the new version's id is below the one that was agreed. Here the user changed nothing. */
+static void restored(int64_t behind)
+{
+	many();
+	server.files[5].text = "y";
+	server.files[5].version_id = server.files[5].id;
+	server.restored_behind = behind;
+	server.head = 3;
+	server.refuse_cursor = true;
+	snapshots = 0;
+	ctx_clear(&ctx);
+	agent_round(&ctx, &agent, &rounds);
+}
+
+static void what_came_after_a_restore_is_no_older_version(void **s)
+{
+	(void)s;
+	restored(149);
+	assert_null(tree_get(&replica.trees[REPLICA_SYNCED], 150)); /* both were edited */
+}
+
+static void what_a_restore_brought_back_is_older(void **s)
+{
+	(void)s;
+	restored(150);
+	assert_int_equal(tree_get(&replica.trees[REPLICA_SYNCED], 150)->f.version_id, 150); /* here it was edited since */
+}
+
 static const struct root_ops *real;
 static int settled, settled_at_rename;
 
@@ -542,6 +577,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {T(it_fetches_and_is_in_step), T(content_of_another_checksum_is_not_used),
 	                                   T(a_dead_network_changes_nothing), T(many_deletions_wait_for_a_word),
 	                                   T(a_lost_root_is_no_deletion), T(what_a_restored_server_lacks_is_new_to_it),
+	                                   T(what_came_after_a_restore_is_no_older_version), T(what_a_restore_brought_back_is_older),
 	                                   T(what_is_agreed_beside_a_copy_is_on_the_disk_first),
 	                                   T(what_it_trashed_and_could_not_record_was_not_deleted_by_a_user),
 	                                   T(what_is_made_under_the_name_of_what_it_trashed_is_new),

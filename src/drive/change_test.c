@@ -113,6 +113,7 @@ static void test_cursors(void **state)
 	assert_int_equal(p.cursor, now + 1);
 }
 
+/* As a restore does. */
 static int epoch_op(struct dtx *tx, void *arg)
 {
 	(void)arg;
@@ -149,6 +150,36 @@ static void test_epochs(void **state)
 	assert_int_equal(read_page(&bob, share, arena_fmt(&arena, "%lld", (long long)base + 1).p, 10, &p), E_CURSOR_INVALID);
 	assert_int_equal(drive_write(&bob, floor_op, &base), 0);
 	assert_int_equal(read_page(&bob, share, "0", 10, &p), E_CURSOR_INVALID); /* older than the log */
+}
+
+static int gaps_op(struct dtx *tx, void *arg)
+{
+	return change_gaps(tx, arg);
+}
+
+/* A server that is restored while its clock is behind the time that was lost: neither numbers nor ids of the first time come again. */
+static void test_a_clock_set_back(void **state)
+{
+	(void)state;
+	struct change_gap gap[8];
+	struct str gaps;
+	size_t n = 0;
+	struct node before, after;
+	assert_int_equal(testing_folder(&bob, share, 0, "before", &before), 0);
+	t.clock.offset_us -= SECONDS_US(86400);
+	int64_t old = head();
+	assert_int_equal(drive_write(&bob, epoch_op, NULL), 0);
+	assert_true(head() > old + 1000);
+	idgen_init(&t.ids, &t.clock.clock, 0); /* as by a start */
+	assert_int_equal(drive_follow_ids(t.db, &t.ids), 0);
+	assert_int_equal(testing_folder(&bob, share, 0, "after", &after), 0);
+	assert_int_equal(drive_read(&bob, gaps_op, &gaps), 0);
+	while (n < 8 && change_gap_next(&gaps, &gap[n]))
+		n++;
+	assert_true(n > 0 && gap[n - 1].from == old && gap[n - 1].to == head() - 1);
+	assert_true(before.id < gap[n - 1].ids_behind && gap[n - 1].ids_behind < after.id);
+	assert_true(after.id > id_later(before.id, 10));
+	t.clock.offset_us += SECONDS_US(86400);
 }
 
 static void test_all_shares(void **state)
@@ -205,6 +236,7 @@ int main(void)
 	    CASE(test_writers_and_poller),
 	    CASE(test_cursors),
 	    CASE(test_epochs),
+	    CASE(test_a_clock_set_back),
 	    CASE(test_all_shares),
 	    CASE(test_metadata),
 	};

@@ -38,8 +38,7 @@ int drive_leap_ids(struct dtx *t, int64_t *behind)
 	struct idgen ids;
 	idgen_init(&ids, t->ctx->clock, 0);
 	int err = follow_op(t->tx, &ids);
-	int64_t leap_ms = mutant(M_DRIVE_IDS_AGAIN) ? 0 : (int64_t)rng_below(t->ctx->rng, LEAP_MS);
-	*behind = id_later(idgen_next(&ids), leap_ms);
+	*behind = id_later(idgen_next(&ids), (int64_t)rng_below(t->ctx->rng, LEAP_MS));
 	if (!err)
 		err = tx_exec(t->tx, "insert into facts (key, value) values ('ids_behind', $1) on conflict (key) do update set value = $1",
 		              DB_ARGS(V_T(arena_fmt(t->ctx->arena, "%lld", (long long)*behind))), NULL);

@@ -112,9 +112,13 @@ def test_there_and_back(private_server, empty):
     r = again.get('/api/v1/sync/changes', params={'share_id': share['id'], 'cursor': cursor})
     assert r.status_code == 400 and r.json()['error']['code'] == 'SYNC_CURSOR_INVALID'
     assert again.get('/api/v1/users/me', headers={'Authorization': alice.headers['Authorization']}).status_code == 401
-    head = again.ok('GET', '/api/v1/sync/snapshot', params={'share_id': share['id']})['cursor']
-    assert head > cursor + 1000
-    again.make_file(share['id'], 'works', b'as before')
+    page = again.ok('GET', '/api/v1/sync/snapshot', params={'share_id': share['id']})
+    assert page['cursor'] > cursor + 1000
+    restore, = page['restores']
+    assert restore['cursor'] == page['cursor']
+    # ids of the lost time are not given again, and those of before and after the restore can be told apart
+    made = again.make_file(share['id'], 'works', b'as before')
+    assert max(n['version_id'] or '' for n in page['nodes']) < later['version_id'] < restore['version_id'] < made['version_id']
     assert shelf.points() == [point]
 
 

@@ -174,7 +174,8 @@ def test_snapshot(alice, share):
 
 def test_snapshot_of_an_empty_share(alice, share):
     page = alice.ok('GET', f'{V1}/sync/snapshot', params={'share_id': share['id']})
-    assert page == {'nodes': [], 'cursor': head(alice), 'page_token': None, 'has_more': False, 'share_id': share['id']}
+    assert page == {'nodes': [], 'cursor': head(alice), 'page_token': None, 'has_more': False, 'share_id': share['id'],
+                    'restores': []}
 
 
 def test_snapshot_of_a_folder(alice, share):
