@@ -150,6 +150,8 @@ int __wrap_sqlite3_prepare_v3(sqlite3 *db, const char *sql, int n, unsigned flag
 
 int __wrap_sqlite3_finalize(sqlite3_stmt *s)
 {
+	if (!s)
+		return SQLITE_OK;
 	struct kept *k = of(sqlite3_db_handle(s));
 	const char *sql = sqlite3_sql(s);
 	uint64_t key = xxh3_64(sql, strlen(sql));
