@@ -504,6 +504,61 @@ static void an_older_state_is_forgotten(void **s)
 	assert_true(applies > 0); /* this one is the user's */
 }
 
+/* A folder that was put back from a backup: what it lacks was deleted by nobody. */
+static void an_older_folder_is_compared_anew(void **s)
+{
+	(void)s;
+	serve("stays", "1", 100);
+	assert_int_equal(settle(), 0);
+	ends();
+	in_base("cp -a top top.old");
+	for (int i = 0; i < 2; i++) {
+		starts();
+		assert_int_equal(settle(), 0);
+		if (i == 0)
+			ends();
+	}
+	serve("newer", "22", 200);
+	agent.reread = true;
+	assert_int_equal(settle(), 0);
+	assert_true(holds("newer", "22"));
+	ends();
+	in_base("rm -rf top && mv top.old top");
+	starts();
+	assert_int_equal(settle(), 0);
+	assert_int_equal(applies, 0);
+	assert_true(rounds.in_step && holds("stays", "1") && holds("newer", "22"));
+}
+
+/* The marker that cannot be written holds up nothing, nor is the state older for it. */
+static int cannot_mark(struct root *r, struct ctx *c, int64_t generation)
+{
+	(void)r, (void)generation;
+	return ctx_fail(c, E_NO_SPACE, "no room");
+}
+
+static void a_marker_that_cannot_be_written_is_no_other_folder(void **s)
+{
+	(void)s;
+	serve("stays", "1", 100);
+	assert_int_equal(settle(), 0);
+	for (int i = 0; i < 3; i++) {
+		ends();
+		starts();
+		real = root->ops;
+		failing = *real;
+		failing.set_generation = cannot_mark;
+		root->ops = &failing;
+		assert_int_equal(settle(), 0);
+		root->ops = real;
+		assert_int_equal(replica.generation, root->generation + 1);
+	}
+	assert_int_equal(unlink(path_of("stays")), 0);
+	ends_there();
+	settle();
+	assert_true(applies > 0); /* a user deleted it */
+}
+
 /* A copy that was made while the client ran: what it trashes is told by the marker all the same. */
 static void nor_does_a_copy_of_a_running_client_delete(void **s)
 {
@@ -582,6 +637,8 @@ int main(void)
 	                                   T(what_it_trashed_and_could_not_record_was_not_deleted_by_a_user),
 	                                   T(what_is_made_under_the_name_of_what_it_trashed_is_new),
 	                                   T(what_was_to_be_trashed_and_is_still_here_is_agreed),
-	                                   T(an_older_state_is_forgotten), T(nor_does_a_copy_of_a_running_client_delete), T(looking_does_nothing)};
+	                                   T(an_older_state_is_forgotten),
+	                                   T(an_older_folder_is_compared_anew), T(a_marker_that_cannot_be_written_is_no_other_folder),
+	                                   T(nor_does_a_copy_of_a_running_client_delete), T(looking_does_nothing)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,15 +1,23 @@
-/* A state may be put back from a copy while the folder that it tells of went on. What the client did here since would then look like its
- * user's deeds: what it trashed would be deleted on the server. So the state counts generations: a new one in the first round of each
- * process, and before anything is trashed; and the marker in the folder tells of the latest. It is written behind the state, so that
- * the state is never behind it but as a copy. */
+/* A state may be put back from a copy while the folder that it tells of went on; or the folder, while the state did. What was done here
+ * between the two would then look like the user's deeds: what the client trashed, or fetched, would be deleted on the server. So the
+ * state counts generations: a new one in the first round of each process, and before anything is trashed; and the marker in the folder
+ * tells of the latest. It is written behind the state, which is therefore at the marker's generation or one ahead, or one of the two is
+ * a copy. */
 #include "base/mutant.h"
 #include "client/agent_priv.h"
 #include "base/log.h"
 
+static bool belong_together(const struct agent *a)
+{
+	int64_t state = a->replica->generation, folder = a->root->generation;
+	return state == folder || state - 1 == folder;
+}
+
 int generation_next(struct ctx *ctx, struct agent *a)
 {
 	struct replica *r = a->replica;
-	r->generation = 1 + (r->generation > a->root->generation ? r->generation : a->root->generation);
+	int64_t last = r->generation > a->root->generation ? r->generation : a->root->generation;
+	r->generation = last + (last == a->root->generation || !belong_together(a)); /* a marker that could not be written may be now */
 	r->meta_dirty = true;
 	int err = agent_flush(ctx, a);
 	if (err)
@@ -26,9 +34,9 @@ int generation_begin(struct ctx *ctx, struct agent *a)
 	struct replica *r = a->replica;
 	if (a->begun || !a->root)
 		return 0;
-	if (a->root->generation > r->generation && !mutant(M_AGENT_OLD_STATE)) {
-		log_warn("this state is older than the folder; both sides are compared anew, and nothing is deleted",
-		         LOG_I("generation", r->generation), LOG_I("of the folder", a->root->generation));
+	if (!belong_together(a) && !mutant(M_AGENT_OLD_STATE)) {
+		log_warn("the folder or the state is a copy, older than the other; both sides are compared anew, and nothing is deleted",
+		         LOG_I("of the state", r->generation), LOG_I("of the folder", a->root->generation));
 		replica_forget(r);
 	}
 	int err = a->looking ? 0 : generation_next(ctx, a);
