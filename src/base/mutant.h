@@ -33,6 +33,7 @@
 	X(AGENT_IDS_ALONE, "what came after a restore is told by its id alone") \
 	X(AGENT_FORGOTTEN, "a restored server is not told of the device") \
 	X(AGENT_INTENTIONS, "an upload is recorded as done though no answer came") \
+	X(AGENT_CAME_ALONG, "an unknown folder that was moved is taken for an empty one") \
 	X(AGENT_OLD_STATE, "a state that was put back from a copy is taken for the latest") \
 	X(AGENT_TRASH_UNTOLD, "what the client trashes is not written down before") \
 	X(ACT_OVERWRITE, "a file that was edited since the plan is overwritten") \

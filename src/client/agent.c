@@ -190,11 +190,13 @@ static int take_change(struct ctx *ctx, struct agent *a, const struct remote_cha
 			replica_del(a->replica, REPLICA_REMOTE, c->facts.id);
 		return 0;
 	}
+	/* A folder that came with another one's subtree, and had left that when its snapshot was read: its own is not known either. */
+	bool came_along = !c->created && !tree_get(t, c->facts.id) && !mutant(M_AGENT_CAME_ALONG);
 	if (!replica_put(a->replica, REPLICA_REMOTE, &c->facts)) {
 		*lost = true; /* our tree does not fit the log: read it anew */
 		return 0;
 	}
-	return c->subtree && c->facts.kind == NODE_FOLDER ? take_subtree(ctx, a, c->facts.id) : 0;
+	return (c->subtree || came_along) && c->facts.kind == NODE_FOLDER ? take_subtree(ctx, a, c->facts.id) : 0;
 }
 
 /* The page behind what is known. The last entry that was read is asked for once more: if another one has its number, the server

@@ -404,6 +404,7 @@ static int read_change(struct ctx *ctx, struct json_object *o, struct remote_cha
 	if (str_eq(type, STR("deleted")))
 		return 0;
 	out->kind = CHANGE_PUT;
+	out->created = str_eq(type, STR("created"));
 	out->subtree = json_flag(meta, "subtree", false);
 	int err = remote_node(ctx, meta, out->facts.kind, id.n, &out->facts);
 	struct str version_id = json_str(o, "version_id");

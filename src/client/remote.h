@@ -49,6 +49,7 @@ enum remote_change_kind { CHANGE_PUT, CHANGE_DELETE };
 struct remote_change {
 	enum remote_change_kind kind;
 	struct node_facts facts; /* DELETE: id and kind alone */
+	bool created;            /* the entry is the node's first: a folder's descendants have entries of their own, unless: */
 	bool subtree;            /* descendants came along without entries of their own */
 	struct node_cause cause; /* which entry, when, by whom (the user's id) */
 };

@@ -160,6 +160,23 @@ def test_a_lost_state_adopts_the_tree(world):
     assert not [e for e in a.sync()[0] if e['event'] != 'settled'] and a.names() == before
 
 
+def test_a_folder_that_came_with_another_and_left_it(world):
+    """Between the log's entry and its subtree's snapshot: what was moved out is not in that, nor has it entries for its descendants."""
+    a, admin = world.device('a'), world.server.client('admin@example.com')
+    a.write('first', '1')
+    a.sync()
+    (here,) = [s for s in admin.ok('GET', '/api/v1/shares')['shares'] if s['name'] == SHARE]
+    there = admin.make_share()
+    outer = admin.make_folder(there['id'], 'outer')
+    inner = admin.make_folder(there['id'], 'inner', outer['id'])
+    deep = admin.make_folder(there['id'], 'deep', inner['id'])
+    admin.make_file(there['id'], 'file', b'12345', deep['id'])
+    admin.ok('POST', f'/api/v1/folders/{outer["id"]}/move', 200, json={'target_share_id': here['id']})
+    admin.ok('POST', f'/api/v1/folders/{inner["id"]}/move', 200, json={'target_share_id': here['id']})
+    events, _ = a.sync()
+    assert events[-1]['in_step'] and a.names() == ['first', 'inner', 'outer'] and a.read('inner/deep/file') == '12345'
+
+
 def test_a_folder_of_another_share_is_refused(world):
     a = world.device('a')
     a.write('one', '1')
