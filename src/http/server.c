@@ -97,7 +97,7 @@ static int core_count(void)
 
 /* MHD_quiesce_daemon would close the door for good, but it and a busy worker both take the listener out of the worker's
  * epoll set, and MHD aborts the process when the second finds it gone. Refusing at the door has no such race. */
-static enum MHD_Result on_connection(void *cls, const struct sockaddr *address, socklen_t n)
+static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, socklen_t n)
 {
 	struct http_server *s = cls;
 	(void)address;
@@ -119,10 +119,10 @@ static struct MHD_Daemon *start_daemon(struct http_server *s)
 	    {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
 	    {MHD_OPTION_END, 0, NULL},
 	};
-	return MHD_start_daemon(flags, 0, on_connection, s, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+	return MHD_start_daemon(flags, 0, on_accept, s, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 	                        MHD_OPTION_LISTEN_SOCKET, s->listen_fd, MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
-	                        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape,
-	                        NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LIMIT_HEADER_MEMORY,
+	                        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+	                        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LIMIT_HEADER_MEMORY,
 	                        MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
 	                        (unsigned)c->connections_per_address, MHD_OPTION_CONNECTION_TIMEOUT,
 	                        (unsigned)(timeout_ms + 999) / 1000, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY,
@@ -161,9 +161,11 @@ int http_server_start(const struct http_server_config *config, struct http_serve
 		    .ping_ms = config->ws_ping_ms,
 		    .silence_ms = config->ws_silence_ms,
 		});
+	s->transfers = transfers_new(s);
 	s->daemon = start_daemon(s);
 	if (!s->daemon) {
 		*why = "the server could not be started";
+		transfers_free(s->transfers);
 		if (s->reactor)
 			reactor_free(s->reactor, 0);
 		destroy(s);
@@ -210,8 +212,10 @@ void http_server_stop(struct http_server *s)
 		reactor_free(reactor, grace_ms < 1000 ? grace_ms : 1000);
 	/* MHD aborts when it is stopped with a suspended connection */
 	atomic_store(&s->cutting, true);
+	transfers_cut(s->transfers);
 	wait_zero_forever(&s->suspended);
 	MHD_stop_daemon(s->daemon);
 	wait_zero_forever(&s->flights);
+	transfers_free(s->transfers);
 	destroy(s);
 }

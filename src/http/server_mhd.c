@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "base/must.h"
 #include "http/server_priv.h"
 #include "http/socket.h"
@@ -155,6 +156,14 @@ static enum MHD_Result send_reply(struct flight *f)
 	return result;
 }
 
+void flight_answer(struct flight *f)
+{
+	if (transfer_answer(f))
+		return;
+	flight_respond(f);
+	flight_resume(f);
+}
+
 enum MHD_Result flight_to_lane(struct flight *f, struct lane *lane, lane_fn *fn)
 {
 	if (!flight_suspend(f))
@@ -173,8 +182,7 @@ static void run_job(void *arg)
 {
 	struct flight *f = arg;
 	exchange_run(f->x, buf_as_str(&f->body));
-	flight_respond(f);
-	flight_resume(f);
+	flight_answer(f);
 }
 
 /* Before a large body: may it come at all? */
@@ -254,6 +262,30 @@ void *on_target(void *cls, const char *target, struct MHD_Connection *con)
 	atomic_fetch_add(&s->active, 1);
 	atomic_fetch_add(&s->flights, 1);
 	return f;
+}
+
+void on_connection(void *cls, struct MHD_Connection *con, void **slot, enum MHD_ConnectionNotificationCode what)
+{
+	(void)cls;
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		free(*slot);
+		return;
+	}
+	struct intake *in = *slot = malloc(sizeof *in);
+	must(in != NULL);
+	in->used_bytes = transfer_read_bytes(MHD_get_connection_info(con, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+}
+
+/* The request's head, and its body if that is not too chopped to tell. */
+static void note_intake(struct flight *f)
+{
+	struct intake *in = MHD_get_connection_info(f->con, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+	size_t head = MHD_get_connection_info(f->con, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+	int64_t body = f->x->content_length > 0 ? f->x->content_length : 0;
+	if (f->x->chunked || in->used_bytes < 0 || body > LIMIT_CONTENT_BYTES)
+		in->used_bytes = -1;
+	else
+		in->used_bytes += (int64_t)head + body;
 }
 
 void on_completed(void *cls, struct MHD_Connection *con, void **slot, enum MHD_RequestTerminationCode why)
@@ -341,13 +373,15 @@ static struct lane *lane_of(struct flight *f)
 }
 
 /* The first call: headers only. */
-static enum MHD_Result begin(struct flight *f, const char *method)
+static enum MHD_Result begin(struct flight *f, const char *method, const char *version)
 {
 	struct exchange *x = f->x;
+	f->old_http = strcmp(version, MHD_HTTP_VERSION_1_1) != 0;
 	int wanted = MHD_get_connection_values(f->con, MHD_HEADER_KIND, NULL, NULL);
 	struct header_walk walk = {.x = x};
 	int taken = MHD_get_connection_values_n(f->con, MHD_HEADER_KIND, on_header, &walk);
 	f->step = exchange_begin(x, str_c(method), f->target, peer_of(f));
+	note_intake(f);
 	bool body = x->chunked || x->content_length > 0;
 	if (f->step != STEP_REPLY && taken < wanted)
 		exchange_fail(x, E_HEADERS_TOO_LARGE);
@@ -392,8 +426,7 @@ static enum MHD_Result collect(struct flight *f, const char *data, size_t *n)
 	return MHD_YES;
 }
 
-/* A body that trickles holds a connection for ever; the average rate ends it. */
-static bool too_slow(struct flight *f)
+bool flight_too_slow(const struct flight *f)
 {
 	int64_t ms = (clock_mono(f->x->ctx.clock) - f->body_begin_us) / 1000;
 	int rate = f->server->config.body_rate_min ? f->server->config.body_rate_min : 512;
@@ -421,18 +454,19 @@ enum MHD_Result on_request(void *cls, struct MHD_Connection *con, const char *ur
 	(void)cls;
 	(void)con;
 	(void)url;
-	(void)version;
 	if (atomic_load(&f->server->cutting))
 		return MHD_NO;
 	switch (f->state) {
 	case FLIGHT_NEW:
-		return begin(f, method);
+		return begin(f, method, version);
 	case FLIGHT_OPENING:
 	case FLIGHT_RUNNING:
 	case FLIGHT_QUEUED:
 		return MHD_YES;
 	case FLIGHT_READY:
 		return send_reply(f);
+	case FLIGHT_TRANSFERRED:
+		return MHD_NO;
 	case FLIGHT_BODY:
 		break;
 	}
@@ -445,9 +479,9 @@ enum MHD_Result on_request(void *cls, struct MHD_Connection *con, const char *ur
 	}
 	f->opened = false;
 	size_t had = *n;
-	if (too_slow(f))
+	if (flight_too_slow(f))
 		return MHD_NO;
 	enum MHD_Result result = f->step == STEP_STREAM ? stream_receive(f, data, n) : collect(f, data, n);
 	f->received += (int64_t)(had - *n);
-	return result;
+	return result == MHD_YES && f->step == STEP_STREAM && *n == 0 ? transfer_body(f) : result;
 }

@@ -21,6 +21,7 @@ enum {
 	SLABS_MEMORY = 64 << 20,  /* of all streams; beyond it a further slab is short, for thousands of readers that trickle */
 	SLAB_SHORT = 16 << 10,
 	SMALL_BODY = 64 << 10,    /* below: collected before the caller is authenticated */
+	TRANSFER_MIN = 256 << 10, /* a body of so much passes MHD by, see transfer.c */
 	DRAIN_MAX = 64 << 20,     /* of a refused body, so that the client gets to read the reply */
 	DRAIN_REFUSED = 4 << 20,  /* the same of one that is refused before it began to come; a larger one is cut off */
 	BODY_RATE_AFTER_MS = 30000,
@@ -29,6 +30,7 @@ enum {
 struct http_server {
 	struct http_server_config config;
 	struct MHD_Daemon *daemon;
+	struct transfers *transfers;
 	struct reactor *reactor;  /* NULL: no sockets, or stopped */
 	pthread_mutex_t reactor_lock;
 	int listen_fd, port;
@@ -50,12 +52,19 @@ enum flight_state {
 	FLIGHT_RUNNING, /* the handler has everything */
 	FLIGHT_READY,   /* the reply is made */
 	FLIGHT_QUEUED,  /* MHD sends it */
+	FLIGHT_TRANSFERRED, /* answered, and the socket is no longer this connection's */
 };
 
 struct slab {
 	char *p;
 	size_t n, cap, at; /* filled, size, read so far */
 	bool full;         /* in: belongs to the job; out: belongs to the reader */
+};
+
+/* Of a connection: what its requests made up of the bytes that were read from it; -1: unknown. If more was read, MHD holds the
+ * beginning of a further request. */
+struct intake {
+	int64_t used_bytes;
 };
 
 struct flight {
@@ -70,6 +79,8 @@ struct flight {
 	bool close_after;
 	bool aborted;
 	bool opened;                   /* resumed before the body: one more call without data comes */
+	bool old_http;                 /* before HTTP/1.1 */
+	struct transfer *transfer;     /* it has the socket; else NULL */
 
 	struct buf body;               /* STEP_RUN */
 	int64_t received, body_begin_us;
@@ -96,6 +107,10 @@ struct flight *flight_ref(struct flight *f);
 void flight_unref(struct flight *f);
 /* Makes the MHD response of the finished exchange. */
 void flight_respond(struct flight *f);
+/* The same for a suspended connection, which goes on; or the answer is sent by a transfer. In a lane. */
+void flight_answer(struct flight *f);
+/* A body that trickles holds a connection for ever; the average rate ends it. */
+bool flight_too_slow(const struct flight *f);
 /* Suspends and runs fn in the lane; a full lane turns the exchange into a 503. */
 enum MHD_Result flight_to_lane(struct flight *f, struct lane *lane, lane_fn *fn);
 
@@ -107,12 +122,30 @@ void slab_put(struct http_server *s, struct slab *slab);
 /* stream.c: bodies that pass through slab by slab */
 enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n);
 enum MHD_Result stream_ended(struct flight *f);
+/* The same with the connection suspended. */
+void stream_complete(struct flight *f);
 struct MHD_Response *stream_response(struct flight *f);
+/* Fills the slab, which it takes if there is none, from the reply's source at fill_at. False: the source failed. */
+bool stream_fill(struct flight *f, struct slab *slab, bool *eof);
+
+/* transfer.c: large bodies that pass MHD by */
+struct transfers *transfers_new(struct http_server *s);
+/* After server->cutting was set: those that wait for a peer end soon. */
+void transfers_cut(struct transfers *all);
+/* There are no flights any more. */
+void transfers_free(struct transfers *all);
+/* The rest of a body that is whole in the sink's memory when it has arrived, if it is large: received past MHD. */
+enum MHD_Result transfer_body(struct flight *f);
+/* Sends the finished exchange's answer. False: MHD has to. */
+bool transfer_answer(struct flight *f);
+/* What was read from a TCP socket so far; -1: unknown. */
+int64_t transfer_read_bytes(int fd);
 
 /* server_mhd.c: what MHD calls */
 enum MHD_Result on_request(void *cls, struct MHD_Connection *con, const char *url, const char *method,
                            const char *version, const char *data, size_t *n, void **slot);
 void *on_target(void *cls, const char *target, struct MHD_Connection *con);
+void on_connection(void *cls, struct MHD_Connection *con, void **slot, enum MHD_ConnectionNotificationCode what);
 void on_completed(void *cls, struct MHD_Connection *con, void **slot, enum MHD_RequestTerminationCode why);
 
 #endif

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -96,6 +97,66 @@ static char byte_at(int64_t i)
 	return (char)((uint64_t)i * 0x9e3779b97f4a7c15u >> 56);
 }
 
+/* A sink with memory for the whole body. */
+struct gathered {
+	struct body_sink base;
+	char *p;
+	size_t n, size;
+};
+
+static int gathered_feed(struct body_sink *base, struct ctx *ctx, const void *p, size_t n)
+{
+	struct gathered *g = (struct gathered *)base;
+	if (n > g->size - g->n)
+		return ctx_fail(ctx, E_TOO_LARGE, "Too much.");
+	memcpy(g->p + g->n, p, n);
+	g->n += n;
+	return E_OK;
+}
+
+static void *gathered_room(struct body_sink *base, size_t *n)
+{
+	struct gathered *g = (struct gathered *)base;
+	*n = g->size - g->n;
+	return *n ? g->p + g->n : NULL;
+}
+
+static void gathered_took(struct body_sink *base, size_t n)
+{
+	((struct gathered *)base)->n += n;
+}
+
+static int gathered_end(struct body_sink *base, struct ctx *ctx, struct reply *out)
+{
+	struct gathered *g = (struct gathered *)base;
+	size_t right = 0;
+	(void)ctx;
+	while (right < g->n && g->p[right] == byte_at((int64_t)right))
+		right++;
+	buf_fmt(&out->body, "%zu of %zu", right, g->size);
+	return E_OK;
+}
+
+static void gathered_close(struct body_sink *base)
+{
+	free(((struct gathered *)base)->p);
+	atomic_fetch_add(&sinks_closed, 1);
+}
+
+static int put_gathered(struct ctx *ctx, struct request *req, struct body_sink **out)
+{
+	struct gathered *g = arena_new(ctx->arena, struct gathered);
+	uint64_t size = 0;
+	str_to_u64(request_header(req, STR("content-length")), &size);
+	g->base = (struct body_sink){
+	    .feed = gathered_feed, .end = gathered_end, .close = gathered_close, .room = gathered_room, .took = gathered_took};
+	g->size = (size_t)size;
+	g->p = malloc(g->size + 1);
+	assert_non_null(g->p);
+	*out = &g->base;
+	return E_OK;
+}
+
 static int pattern_read(struct download *d, int64_t offset, void *out, size_t n, size_t *got)
 {
 	(void)d;
@@ -111,12 +172,19 @@ static void pattern_close(struct download *d)
 	atomic_fetch_add(&downloads_closed, 1);
 }
 
-enum { PATTERN = 5000000 };
+enum { PATTERN = 5000000, BROKEN_AT = 3000000 };
+
+static int broken_read(struct download *d, int64_t offset, void *out, size_t n, size_t *got)
+{
+	return offset >= BROKEN_AT ? E_CORRUPT : pattern_read(d, offset, out, n, got);
+}
 
 static int get_content(struct ctx *ctx, struct request *req, struct reply *out)
 {
 	struct download *d = arena_new(ctx->arena, struct download);
 	*d = (struct download){pattern_read, pattern_close, PATTERN, 0, STR("\"e1\""), STR("text/html"), STR("a\"\xc3\xa4.html")};
+	if (request_query(req, ctx->arena, "broken").p)
+		d->read = broken_read;
 	return download_reply(ctx, req, d, out);
 }
 
@@ -163,6 +231,7 @@ static const struct route routes[] = {
      .body_max = 1 << 20, .status = 201},
     {.method = HTTP_GET, .template = "/slow", .operation = "slow", .kind = ROUTE_RAW, .handle = get_slow},
     {.method = HTTP_PUT, .template = "/stream", .operation = "stream", .kind = ROUTE_STREAM, .stream = put_stream},
+    {.method = HTTP_PUT, .template = "/gathered", .operation = "gathered", .kind = ROUTE_STREAM, .stream = put_gathered},
     {.method = HTTP_GET, .template = "/content", .operation = "content", .kind = ROUTE_RAW, .lane = LANE_BULK,
      .anonymous = true, .handle = get_content},
     {.method = HTTP_GET, .template = "/ws/{id}", .operation = "ws", .kind = ROUTE_SOCKET, .socket = open_socket},
@@ -510,6 +579,140 @@ static void test_downloads(void **state)
 	wait_for(&downloads_closed, 9);
 }
 
+/* ---- bodies that pass MHD by ---- */
+
+enum { BIG = 3 << 20 };
+
+static char *pattern(size_t n)
+{
+	char *p = malloc(n);
+	assert_non_null(p);
+	for (size_t i = 0; i < n; i++)
+		p[i] = byte_at((int64_t)i);
+	return p;
+}
+
+static void say_gathered(int fd, size_t n, const char *headers)
+{
+	char head[256];
+	snprintf(head, sizeof head, "PUT /gathered HTTP/1.1\r\n" AUTH "%sContent-Length: %zu\r\n\r\n", headers, n);
+	say(fd, head);
+}
+
+/* Reads until the text has come; what came. */
+static struct buf read_until(int fd, const char *text)
+{
+	struct buf b = {0};
+	while (!(b.n && memmem(b.p, b.n, text, strlen(text))))
+		assert_true(more(fd, &b));
+	return b;
+}
+
+static void is_pattern(const struct buf *b, size_t n)
+{
+	const char *head = memmem(b->p, b->n, "\r\n\r\n", 4);
+	assert_non_null(head);
+	assert_true((size_t)(b->p + b->n - (head + 4)) >= n);
+	for (size_t i = 0; i < n; i++)
+		assert_true(head[4 + i] == byte_at((int64_t)i));
+}
+
+/* The connection serves further requests afterwards, also those that were sent without waiting. */
+static void test_transfers(void **state)
+{
+	(void)state;
+	static const char get[] = "GET /content HTTP/1.1\r\nHost: x\r\n\r\n", next[] = "GET /echo/1 HTTP/1.1\r\n" AUTH "\r\n";
+	char *body = pattern(BIG), want[64];
+	struct answer a;
+	int fd = dial();
+	snprintf(want, sizeof want, "%d of %d", BIG, BIG);
+	for (int i = 0; i < 3; i++) {
+		say_gathered(fd, BIG, "");
+		assert_true(put(fd, body, BIG));
+		assert_int_equal(ask(fd, "", want), 200);
+		say(fd, get);
+		answer(fd, false, &a);
+		assert_int_equal(a.status, 200);
+		assert_int_equal(a.body.n, PATTERN);
+		done(&a);
+		assert_int_equal(ask(fd, next, "{\"id\":\"1\"}"), 200);
+	}
+	for (int i = 0; i < 3; i++) {
+		struct buf text = {0};
+		say_gathered(fd, BIG, "");
+		buf_put(&text, body, BIG);
+		buf_fmt(&text, "%s%s", get, next);
+		assert_true(put(fd, text.p, text.n));
+		buf_fini(&text);
+		text = read_until(fd, "{\"id\":\"1\"}");
+		char *first = memmem(text.p, text.n, want, strlen(want));
+		assert_non_null(first);
+		struct buf rest = {0};
+		buf_put(&rest, first + strlen(want), text.n - (size_t)(first + strlen(want) - text.p));
+		is_pattern(&rest, PATTERN);
+		buf_fini(&rest);
+		buf_fini(&text);
+	}
+	close(fd);
+	free(body);
+}
+
+static void ends(int fd)
+{
+	char some[1024];
+	while (recv(fd, some, sizeof some, 0) > 0)
+		;
+	assert_true(errno != EAGAIN);
+	close(fd);
+}
+
+static void test_transfers_end(void **state)
+{
+	(void)state;
+	char *body = pattern(BIG), want[64];
+	struct answer a;
+	atomic_store(&sinks_closed, 0);
+	atomic_store(&downloads_closed, 0);
+	/* by the client's wish */
+	int fd = dial();
+	snprintf(want, sizeof want, "%d of %d", BIG, BIG);
+	say_gathered(fd, BIG, "Connection: close\r\n");
+	assert_true(put(fd, body, BIG));
+	say(fd, "");
+	answer(fd, false, &a);
+	assert_true(str_eq(field(&a, "connection"), STR("close")));
+	assert_true(str_eq(buf_as_str(&a.body), str_c(want)));
+	done(&a);
+	ends(fd);
+	/* the client goes away, or is silent (idle_timeout_s), in the middle of the body */
+	for (int i = 0; i < 2; i++) {
+		fd = dial();
+		say_gathered(fd, BIG, "");
+		assert_true(put(fd, body, BIG / 2));
+		if (i == 0)
+			close(fd);
+		else
+			ends(fd);
+		wait_for(&sinks_closed, 2 + i);
+	}
+	/* or reads nothing of the answer; the rest of it is lost with the source */
+	int small = 4096;
+	fd = dial();
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	say(fd, "GET /content HTTP/1.1\r\nHost: x\r\n\r\n");
+	wait_for(&downloads_closed, 1);
+	close(fd);
+	fd = dial();
+	say(fd, "GET /content?broken=1 HTTP/1.1\r\nHost: x\r\n\r\n");
+	answer(fd, false, &a);
+	assert_int_equal(a.status, 0);
+	assert_true(a.body.n > 0 && a.body.n <= BROKEN_AT);
+	done(&a);
+	close(fd);
+	wait_for(&downloads_closed, 2);
+	free(body);
+}
+
 static void *busy_client(void *arg)
 {
 	int fd = dial();
@@ -579,12 +782,15 @@ static void test_stop(void **state)
 {
 	(void)state;
 	pthread_t t;
-	int fd[8];
+	int fd[12], small = 4096;
 	assert_int_equal(start_with(2, 1024), 0);
 	atomic_store(&gate, 0);
-	for (int i = 0; i < 8; i++) {
+	for (int i = 0; i < 12; i++) {
 		fd[i] = dial();
-		if (i < 2)
+		setsockopt(fd[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+		if (i >= 8)
+			say(fd[i], "PUT /gathered HTTP/1.1\r\n" AUTH "Content-Length: 1000000\r\n\r\nabc");
+		else if (i < 2)
 			say(fd[i], "GET /slow HTTP/1.1\r\n" AUTH "\r\n");
 		else if (i < 4)
 			say(fd[i], "PUT /stream HTTP/1.1\r\n" AUTH "Content-Length: 1000000\r\n\r\nabc");
@@ -598,7 +804,7 @@ static void test_stop(void **state)
 	pthread_create(&t, NULL, open_gate, NULL);
 	stop(NULL);
 	pthread_join(t, NULL);
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < 12; i++)
 		close(fd[i]);
 }
 
@@ -785,6 +991,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_desync, start, stop),
 	    cmocka_unit_test_setup_teardown(test_uploads, start, stop),
 	    cmocka_unit_test_setup_teardown(test_downloads, start, stop),
+	    cmocka_unit_test_setup_teardown(test_transfers, start, stop),
+	    cmocka_unit_test_setup_teardown(test_transfers_end, start, stop),
 	    cmocka_unit_test_setup_teardown(test_parallel, start, stop),
 	    cmocka_unit_test_setup_teardown(test_sockets, start, stop),
 	    cmocka_unit_test(test_deaf_socket),

@@ -15,7 +15,7 @@ static void finish_stream(struct flight *f)
 		exchange_end(f->x);
 	else
 		f->close_after = f->received > SMALL_BODY;
-	flight_respond(f);
+	flight_answer(f);
 }
 
 static void feed_one(struct flight *f, struct slab *slab)
@@ -31,7 +31,6 @@ static void end_job(void *arg)
 {
 	struct flight *f = arg;
 	finish_stream(f);
-	flight_resume(f);
 	flight_unref(f);
 }
 
@@ -157,12 +156,16 @@ enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
 
 enum MHD_Result stream_ended(struct flight *f)
 {
-	pthread_mutex_lock(&f->lock);
 	f->state = FLIGHT_RUNNING;
-	if (!flight_suspend(f)) {
-		pthread_mutex_unlock(&f->lock);
+	if (!flight_suspend(f))
 		return MHD_NO;
-	}
+	stream_complete(f);
+	return MHD_YES;
+}
+
+void stream_complete(struct flight *f)
+{
+	pthread_mutex_lock(&f->lock);
 	struct slab *slab = &f->slab[f->writer];
 	if (slab->n && !slab->full)
 		slab->full = true;
@@ -174,10 +177,8 @@ enum MHD_Result stream_ended(struct flight *f)
 	if (!started) {
 		if (!f->x->finished)
 			exchange_fail(f->x, E_BUSY);
-		flight_respond(f);
-		flight_resume(f);
+		flight_answer(f);
 	}
-	return MHD_YES;
 }
 
 /* ---- out ---- */
@@ -188,35 +189,42 @@ static bool can_fill(const struct flight *f)
 	return !f->slab[f->writer].full && !f->eof && !f->failed && !f->detached;
 }
 
-static void fill_one(struct flight *f, struct slab *slab)
+bool stream_fill(struct flight *f, struct slab *slab, bool *eof)
 {
 	struct body_source *src = f->x->reply.source;
 	int64_t left = src->length >= 0 ? src->length - f->fill_at : SLAB;
 	if (!slab->p && left > 0)
 		slab_get(f->server, slab, left);
 	slab->n = slab->at = 0;
-	bool failed = false, eof = left <= 0;
-	while (!eof && slab->n < slab->cap) {
+	*eof = left <= 0;
+	while (!*eof && slab->n < slab->cap) {
 		size_t got = 0, want = slab->cap - slab->n;
 		if ((int64_t)want > left)
 			want = (size_t)left;
-		if (src->fill(src, f->fill_at, slab->p + slab->n, want, &got)) {
-			failed = true;
-			break;
-		}
+		if (src->fill(src, f->fill_at, slab->p + slab->n, want, &got))
+			return false;
 		must(got <= want);
 		slab->n += got;
 		f->fill_at += (int64_t)got;
 		if (src->length >= 0) {
 			left -= (int64_t)got;
-			failed = got == 0 && left > 0; /* shorter than promised */
-			eof = left == 0 || failed;
+			if (got == 0 && left > 0)
+				return false; /* shorter than promised */
+			*eof = left == 0;
 		} else {
-			eof = got == 0;
+			*eof = got == 0;
 		}
 	}
+	return true;
+}
+
+/* Returns with the lock. What came before a failure is sent. */
+static void fill_one(struct flight *f, struct slab *slab)
+{
+	bool eof = false;
+	bool filled = stream_fill(f, slab, &eof);
 	pthread_mutex_lock(&f->lock);
-	f->failed = failed;
+	f->failed = !filled;
 	f->eof = eof;
 	if (slab->n) {
 		slab->full = true;
