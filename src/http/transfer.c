@@ -149,7 +149,7 @@ enum MHD_Result transfer_body(struct flight *f)
 	struct body_sink *sink = f->x->sink;
 	int64_t left = f->x->content_length - f->received;
 	size_t room = 0;
-	if (f->old_http || left < TRANSFER_MIN || f->x->finished || !sink || !sink->room || !sink->room(sink, &room) || (int64_t)room < left)
+	if (f->old_http || left < TRANSFER_MIN || !sink || !sink->room || !sink->room(sink, &room) || (int64_t)room < left)
 		return MHD_YES;
 	if (!flight_suspend(f))
 		return MHD_NO;
