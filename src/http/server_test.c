@@ -107,8 +107,7 @@ struct gathered {
 static int gathered_feed(struct body_sink *base, struct ctx *ctx, const void *p, size_t n)
 {
 	struct gathered *g = (struct gathered *)base;
-	if (n > g->size - g->n)
-		return ctx_fail(ctx, E_TOO_LARGE, "Too much.");
+	(void)ctx;
 	memcpy(g->p + g->n, p, n);
 	g->n += n;
 	return E_OK;
@@ -148,9 +147,7 @@ static int put_gathered(struct ctx *ctx, struct request *req, struct body_sink *
 	struct gathered *g = arena_new(ctx->arena, struct gathered);
 	uint64_t size = 0;
 	str_to_u64(request_header(req, STR("content-length")), &size);
-	g->base = (struct body_sink){
-	    .feed = gathered_feed, .end = gathered_end, .close = gathered_close, .room = gathered_room, .took = gathered_took};
-	g->size = (size_t)size;
+	*g = (struct gathered){{gathered_feed, gathered_end, gathered_close, NULL, gathered_room, gathered_took}, NULL, 0, (size_t)size};
 	g->p = malloc(g->size + 1);
 	assert_non_null(g->p);
 	*out = &g->base;
@@ -608,11 +605,10 @@ static struct buf read_until(int fd, const char *text)
 	return b;
 }
 
-static void is_pattern(const struct buf *b, size_t n)
+static void is_pattern(struct str answer, size_t n)
 {
-	const char *head = memmem(b->p, b->n, "\r\n\r\n", 4);
-	assert_non_null(head);
-	assert_true((size_t)(b->p + b->n - (head + 4)) >= n);
+	const char *head = memmem(answer.p, answer.n, "\r\n\r\n", 4);
+	assert_true(head && (size_t)(answer.p + answer.n - (head + 4)) >= n);
 	for (size_t i = 0; i < n; i++)
 		assert_true(head[4 + i] == byte_at((int64_t)i));
 }
@@ -622,10 +618,10 @@ static void test_transfers(void **state)
 {
 	(void)state;
 	static const char get[] = "GET /content HTTP/1.1\r\nHost: x\r\n\r\n", next[] = "GET /echo/1 HTTP/1.1\r\n" AUTH "\r\n";
-	char *body = pattern(BIG), want[64];
+	static const char want[] = "3145728 of 3145728";
+	char *body = pattern(BIG);
 	struct answer a;
 	int fd = dial();
-	snprintf(want, sizeof want, "%d of %d", BIG, BIG);
 	for (int i = 0; i < 3; i++) {
 		say_gathered(fd, BIG, "");
 		assert_true(put(fd, body, BIG));
@@ -647,10 +643,7 @@ static void test_transfers(void **state)
 		text = read_until(fd, "{\"id\":\"1\"}");
 		char *first = memmem(text.p, text.n, want, strlen(want));
 		assert_non_null(first);
-		struct buf rest = {0};
-		buf_put(&rest, first + strlen(want), text.n - (size_t)(first + strlen(want) - text.p));
-		is_pattern(&rest, PATTERN);
-		buf_fini(&rest);
+		is_pattern(str_skip(buf_as_str(&text), (size_t)(first - text.p)), PATTERN);
 		buf_fini(&text);
 	}
 	close(fd);
@@ -669,19 +662,17 @@ static void ends(int fd)
 static void test_transfers_end(void **state)
 {
 	(void)state;
-	char *body = pattern(BIG), want[64];
+	char *body = pattern(BIG);
 	struct answer a;
 	atomic_store(&sinks_closed, 0);
 	atomic_store(&downloads_closed, 0);
 	/* by the client's wish */
 	int fd = dial();
-	snprintf(want, sizeof want, "%d of %d", BIG, BIG);
 	say_gathered(fd, BIG, "Connection: close\r\n");
 	assert_true(put(fd, body, BIG));
-	say(fd, "");
 	answer(fd, false, &a);
 	assert_true(str_eq(field(&a, "connection"), STR("close")));
-	assert_true(str_eq(buf_as_str(&a.body), str_c(want)));
+	assert_true(str_eq(buf_as_str(&a.body), STR("3145728 of 3145728")));
 	done(&a);
 	ends(fd);
 	/* the client goes away, or is silent (idle_timeout_s), in the middle of the body */
