@@ -221,11 +221,24 @@ static struct str bare_url(struct str url)
 	return url;
 }
 
-/* The server does not answer as it should now, and may later. */
+/* The server does not answer as it should now, and may later. E_IO, E_CORRUPT and E_NO_SPACE are more likely this machine's, whose
+ * state is read and written on the way. */
 static bool is_away(int err)
 {
-	int status = err_info(err)->status;
-	return err == E_NETWORK || err == E_RATE_LIMITED || (status >= 500 && status < 599);
+	switch (err) {
+	case E_NETWORK:
+	case E_RATE_LIMITED:
+	case E_UPSTREAM:
+	case E_BUSY:
+	case E_TIMEOUT:
+	case E_SHUTDOWN:
+	case E_READ_ONLY:
+	case E_INTERNAL:
+	case E_DB:
+		return true;
+	default:
+		return false;
+	}
 }
 
 struct knowing {
