@@ -222,7 +222,8 @@ class Steps:
             return
         fast, slow = os.path.join(build, 'sim'), os.path.join(self.build, 'sim')
         self.whole('sim, failed once', [fast, '--replays', 'tests/sim/regressions.txt'], 120)
-        self.whole('sim', [fast, '--first', '10000001', '--seeds', '2000', '--jobs', '2'], 300)
+        self.whole('sim', [fast, '--first', '10000001', '--seeds', '1500', '--jobs', '2'], 300)
+        self.whole('sim, clocks behind', [fast, '--first', '20000001', '--seeds', '500', '--jobs', '2'], 300)
         self.whole('sim with sanitizers', [slow, '--first', '1000001', '--seeds', '100', '--jobs', '2'], 200)
 
     def api_parts(self, engine):
