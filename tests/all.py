@@ -153,7 +153,7 @@ class Steps:
         return folder, fresh
 
     def unit(self):
-        """Every unit test, two at a time; those that know both engines get a PostgreSQL database of their own."""
+        """Every unit test; those that know both engines get a PostgreSQL database of their own."""
         begin = time.monotonic()
         cluster = self.cluster()
         names = sorted(n for n in os.listdir(self.build) if n.startswith('test-') and os.access(os.path.join(self.build, n), os.X_OK)
@@ -173,7 +173,7 @@ class Steps:
                 p = 1
             return name, p, f, s, out, seconds
 
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             for name, p, f, s, out, seconds in pool.map(one, names):
                 counts = [a + b for a, b in zip(counts, (p, f, s))]
                 if f:

@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from support import Failed, Server, binary
+from support import PLAIN, Failed, Server, binary
 
 
 @pytest.mark.parametrize('path', ['/health', '/api/v1/health'])
@@ -87,7 +87,7 @@ def test_clean_stop(private_server, number):
 
 def test_stop_with_open_connections(private_server):
     s = private_server(people=False)
-    clients = [httpx.Client(base_url=s.base_url) for _ in range(5)]
+    clients = [httpx.Client(base_url=s.base_url, **PLAIN) for _ in range(5)]
     for c in clients:
         assert c.get('/health').status_code == 200  # kept alive, idle
     begin = time.monotonic()
@@ -106,7 +106,7 @@ def test_restart_after_kill(private_server):
 
 
 def test_data_folder_is_private(private_server):
-    s = private_server(people=False)
+    s = private_server(fresh=True)
     assert stat.S_IMODE(os.stat(s.data).st_mode) == 0o700
     for folder, _, names in os.walk(s.data):
         for name in names:

@@ -6,4 +6,4 @@ path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 spec = importlib.util.spec_from_file_location('api_fixtures', path)
 fixtures = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fixtures)
-pattern, private_server, cluster_end = fixtures.pattern, fixtures.private_server, fixtures.cluster_end
+patterns, private_server, cluster_end = fixtures.patterns, fixtures.private_server, fixtures.cluster_end
