@@ -1,5 +1,5 @@
 /* Parts agree with one ingest wherever they are cut; sessions against a model, with faults and losses of power on both
- * disks; the full disk. */
+ * disks, by chance and at every call in turn; the full disk. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -147,13 +147,23 @@ struct world {
 	int64_t share_id;
 };
 
-static void world_start(struct world *w)
+static int world_try_start(struct world *w)
 {
 	struct store_config c = {.disk = w->packs, .db = w->t->db, .ids = &w->t->ids, .clock = &w->t->clock.clock};
-	must(store_open(&c, &w->store) == 0);
+	int err = store_open(&c, &w->store);
+	if (err)
+		return err;
 	w->t->drive.store = w->store;
-	must(uploads_open(&w->t->drive, w->staging, &w->uploads) == 0);
-	w->t->drive.uploads = w->uploads;
+	err = uploads_open(&w->t->drive, w->staging, &w->uploads);
+	if (err)
+		store_close(w->store);
+	w->t->drive.uploads = err ? NULL : w->uploads;
+	return err;
+}
+
+static void world_start(struct world *w)
+{
+	must(world_try_start(w) == 0);
 }
 
 static void world_stop(struct world *w, bool power_lost)
@@ -185,30 +195,35 @@ static void world_close(struct world *w)
 	arena_fini(&w->arena);
 }
 
-static int64_t begin(struct world *w, int64_t size, struct upload *out)
+static int64_t begin_in(struct world *w, int64_t size, int64_t chunk_bytes, struct upload *out)
 {
 	static int number;
 	char name[32];
 	snprintf(name, sizeof name, "f%d", number++);
 	struct upload_create in = {.put = {.share_id = w->share_id, .name = arena_str(&w->arena, str_c(name))},
 				   .size_bytes = size,
-				   .chunk_bytes = LIMIT_UPLOAD_CHUNK_MIN};
+				   .chunk_bytes = chunk_bytes};
 	assert_int_equal(drive_upload_create(&w->ctx, &in, out), 0);
 	return out->id;
+}
+
+static int64_t begin(struct world *w, int64_t size, struct upload *out)
+{
+	return begin_in(w, size, LIMIT_UPLOAD_CHUNK_MIN, out);
 }
 
 static int put(struct world *w, const struct upload *up, const char *content, int64_t i)
 {
 	struct upload_piece *p;
 	struct upload_receipt receipt;
-	int64_t at = i * LIMIT_UPLOAD_CHUNK_MIN;
-	int64_t n = up->in.size_bytes - at < LIMIT_UPLOAD_CHUNK_MIN ? up->in.size_bytes - at : LIMIT_UPLOAD_CHUNK_MIN;
+	int64_t at = i * up->in.chunk_bytes, step = up->in.chunk_bytes / 6;
+	int64_t n = up->in.size_bytes - at < up->in.chunk_bytes ? up->in.size_bytes - at : up->in.chunk_bytes;
 	ctx_clear(&w->ctx);
 	int err = upload_piece_begin(&w->ctx, up->id, i, n, NULL, &p);
 	if (err)
 		return err;
-	for (int64_t k = 0; !err && k < n; k += 10000)
-		err = upload_piece_feed(&w->ctx, p, content + at + k, (size_t)(n - k < 10000 ? n - k : 10000));
+	for (int64_t k = 0; !err && k < n; k += step)
+		err = upload_piece_feed(&w->ctx, p, content + at + k, (size_t)(n - k < step ? n - k : step));
 	if (!err)
 		err = upload_piece_end(&w->ctx, p, &receipt);
 	upload_piece_close(p);
@@ -301,6 +316,187 @@ static void test_sessions(void **state)
 {
 	for (uint64_t i = 0; i < 12; i++)
 		session_round(*state, 100 + i);
+}
+
+/* ---- a fault at every call ---- */
+
+enum { PIECES = 9 };
+
+enum harm { FAIL_ONCE, FULL, POWER_LOST, KILLED, HARMS };
+
+/* One upload whose disks meet one harm, and what its client was told. */
+struct life {
+	struct world w;
+	struct upload up;
+	char *content;
+	enum harm harm;
+	struct disk *harmed;
+	int64_t last; /* the call of the harmed disk that meets it */
+	bool have[PIECES], may[PIECES];
+	bool completed;
+	struct version_result made;
+};
+
+static bool harm_came(struct life *l)
+{
+	return disk_fault_calls(l->harmed) >= l->last;
+}
+
+static bool is_over(struct life *l)
+{
+	return l->harm >= POWER_LOST && harm_came(l);
+}
+
+static void send(struct life *l, int64_t i)
+{
+	if (is_over(l) || l->have[i])
+		return;
+	l->may[i] = true;
+	int err = put(&l->w, &l->up, l->content, i);
+	l->have[i] = !err;
+	assert_true(!err || harm_came(l));
+}
+
+static void mend(struct life *l)
+{
+	disk_fault_at(l->harmed, 1, 0, 0);
+	disk_fault_die(l->harmed, -1);
+}
+
+/* The server ends as it should and begins again, as often as it takes. */
+static void begin_again(struct life *l)
+{
+	if (is_over(l))
+		return;
+	world_stop(&l->w, false);
+	int err = world_try_start(&l->w);
+	assert_true(!err || harm_came(l));
+	if (!err)
+		return;
+	mend(l);
+	disk_fault_restart(l->harmed);
+	world_start(&l->w);
+}
+
+static int64_t moved_so_far(struct life *l)
+{
+	char sql[80];
+	snprintf(sql, sizeof sql, "select next_piece from uploads where id = %lld", (long long)l->up.id);
+	return testing_i64(l->w.t, sql);
+}
+
+/* Until the mover has fed all below upto; after the harm it need not come to that. */
+static void let_move(struct life *l, int64_t upto)
+{
+	int64_t until = clock_mono(&clock_system) + SECONDS_US(100);
+	while (moved_so_far(l) < upto && !harm_came(l)) {
+		assert_true(clock_mono(&clock_system) < until);
+		usleep(500);
+	}
+}
+
+/* Pieces in their turn, one that comes behind a restart and waits until the ingest was rebuilt, two before their turn and the one that
+ * they wait for, the last; then the version. */
+static void upload_all(struct life *l)
+{
+	send(l, 0);
+	send(l, 1);
+	begin_again(l);
+	send(l, 2);
+	let_move(l, 3);
+	send(l, 3);
+	send(l, 6);
+	send(l, 5);
+	send(l, 4);
+	let_move(l, 7);
+	send(l, 7);
+	send(l, 8);
+	let_move(l, PIECES);
+	if (moved_so_far(l) == PIECES && !is_over(l))
+		l->completed = complete(&l->w, l->up.id, &l->made) == 0;
+	assert_true(l->completed || harm_came(l));
+}
+
+/* What every life comes to: the client learns what is missing, sends that alone, and gets the file. */
+static void finish(struct life *l)
+{
+	struct version_result r;
+	struct upload now;
+	expect_received(&l->w, l->up.id, l->have, l->may);
+	assert_int_equal(drive_upload_get(&l->w.ctx, l->up.id, &now), 0);
+	assert_int_equal(now.status, l->completed ? UPLOAD_COMPLETED : now.status);
+	for (size_t i = 0; i < now.n_missing_listed; i++)
+		assert_int_equal(put(&l->w, &l->up, l->content, now.missing[i]), 0);
+	assert_int_equal(complete(&l->w, l->up.id, &r), 0);
+	assert_true(!l->completed || r.version.id == l->made.version.id);
+	struct sha256 sent = sha256_of(l->content, (size_t)l->up.in.size_bytes);
+	assert_memory_equal(&r.version.sha256, &sent, sizeof sent);
+	world_stop(&l->w, true);
+	world_start(&l->w);
+	expect_file(&l->w, r.node.id, l->content, l->up.in.size_bytes);
+}
+
+static void bring(struct life *l, int64_t nth)
+{
+	l->last = disk_fault_calls(l->harmed) + nth;
+	if (l->harm == FAIL_ONCE)
+		disk_fault_at(l->harmed, nth, 1, E_IO);
+	else if (l->harm == FULL)
+		disk_fault_at(l->harmed, nth, 1000000, E_NO_SPACE);
+	else
+		disk_fault_die(l->harmed, nth);
+}
+
+static void outlive(struct life *l)
+{
+	struct world *w = &l->w;
+	if (!is_over(l) && !disk_failed(w->packs) && !disk_failed(w->staging))
+		return;
+	if (l->harm == KILLED) {
+		disk_fault_restart(w->packs);
+		disk_fault_restart(w->staging);
+	}
+	world_stop(w, l->harm != KILLED);
+	world_start(w);
+}
+
+/* Whether the harm came at all: the call was made. */
+static bool one_life(struct testing *t, int64_t chunk_bytes, enum harm harm, bool staging, int64_t nth)
+{
+	static uint64_t seed = 5000;
+	struct life l = {.harm = harm};
+	int64_t size = (PIECES - 1) * chunk_bytes + 1 + (int64_t)rng_below(&rng.base, (uint64_t)chunk_bytes);
+	world_open(&l.w, t, seed += 2);
+	l.content = noise((size_t)size);
+	begin_in(&l.w, size, chunk_bytes, &l.up);
+	l.harmed = staging ? l.w.staging : l.w.packs;
+	bring(&l, nth);
+	upload_all(&l);
+	bool came = harm_came(&l);
+	if (harm < POWER_LOST)
+		expect_received(&l.w, l.up.id, l.have, l.may);
+	outlive(&l);
+	mend(&l);
+	finish(&l);
+	world_close(&l.w);
+	free(l.content);
+	return came;
+}
+
+/* The pack that small files share; and a pack of its own, into which lent pieces are written where they lie. SD_UPLOAD_CALLS=all: every
+ * harm at every call; else each harm at every so many calls. */
+static void test_each_call(void **state)
+{
+	const char *calls = getenv("SD_UPLOAD_CALLS");
+	bool all = calls && strcmp(calls, "all") == 0;
+	for (int own = 0; own < 2; own++)
+		for (int harm = 0; harm < HARMS; harm++)
+			for (int staging = 0; staging < 2; staging++) {
+				int64_t step = all ? 1 : own ? 12 : 3, nth = 1 + harm * step / HARMS;
+				while (one_life(*state, own ? 512 << 10 : LIMIT_UPLOAD_CHUNK_MIN, harm, staging, nth))
+					must((nth += step) < 1000);
+				assert_true(nth > 30);
+			}
 }
 
 struct packs {
@@ -441,6 +637,7 @@ int main(void)
 	    cmocka_unit_test(test_commit_in_doubt),
 	    cmocka_unit_test(test_full_disk),
 	    cmocka_unit_test(test_parts_of_the_cancelled),
+	    cmocka_unit_test(test_each_call), /* last: it leaves sessions behind */
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
