@@ -104,6 +104,32 @@ static void arenas(void **state)
 	arena_fini(&a);
 }
 
+/* Beyond some megabytes it takes huge pages: room is as zeroed and as separate there, and all of it goes back. */
+static void large_arenas(void **state)
+{
+	enum { N = 3000, SIZE = 4000, LARGE = 5 << 20 };
+	static unsigned char *parts[N];
+	struct arena a;
+	(void)state;
+	arena_init(&a);
+	for (int round = 0; round < 2; round++) {
+		unsigned char *one = arena_alloc(&a, LARGE);
+		memset(one, 0xaa, LARGE);
+		for (int i = 0; i < N; i++) {
+			parts[i] = arena_alloc(&a, SIZE);
+			assert_int_equal((uintptr_t)parts[i] % 16, 0);
+			assert_int_equal(parts[i][0] | parts[i][SIZE / 2] | parts[i][SIZE - 1], 0);
+			memset(parts[i], i % 251, SIZE);
+		}
+		for (int i = 0; i < N; i++)
+			assert_true(parts[i][0] == i % 251 && parts[i][SIZE - 1] == i % 251);
+		assert_true(one[0] == 0xaa && one[LARGE - 1] == 0xaa);
+		arena_reset(&a);
+		assert_true(a.total < 1 << 20);
+	}
+	arena_fini(&a);
+}
+
 static int64_t fake_now = 0;
 static int64_t fake_clock(const struct clock *c)
 {
@@ -494,7 +520,7 @@ static void running_hashes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(str_numbers), cmocka_unit_test(str_cutting), cmocka_unit_test(varints), cmocka_unit_test(arenas),
+	    cmocka_unit_test(str_numbers), cmocka_unit_test(str_cutting), cmocka_unit_test(varints), cmocka_unit_test(arenas), cmocka_unit_test(large_arenas),
 	    cmocka_unit_test(ids),         cmocka_unit_test(times),       cmocka_unit_test(json),
 	    cmocka_unit_test(json_bombs), cmocka_unit_test(json_values), cmocka_unit_test(maps),
 	    cmocka_unit_test(maps_keep_a_secret),

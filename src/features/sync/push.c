@@ -123,10 +123,15 @@ static void write_error(const struct apply_result *r, struct ApplyError *out)
 
 static void write_answer(struct arena *a, const struct apply_out *from, struct ApplyAnswer *out)
 {
+	size_t n_errors = 0, n_conflicts = 0;
+	for (size_t i = 0; i < from->n_results; i++) {
+		n_errors += from->results[i].status == APPLY_FAILED;
+		n_conflicts += from->results[i].conflict != NULL;
+	}
 	*out = (struct ApplyAnswer){
-	    .applied = arena_many(a, from->n_results, struct Applied),
-	    .conflicts = arena_many(a, from->n_results, struct Conflict),
-	    .errors = arena_many(a, from->n_results, struct ApplyError),
+	    .applied = arena_many(a, from->n_results - n_errors, struct Applied),
+	    .conflicts = arena_many(a, n_conflicts, struct Conflict),
+	    .errors = arena_many(a, n_errors, struct ApplyError),
 	    .cursor = from->cursor,
 	};
 	for (size_t i = 0; i < from->n_results; i++) {
