@@ -16,7 +16,8 @@
 #include "db/db_sqlite_log.h"
 
 /* Checkpoints: the writer leaves them to a thread of its own, so that nobody waits for one. */
-#define CHECKPOINT_PAGES  4000  /* 16 MB: a PASSIVE one is worth it; pages that change often are copied once */
+#define CHECKPOINT_PAGES  4000  /* 16 MB: a PASSIVE one is worth it when nobody writes; pages that change often are copied once */
+#define BUSY_PAGES        8192  /* 32 MB: also beside those who write, though its syncs and theirs wait for one disk */
 #define RESTART_PAGES     12288 /* 48 MB: also stop the writer for a moment, to start the log over */
 /* The log keeps its length, up to this, when it starts over: a commit that overwrites syncs data alone, one that appends also
  * the file system's journal. */
@@ -514,7 +515,7 @@ static int on_wal(void *arg, sqlite3 *handle, const char *name, int pages)
 	(void)handle, (void)name;
 	atomic_store(&e->wal_pages, pages);
 	atomic_fetch_add(&e->commits, 1);
-	if (pages > CHECKPOINT_PAGES)
+	if (pages > BUSY_PAGES)
 		pthread_cond_signal(&e->wake);
 	return SQLITE_OK;
 }
@@ -693,7 +694,8 @@ static void *checkpoint_main(void *arg)
 		idle = commits == last ? idle + 1 : 0;
 		last = commits;
 		bool quiet = pages > 0 && idle >= IDLE_ROUNDS;
-		if (e->stop || db->failed || !(quiet || (pages > CHECKPOINT_PAGES && commits != seen)))
+		bool worth = pages > (idle ? CHECKPOINT_PAGES : BUSY_PAGES) && commits != seen;
+		if (e->stop || db->failed || !(quiet || worth))
 			continue;
 		seen = commits;
 		pthread_mutex_unlock(&e->lock);
