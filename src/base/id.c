@@ -35,6 +35,11 @@ void idgen_follow(struct idgen *g, int64_t id)
 		;
 }
 
+bool idgen_is_ahead(const struct idgen *g)
+{
+	return atomic_load(&g->last) >> 12 > clock_now(g->clock) / 1000 - EPOCH_MS;
+}
+
 int64_t id_later(int64_t id, int64_t ms)
 {
 	return id + (ms << 22);

@@ -56,6 +56,8 @@ void idgen_init(struct idgen *g, const struct clock *clock, int64_t node);
 int64_t idgen_next(struct idgen *g);
 /* What comes is greater than this id, of whatever node it is, also when the clock was set back while no generator ran. */
 void idgen_follow(struct idgen *g, int64_t id);
+/* Whether the ids so far are of a time that the clock has not reached. */
+bool idgen_is_ahead(const struct idgen *g);
 /* As an id of the same node would be after so many milliseconds. */
 int64_t id_later(int64_t id, int64_t ms);
 /* The moment an id was made, to the millisecond. */

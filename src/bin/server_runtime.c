@@ -202,7 +202,7 @@ static int open_check(struct runtime *rt, unsigned flags)
 	if (!code)
 		code = open_there(rt, "uploads", &rt->staging);
 	idgen_init(&rt->ids, &clock_system, 0);
-	if (!code && drive_follow_ids(rt->db, &rt->ids))
+	if (!code && drive_follow_ids(rt->db, &rt->ids, &rng_system))
 		return usage_fault("the database cannot be read"), 1;
 	rt->drive = (struct drive){.db = rt->db, .ids = &rt->ids, .clock = &clock_system, .rng = &rng_system, .packs = rt->disk};
 	/* a repair needs no store, and would change what it has read */
@@ -219,7 +219,7 @@ static int choose_number(struct runtime *rt, bool serve)
 	else if (strcmp(db_engine(rt->db), "sqlite") != 0 && node_lease_take(&rt->drive, lease_lost, &rt->lease, &number))
 		return usage_fault("no node number could be leased from the database"), 1;
 	idgen_init(&rt->ids, &clock_system, number);
-	return drive_follow_ids(rt->db, &rt->ids) ? usage_fault("the database cannot be read"), 1 : 0;
+	return drive_follow_ids(rt->db, &rt->ids, &rng_system) ? usage_fault("the database cannot be read"), 1 : 0;
 }
 
 /* Half of the bulk workers, so that the others serve; and no more than there are processors to hash. */

@@ -171,7 +171,7 @@ static void test_a_clock_set_back(void **state)
 	assert_int_equal(drive_write(&bob, epoch_op, NULL), 0);
 	assert_true(head() > old + 1000);
 	idgen_init(&t.ids, &t.clock.clock, 0); /* as by a start */
-	assert_int_equal(drive_follow_ids(t.db, &t.ids), 0);
+	assert_int_equal(drive_follow_ids(t.db, &t.ids, &rng_system), 0);
 	assert_int_equal(testing_folder(&bob, share, 0, "after", &after), 0);
 	assert_int_equal(drive_read(&bob, gaps_op, &gaps), 0);
 	while (n < 8 && change_gap_next(&gaps, &gap[n]))

@@ -26,12 +26,15 @@ static int follow_op(struct tx *tx, void *arg)
 	return err;
 }
 
-int drive_follow_ids(struct db *db, struct idgen *ids)
-{
-	return mutant(M_DRIVE_IDS_ANEW) ? 0 : db_read(db, follow_op, ids);
-}
+enum { START_LEAP_MS = 1 << 14, LEAP_MS = 1 << 22 };
 
-enum { LEAP_MS = 1 << 22 };
+int drive_follow_ids(struct db *db, struct idgen *ids, struct rng *rng)
+{
+	int err = mutant(M_DRIVE_IDS_ANEW) ? 0 : db_read(db, follow_op, ids);
+	if (!err && idgen_is_ahead(ids))
+		idgen_follow(ids, id_later(idgen_next(ids), (int64_t)rng_below(rng, START_LEAP_MS)));
+	return err;
+}
 
 int drive_leap_ids(struct dtx *t, int64_t *behind)
 {

@@ -99,7 +99,9 @@ struct dtx {
 typedef int drive_op_fn(struct dtx *t, void *arg);
 
 /* New ids are greater than those of the database (idgen_follow): a client takes a version with a greater id for a newer one. */
-int drive_follow_ids(struct db *db, struct idgen *ids);
+/* The database does not keep all ids that were given: those of packs, of what was deleted. Where the clock is behind, so that they would come
+ * again, new ones begin a random part of 16 s further on. */
+int drive_follow_ids(struct db *db, struct idgen *ids, struct rng *rng);
 /* In a write, after the database was restored from a backup: new ids are behind *behind, which is kept (facts 'ids_behind'). It is greater
  * than all that the database knows and than the clock's, by a random part of 70 minutes: the time that was lost gave ids too,
  * and where the clock is behind it they would come again. */

@@ -93,7 +93,7 @@ static int open_parts(struct server *v)
 		err = db_migrate(v->db, schema_migrations, schema_n_migrations, &why);
 	idgen_init(&v->ids, &v->clock.clock, 0);
 	if (!err)
-		err = drive_follow_ids(v->db, &v->ids);
+		err = drive_follow_ids(v->db, &v->ids, &v->rng.base);
 	if (!err)
 		err = store_open(&(struct store_config){v->pack_disk, v->db, &v->ids, &v->clock.clock}, &v->store);
 	if (err && (v->sim->calm || !v->sim->faulty))
