@@ -205,6 +205,78 @@ static void test_codings(void **state)
 	encoders_free(e);
 }
 
+/* ---- rate limits (rate_test.c has the arithmetic) ---- */
+
+static int work(struct ctx *ctx, struct request *req, struct reply *out)
+{
+	int64_t units = 0;
+	(void)out;
+	str_to_i64(req->params[0], &units);
+	return ctx_charge(ctx, units);
+}
+
+static int whose(struct authenticator *a, struct ctx *ctx, struct str token)
+{
+	(void)a;
+	ctx->tenant_id = 7;
+	return str_starts(token, STR("good")) ? E_OK : E_UNAUTHENTICATED;
+}
+
+static struct str reply_of(const struct exchange *x, const char *name)
+{
+	for (size_t i = 0; i < x->n_headers; i++)
+		if (str_ieq(x->headers[i].name, str_c(name)))
+			return x->headers[i].value;
+	return STR_NULL;
+}
+
+/* The status and what is left; -1: the answer says nothing about it. */
+static struct exchange *limited(struct http *h, const char *token, const char *target, int status, int64_t left)
+{
+	const struct http_header head[] = {{STR("Authorization"), str_c(token)}};
+	struct exchange *x = http_dispatch(h, STR("GET"), str_c(target), head, 1, STR(""), STR("::1"));
+	int64_t told = -1;
+	str_to_i64(reply_of(x, "X-RateLimit-Remaining"), &told);
+	assert_int_equal(x->reply.status, status);
+	assert_int_equal(told, left);
+	return x;
+}
+
+static void test_rate_limits(void **state)
+{
+	(void)state;
+	static const struct route ways[] = {
+	    {.method = HTTP_GET, .template = "/work/{units}", .operation = "work", .handle = work, .kind = ROUTE_RAW, .cost = 2},
+	    {.method = HTTP_GET, .template = "/open/{units}", .operation = "open", .handle = work, .kind = ROUTE_RAW, .anonymous = true},
+	};
+	struct authenticator who = {.verify = whose};
+	struct metrics *m = metrics_new();
+	struct http *h = http_new(&(struct http_config){.routes = ways, .n_routes = 2, .clock = &clock_system, .rng = &rng_system, .auth = &who,
+	                                                .metrics = m, .rates = {.units = {[RATE_TOKEN] = 10}, .window_s = 3600}});
+	exchange_free(limited(h, "bearer good.1", "/work/0", 200, 8));
+	exchange_free(limited(h, "bearer good.2", "/work/0", 200, 6)); /* the same, signed otherwise */
+	exchange_free(limited(h, "bearer good", "/work/0", 200, 8));
+	exchange_free(limited(h, "bearer bad", "/work/0", 401, -1));
+	exchange_free(limited(h, "bearer good.1", "/open/5", 200, -1));
+	exchange_free(limited(h, "bearer good.1", "/nowhere", 404, -1));
+	exchange_free(limited(h, "bearer good.1", "/work/900", 200, 0)); /* more than there are */
+	struct exchange *x = limited(h, "bearer good.1", "/work/0", 429, 0);
+	int64_t wait_s = 0;
+	assert_true(str_to_i64(reply_of(x, "Retry-After"), &wait_s) && wait_s > 3500 && wait_s <= 7200);
+	assert_true(str_eq(reply_of(x, "X-RateLimit-Limit"), STR("10")));
+	assert_non_null(strstr(arena_cstr(&x->arena, buf_as_str(&x->reply.body)),
+	                       "\"details\":{\"dimension\":\"token\",\"limit\":10,\"window_seconds\":3600}}"));
+	exchange_free(x);
+	struct buf text = {0};
+	metrics_text(m, &text);
+	buf_char(&text, 0);
+	assert_non_null(strstr(text.p, "scaidrive_rate_limit_rejections_total{dimension=\"token\"} 1\n"));
+	assert_non_null(strstr(text.p, "scaidrive_rate_limit_rejections_total{dimension=\"user\"} 0\n"));
+	buf_fini(&text);
+	http_free(h);
+	metrics_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +284,7 @@ int main(void)
 	    cmocka_unit_test(test_header_bytes),
 	    cmocka_unit_test(test_errors),
 	    cmocka_unit_test(test_codings),
+	    cmocka_unit_test(test_rate_limits),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -121,6 +121,13 @@ static void test_the_longest_wait_is_told(void **state)
 	assert_true(charge(r, 1, 1, 10, v.wait_us - 1).refused);
 	assert_false(charge(r, 1, 1, 10, v.wait_us).refused);
 	rates_free(r);
+	r = limited(10, 10, 0);
+	charge(r, 2, 1, 5, 0);
+	charge(r, 1, 1, 5, 0);
+	v = charge(r, 1, 1, 8, 0); /* here the token's has */
+	assert_true(v.refused);
+	assert_int_equal(v.dimension, RATE_USER);
+	rates_free(r);
 }
 
 /* More than the limit takes all of it, and can be had. */
@@ -152,6 +159,8 @@ static void test_found_units_may_exceed(void **state)
 	assert_true(v.refused && v.wait_us > 100 * S && v.wait_us <= 120 * S);
 	assert_false(charge(r, 1, 1, 1, v.wait_us).refused);
 	/* and there is no number that breaks it */
+	rate_charge(r, keys, INT64_C(1) << 32, RATE_FOUND, 500 * S, &v);
+	assert_true(!v.refused && v.left == 0);
 	for (int i = 0; i < 3; i++) {
 		rate_charge(r, keys, INT64_MAX, RATE_FOUND, 1000 * S, &v);
 		assert_true(v.refused == (i > 0) && v.wait_us <= 120 * S && v.left == 0);
