@@ -102,18 +102,16 @@ static int64_t elapsed(const struct rates *r, const struct window *w, int64_t no
 	return now_us > begin ? now_us - begin : 0;
 }
 
-/* No product here exceeds RATE_UNITS_MAX times RATE_WINDOW_MAX_S in microseconds, 2^62. */
+/* Rounded up. No product here exceeds RATE_UNITS_MAX times RATE_WINDOW_MAX_S in microseconds, 2^62. */
 static int64_t used(const struct rates *r, const struct window *w, int64_t now_us)
 {
-	return w->now + w->before * (r->window_us - elapsed(r, w, now_us)) / r->window_us;
+	return w->now + (w->before * (r->window_us - elapsed(r, w, now_us)) + r->window_us - 1) / r->window_us;
 }
 
 /* The first moment of a minute at which no more than `room` counts of the `before` units of the one before it. */
 static int64_t decayed(const struct rates *r, int64_t before, int64_t room)
 {
-	if (before <= room)
-		return 0;
-	return r->window_us - ((room + 1) * r->window_us + before - 1) / before + 1;
+	return before <= room ? 0 : r->window_us - room * r->window_us / before;
 }
 
 static int64_t wait_for(const struct rates *r, const struct window *w, int64_t limit, int64_t units, int64_t now_us)

@@ -49,8 +49,9 @@ static void test_a_window_slides(void **state)
 	v = charge(r, 1, 1, 50, 90 * S);
 	assert_false(v.refused);
 	assert_int_equal(v.left, 0);
+	assert_int_equal(charge(r, 1, 1, 0, 120 * S - 1).left, 49); /* rounded down */
 	/* at its end the 50 alone, and then they, decaying */
-	assert_int_equal(charge(r, 1, 1, 0, 120 * S - 1).left, 50);
+	assert_int_equal(charge(r, 1, 1, 0, 120 * S).left, 50);
 	assert_int_equal(charge(r, 1, 1, 0, 150 * S).left, 75);
 	v = charge(r, 1, 1, 0, 180 * S);
 	assert_int_equal(v.left, 100);

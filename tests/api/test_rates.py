@@ -216,7 +216,7 @@ def test_a_long_recipe_costs_by_its_length(private_server):
 
 def test_the_client_of_the_documents(private_server):
     """The loop that docs/integrate/limits.md shows."""
-    s = private_server(limits(token=10, window=1))
+    s = private_server(limits(token=6, window=1))
     with open(os.path.join(HERE, '..', '..', 'docs', 'integrate', 'limits.md')) as f:
         code = f.read().split('```python\n')[1].split('```')[0]
     names = {}
