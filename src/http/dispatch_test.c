@@ -246,21 +246,21 @@ static void test_rate_limits(void **state)
 {
 	(void)state;
 	static const struct route ways[] = {
-	    {.method = HTTP_GET, .template = "/work/{units}", .operation = "work", .handle = work, .kind = ROUTE_RAW, .cost = 2},
+	    {.method = HTTP_GET, .template = "/task/{units}", .operation = "work", .handle = work, .kind = ROUTE_RAW, .cost = 2},
 	    {.method = HTTP_GET, .template = "/open/{units}", .operation = "open", .handle = work, .kind = ROUTE_RAW, .anonymous = true},
 	};
 	struct authenticator who = {.verify = whose};
 	struct metrics *m = metrics_new();
 	struct http *h = http_new(&(struct http_config){.routes = ways, .n_routes = 2, .clock = &clock_system, .rng = &rng_system, .auth = &who,
 	                                                .metrics = m, .rates = {.units = {[RATE_TOKEN] = 10}, .window_s = 3600}});
-	exchange_free(limited(h, "bearer good.1", "/work/0", 200, 8));
-	exchange_free(limited(h, "bearer good.2", "/work/0", 200, 6)); /* the same, signed otherwise */
-	exchange_free(limited(h, "bearer good", "/work/0", 200, 8));
-	exchange_free(limited(h, "bearer bad", "/work/0", 401, -1));
+	exchange_free(limited(h, "bearer good.1", "/task/0", 200, 8));
+	exchange_free(limited(h, "bearer good.2", "/task/0", 200, 6)); /* the same, signed otherwise */
+	exchange_free(limited(h, "bearer good", "/task/0", 200, 8));
+	exchange_free(limited(h, "bearer bad", "/task/0", 401, -1));
 	exchange_free(limited(h, "bearer good.1", "/open/5", 200, -1));
 	exchange_free(limited(h, "bearer good.1", "/nowhere", 404, -1));
-	exchange_free(limited(h, "bearer good.1", "/work/900", 200, 0)); /* more than there are */
-	struct exchange *x = limited(h, "bearer good.1", "/work/0", 429, 0);
+	exchange_free(limited(h, "bearer good.1", "/task/900", 200, 0)); /* more than there are */
+	struct exchange *x = limited(h, "bearer good.1", "/task/0", 429, 0);
 	int64_t wait_s = 0;
 	assert_true(str_to_i64(reply_of(x, "Retry-After"), &wait_s) && wait_s > 3500 && wait_s <= 7200);
 	assert_true(str_eq(reply_of(x, "X-RateLimit-Limit"), STR("10")));

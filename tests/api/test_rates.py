@@ -1,7 +1,6 @@
 """Rate limits: what is counted and for whom, what the answers say of it, and clients that wait (docs/integrate/limits.md)."""
 import json
 import os
-import threading
 import time
 
 import pytest
@@ -238,7 +237,7 @@ def test_settings_out_of_range(private_server):
 @pytest.fixture
 def devices(private_server):
     """Devices of one user at a server that lets a device do little in a second."""
-    s = private_server(limits(token=24, window=1), people=False)
+    s = private_server(limits(token=12, window=1), people=False)
     made = []
 
     def device(name):
@@ -255,21 +254,17 @@ def test_two_thousand_files_converge(devices):
     names = {f'd{i % 40}/f{i}': os.urandom(100).hex() for i in range(2000)}
     for name, text in names.items():
         a.write(name, text)
-    large = {f'large {i}': os.urandom((5 << 20) + (i == 0) * (15 << 20)) for i in range(3)}  # one by one, read as they are sent
+    large = {f'large {i}': os.urandom((5 << 20) + (i == 0) * (15 << 20)) for i in range(2)}  # one by one, read as they are sent
     for name, content in large.items():
         with open(a.path(name), 'wb') as f:
             f.write(content)
-    seen = []
-    watcher = threading.Thread(target=lambda: seen.extend(status_while(a)))
     a.start()
-    watcher.start()
     until(lambda: os.path.exists(a.path('.scaidrive')))
-    until(lambda: status(a)['items'] >= 2000 + 40 + 3 and status(a)['last_sync_at'] is not None, 120)
-    watcher.join()
-    assert any(seen), 'status told of the wait'
-    assert '"event":"waiting"' in a.log() and '"event":"fault"' not in a.log()
-    events, said = b.sync()
-    assert [e for e in events if e['event'] == 'waiting'], events[-5:]
+    until(lambda: status(a)['items'] >= 2000 + 40 + 2 and status(a)['last_sync_at'] is not None, 120)
+    assert '"event":"fault"' not in a.log()
+    events, _ = b.sync()
+    waited = '"event":"waiting"' in a.log() or any(e['event'] == 'waiting' for e in events)
+    assert waited == (sum(rejections(a.server).values()) > 0)  # a slow machine may need no patience
     assert events[-1]['in_step'] and events[-1]['problems'] == []
     for name, text in names.items():
         assert b.read(name) == text
@@ -278,21 +273,16 @@ def test_two_thousand_files_converge(devices):
             assert f.read() == content
 
 
-def status_while(device):
-    end = time.monotonic() + 100
-    while time.monotonic() < end:
-        with_folders = json.loads(device.run('status', '--json').stdout)['folders']
-        if with_folders and with_folders[0]['waiting_until']:
-            yield True
-            return
-        time.sleep(0.05)
-
-
 @pytest.mark.once
-def test_a_waiting_client_stops_when_told(private_server):
-    s = private_server(limits(token=4), people=False)
-    d = Device(s, os.path.join(s.dir, 'devices'), 'a').login().start()
+def test_a_waiting_client_says_so_and_stops_when_told(private_server):
+    s = private_server(limits(token=8), people=False)
+    d = Device(s, os.path.join(s.dir, 'devices'), 'a').login()
+    for name in 'abc':
+        d.write(name, name)
+    d.start()
     until(lambda: '"event":"waiting"' in d.log())
+    assert status(d)['waiting_until'] > time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
+    assert 'rate limit until' in d.run('status').stdout
     begin = time.monotonic()
     d.stop()
     assert time.monotonic() - begin < 5
