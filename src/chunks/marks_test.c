@@ -57,6 +57,7 @@ static int teardown(void **state)
 
 struct job {
 	int64_t first_id; /* of those that are added */
+	int from;         /* whose hash the first has */
 	int64_t ids[CHUNKS];
 	enum mark_reason reason;
 	struct mark marks[CHUNKS];
@@ -73,7 +74,7 @@ static int add_op(struct tx *tx, void *arg)
 	struct job *j = arg;
 	struct chunk_row rows[CHUNKS];
 	for (int i = 0; i < CHUNKS; i++)
-		rows[i] = (struct chunk_row){j->first_id + i, hash_of(i), {.pack_id = 1, .raw_len = 1, .stored_len = 1}};
+		rows[i] = (struct chunk_row){j->first_id + i, hash_of(j->from + i), {.pack_id = 1, .raw_len = 1, .stored_len = 1}};
 	return index_add(tx, finder, TENANT, 1, rows, CHUNKS, j->ids);
 }
 
@@ -149,11 +150,35 @@ static void test_two_reasons(void **state)
 	assert_int_equal(found[2], 12);
 }
 
+static int sum_op(struct tx *tx, void *arg)
+{
+	return tx_i64(tx, "select count(*) * 1000 + (select size_bytes from packs where id = 1) from chunks", DB_NO_ARGS, -1, arg);
+}
+
+/* A row that stands stays as it is, and is not counted in its pack once more. */
+static void test_rows_that_are_there(void **state)
+{
+	(void)state;
+	int64_t before, after;
+	struct job first = {.first_id = 50, .from = 50}, over = {.first_id = 52, .from = 60}, beside = {.first_id = 56, .from = 70},
+	           between = {.first_id = 60, .from = 80};
+	must(db_write(db, TENANT, add_op, &first) == 0);
+	must(db_write(db, TENANT, add_op, &beside) == 0);
+	must(db_read(db, sum_op, &before) == 0);
+	assert_int_equal(db_write(db, TENANT, add_op, &over), 0); /* 52 is there */
+	must(db_read(db, sum_op, &after) == 0);
+	assert_int_equal(after - before, 2002);
+	assert_int_equal(db_write(db, TENANT, add_op, &between), 0);
+	must(db_read(db, sum_op, &before) == 0);
+	assert_int_equal(before - after, 3003);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_marked_is_not_there),
 	    cmocka_unit_test(test_two_reasons),
+	    cmocka_unit_test(test_rows_that_are_there),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

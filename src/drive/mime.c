@@ -76,8 +76,9 @@ struct str mime_by_name(struct str name)
 	struct str stem, ext;
 	name_split(name, &stem, &ext);
 	ext = str_skip(ext, 1);
+	char first = ext.n ? (char)(ext.p[0] | 0x20) : 0; /* as in the table: small letters and digits stay */
 	for (size_t i = 0; ext.n && i < sizeof types / sizeof *types; i++)
-		if (str_ieq(ext, str_c(types[i].ext)))
+		if (types[i].ext[0] == first && str_ieq(ext, str_c(types[i].ext)))
 			return str_c(types[i].type);
 	return STR("application/octet-stream");
 }
