@@ -229,7 +229,7 @@ def test_the_client_of_the_documents(private_server):
 def test_settings_out_of_range(private_server):
     for bad in ({'limits.rate_per_token': '-1'}, {'limits.rate_per_user': str(2 << 30)}, {'limits.rate_window': '0'}):
         with pytest.raises(Failed, match='must be from'):
-            private_server(bad, people=False, start=False)
+            private_server(bad, people=False, start=False).run('user', 'list')
 
 
 # ---- clients ----
