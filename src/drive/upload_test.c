@@ -492,7 +492,7 @@ static void test_each_call(void **state)
 	for (int own = 0; own < 2; own++)
 		for (int harm = 0; harm < HARMS; harm++)
 			for (int staging = 0; staging < 2; staging++) {
-				int64_t step = all ? 1 : own ? 12 : 3, nth = 1 + harm * step / HARMS;
+				int64_t step = all ? 1 : own ? 24 : 3, nth = 1 + harm * step / HARMS;
 				while (one_life(*state, own ? 512 << 10 : LIMIT_UPLOAD_CHUNK_MIN, harm, staging, nth))
 					must((nth += step) < 1000);
 				assert_true(nth > 30);
