@@ -59,8 +59,8 @@ static void tame_process(const struct config *c)
 {
 	struct rlimit files;
 	signal(SIGPIPE, SIG_IGN);
-	/* Few malloc arenas: with one per thread an idle server would hold many half-empty ones. */
-	mallopt(M_ARENA_MAX, 4);
+	/* Few malloc arenas: with one per thread an idle server would hold many half-empty ones, and each costs a megabyte of an upload's peak. */
+	mallopt(M_ARENA_MAX, sysconf(_SC_NPROCESSORS_ONLN) > 2 ? 4 : 2);
 	/* A page of changes takes a few buffers of some 100 KiB: from the kernel each time, their page faults would cost
 	 * more than the query. */
 	mallopt(M_MMAP_THRESHOLD, 2 << 20);
