@@ -58,12 +58,12 @@ static int call_again(struct ctx *ctx, struct remote *r, struct http_call *call)
 	return err ? err : r->http->call(r->http, ctx, call);
 }
 
-/* Until the server lets it through, or the patience ends. */
-static int call_patiently(struct ctx *ctx, struct remote *r, struct http_call *call)
+/* Until the server lets it through, or the patience ends. again: it was called before. */
+static int call_patiently(struct ctx *ctx, struct remote *r, struct http_call *call, bool again)
 {
 	int err = r->patience ? r->patience->wait(r->patience, ctx, 0) : 0;
 	if (!err)
-		err = r->http->call(r->http, ctx, call);
+		err = again ? call_again(ctx, r, call) : r->http->call(r->http, ctx, call);
 	for (int i = 0; !err && call->status == 429 && r->patience && i < PATIENCE_TRIES; i++) {
 		int unsaid_s = i < 6 ? 1 << i : 60;
 		err = r->patience->wait(r->patience, ctx, call->retry_after_s ? call->retry_after_s : unsaid_s);
@@ -79,11 +79,11 @@ int remote_call(struct ctx *ctx, struct remote *r, struct http_call *call, struc
 		call->reply_max = REPLY_MAX;
 	int err = remote_token(ctx, r, STR_NULL, &call->token);
 	if (!err)
-		err = call_patiently(ctx, r, call);
+		err = call_patiently(ctx, r, call, false);
 	if (!err && call->status == 401 && r->session) {
 		err = remote_token(ctx, r, call->token, &call->token);
 		if (!err)
-			err = call_again(ctx, r, call);
+			err = call_patiently(ctx, r, call, true);
 	}
 	if (!err && (call->status < 200 || call->status > 299))
 		err = remote_refused(ctx, call);

@@ -383,6 +383,10 @@ static void bodies_begin_again(void **s)
 	fake.answers[0].status = 401;
 	assert_int_equal(remote_send_chunks(&ctx, &remote, STR("shr_1"), 0, chunks, 2, wanted), 0);
 	assert_int_equal(fake.sent.n, 2 * FRAME_HEAD_BYTES + 8);
+	limited(3, 1, "{\"chunks\":2}");
+	fake.answers[0].status = 401; /* and its user, with the new token, is limited */
+	assert_int_equal(remote_send_chunks(&ctx, &remote, STR("shr_1"), 0, chunks, 2, wanted), 0);
+	assert_int_equal(fake.calls, 4);
 	patience_fini(&p);
 }
 
