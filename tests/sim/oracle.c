@@ -80,14 +80,19 @@ static bool lives_in(const struct server_node *v, size_t n, const struct server_
 	return false;
 }
 
-/* The file is in a share that no holder of its bytes syncs: those who do hold them are told to trash it, or were, and a device that is in the
- * midst of a round when the server is restored does as it was told. The trash of the device keeps it. */
+/* All files with these bytes are in shares that no holder of them syncs: the holders are told to trash theirs, or were, and a device that
+ * is in the midst of a round when the server is restored does as it was told. The trash of the device keeps it. */
 static bool moved_off(const struct sim *s, const struct living *before, int content)
 {
-	for (size_t k = 0; k < before->n; k++)
-		if (before->v[k].live && sha256_eq(&before->v[k].hash, &s->contents[content].hash))
-			return !on_a_disk_of(s, content, before->v[k].share);
-	return false;
+	bool off = false;
+	for (size_t k = 0; k < before->n; k++) {
+		if (!before->v[k].live || !sha256_eq(&before->v[k].hash, &s->contents[content].hash))
+			continue;
+		if (on_a_disk_of(s, content, before->v[k].share))
+			return false;
+		off = true;
+	}
+	return off;
 }
 
 void oracle_after_restore(struct sim *s, const struct living *before)
