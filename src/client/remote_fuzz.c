@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct remote_grant grant;
 	struct remote_snapshot s;
 	struct str text;
+	size_t n;
 	if (size == 0)
 		return 0;
 	arena_init(&arena);

@@ -357,6 +357,7 @@ static int wide_prepare(struct sconn *c, struct stmt *s, size_t n_args)
 			buf_char(&text, ',');
 		sq_params(&text, values, i * n_args);
 	}
+	buf_char(&text, 0);
 	int rc = sqlite3_prepare_v3(c->db, text.p, (int)text.n, SQLITE_PREPARE_PERSISTENT, &s->wide, NULL);
 	buf_fini(&text);
 	return rc ? sq_fault(c, rc, s->sql) : 0;
