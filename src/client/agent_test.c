@@ -478,6 +478,22 @@ static void put_state_back(void)
 	in_base("rm -f db* && cp old/* .");
 }
 
+/* "leaves" is trashed here, the copy comes back, and so does "leaves" on the server. */
+static void nothing_is_deleted_for_the_copy(void)
+{
+	server.n = 1;
+	agent.reread = true;
+	assert_int_equal(settle(), 0);
+	assert_true(!holds("leaves", "22"));
+	ends();
+	put_state_back();
+	starts();
+	server.n = 2;
+	assert_int_equal(settle(), 0);
+	assert_int_equal(applies, 0);
+	assert_true(rounds.in_step && holds("leaves", "22") && holds("stays", "1"));
+}
+
 /* What was trashed here since the copy was made, and is back on the server, was deleted by nobody. */
 static void an_older_state_is_forgotten(void **s)
 {
@@ -488,16 +504,7 @@ static void an_older_state_is_forgotten(void **s)
 	ends();
 	copy_state();
 	starts();
-	server.n = 1;
-	assert_int_equal(settle(), 0);
-	assert_true(!holds("leaves", "22"));
-	ends();
-	put_state_back();
-	starts();
-	server.n = 2;
-	assert_int_equal(settle(), 0);
-	assert_int_equal(applies, 0);
-	assert_true(rounds.in_step && holds("leaves", "22") && holds("stays", "1"));
+	nothing_is_deleted_for_the_copy();
 	assert_int_equal(unlink(path_of("leaves")), 0);
 	agent.scan_wanted = true;
 	settle();
@@ -567,17 +574,7 @@ static void nor_does_a_copy_of_a_running_client_delete(void **s)
 	serve("leaves", "22", 200);
 	assert_int_equal(settle(), 0);
 	copy_state();
-	server.n = 1;
-	agent.reread = true;
-	assert_int_equal(settle(), 0);
-	assert_true(!holds("leaves", "22"));
-	ends();
-	put_state_back();
-	starts();
-	server.n = 2;
-	assert_int_equal(settle(), 0);
-	assert_int_equal(applies, 0);
-	assert_true(rounds.in_step && holds("leaves", "22"));
+	nothing_is_deleted_for_the_copy();
 }
 
 static void what_was_to_be_trashed_and_is_still_here_is_agreed(void **s)
