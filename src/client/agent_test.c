@@ -378,7 +378,6 @@ static void what_is_agreed_beside_a_copy_is_on_the_disk_first(void **s)
 	assert_true(settled_at_rename > 0);
 }
 
-/* The client ends as it has trashed something and could not record that: nothing of what is in memory stays. */
 static void ends(void)
 {
 	agent_fini(&agent);
@@ -397,6 +396,7 @@ static void starts(void)
 	agent.on_event = on_event;
 }
 
+/* Nothing of what is in memory stays. */
 static void ends_there(void)
 {
 	ends();
