@@ -181,6 +181,17 @@ static int insert_rows(struct tx *tx, int64_t tenant_id, const struct chunk_row 
 	return tx_many_changed(tx, INSERT_ROW " on conflict (id) do nothing", args, N_ROW_ARGS, n, added);
 }
 
+/* Rows that were there under these ids are of these very chunks, added in a first try; else somebody else has the id (a node number
+ * that two processes have, a clock that was set back), and a recipe would name other bytes by it. */
+static int check_same(struct tx *tx, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids)
+{
+	struct hinted h = hinted_of(tenant_id, hashes, n, ids);
+	int err = verify_op(tx, &h);
+	for (size_t i = 0; err == E_OK && i < n; i++)
+		err = ids[i] ? E_OK : E_BUSY;
+	return err;
+}
+
 int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
               int64_t *ids)
 {
@@ -209,8 +220,11 @@ int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us
 	if (err != E_OK || n_fresh == 0)
 		return err;
 	err = insert_rows(tx, tenant_id, fresh, n_fresh, inserted);
+	bool all = true;
 	for (size_t k = 0; err == E_OK && k < n_fresh; k++)
-		added[where[k]] = inserted[k];
+		all &= (added[where[k]] = inserted[k]) != 0;
+	if (err == E_OK && !all)
+		err = check_same(tx, tenant_id, hashes, n_fresh, fresh_ids);
 	if (err == E_OK)
 		err = add_packs(tx, tenant_id, now_us, rows, n, added);
 	if (err == E_OK) /* should the transaction fail, the hint leads to no row */

@@ -37,7 +37,7 @@ struct chunk_row {
 int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
 /* Adds n <= INDEX_BATCH chunks, whose hashes differ from each other. ids[i] becomes rows[i].id, or the id of a row
  * that was there first and is not marked. Packs not seen before are added too. Repeatable.
- * E_BUSY: a pack of theirs was retired meanwhile. */
+ * E_BUSY: a pack of theirs was retired meanwhile, or an id of theirs is another chunk's: to be tried with new ids. */
 int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
               int64_t *ids);
 /* May something be added to the pack? Also when it has no row yet. E_BUSY: it was retired. */

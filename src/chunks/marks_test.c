@@ -155,22 +155,50 @@ static int sum_op(struct tx *tx, void *arg)
 	return tx_i64(tx, "select count(*) * 1000 + (select size_bytes from packs where id = 1) from chunks", DB_NO_ARGS, -1, arg);
 }
 
+/* As a process that knows no hint would add them. */
+static int add_unhinted(struct job *j)
+{
+	struct finder *knows = finder;
+	struct disk *empty = disk_fault_new(2);
+	finder_open(empty, NULL, &finder);
+	int err = db_write(db, TENANT, add_op, j);
+	finder_close(finder);
+	disk_free(empty);
+	finder = knows;
+	return err;
+}
+
 /* A row that stands stays as it is, and is not counted in its pack once more. */
 static void test_rows_that_are_there(void **state)
 {
 	(void)state;
 	int64_t before, after;
-	struct job first = {.first_id = 50, .from = 50}, over = {.first_id = 52, .from = 60}, beside = {.first_id = 56, .from = 70},
+	struct job first = {.first_id = 50, .from = 50}, over = {.first_id = 52, .from = 52}, beside = {.first_id = 56, .from = 70},
 	           between = {.first_id = 60, .from = 80};
 	must(db_write(db, TENANT, add_op, &first) == 0);
 	must(db_write(db, TENANT, add_op, &beside) == 0);
 	must(db_read(db, sum_op, &before) == 0);
-	assert_int_equal(db_write(db, TENANT, add_op, &over), 0); /* 52 is there */
+	assert_int_equal(add_unhinted(&over), 0); /* 52 is there, the same chunk */
 	must(db_read(db, sum_op, &after) == 0);
 	assert_int_equal(after - before, 2002);
 	assert_int_equal(db_write(db, TENANT, add_op, &between), 0);
 	must(db_read(db, sum_op, &before) == 0);
 	assert_int_equal(before - after, 3003);
+}
+
+/* Recipes that named it would get other bytes. */
+static void test_ids_of_others(void **state)
+{
+	(void)state;
+	int64_t before, after;
+	struct job other = {.first_id = 54, .from = 90};
+	must(db_read(db, sum_op, &before) == 0);
+	assert_int_equal(db_write(db, TENANT, add_op, &other), E_BUSY); /* 54 is a chunk of the test before */
+	must(db_read(db, sum_op, &after) == 0);
+	assert_int_equal(after, before);
+	other.first_id = 90;
+	assert_int_equal(db_write(db, TENANT, add_op, &other), 0);
+	assert_int_equal(other.ids[2], 92);
 }
 
 int main(void)
@@ -179,6 +207,7 @@ int main(void)
 	    cmocka_unit_test(test_marked_is_not_there),
 	    cmocka_unit_test(test_two_reasons),
 	    cmocka_unit_test(test_rows_that_are_there),
+	    cmocka_unit_test(test_ids_of_others),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
