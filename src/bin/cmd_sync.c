@@ -123,6 +123,8 @@ static void on_waiting(void *arg, struct ctx *ctx, int seconds)
 		buf_fmt(&b, "{\"event\":\"waiting\",\"seconds\":%d}\n", seconds);
 		emit(&b);
 	} else {
+		if (s->terminal) /* whether a progress line is open there the other threads know */
+			terminal_clear_line();
 		fprintf(stderr, "scaidrive: The server's rate limit is reached; going on in %d s.\n", seconds);
 	}
 	if (s->file)

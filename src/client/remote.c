@@ -4,7 +4,12 @@
 #include "base/name.h"
 #include "client/remote_priv.h"
 
-enum { REPLY_MAX = 64 << 20, PAGE = 2000, SNAPSHOT_PAGE = 5000, SHARES_PAGE = 100, SHARES_MAX = 100000, PATIENCE_TRIES = 60 };
+enum { REPLY_MAX = 64 << 20, PAGE = 2000, SNAPSHOT_PAGE = 5000, SHARES_PAGE = 100, SHARES_MAX = 100000 };
+
+/* How often a call is refused, and waits, before that is its error; and how long in all, which is the longest window that rates of a
+ * server of ours are counted in: a server that asks for more, again and again, holds nobody for ever. */
+enum { PATIENCE_TRIES = 60 };
+#define PATIENCE_US SECONDS_US(3600)
 
 int remote_bad(struct ctx *ctx, const char *what)
 {
@@ -61,12 +66,15 @@ static int call_again(struct ctx *ctx, struct remote *r, struct http_call *call)
 /* Until the server lets it through, or the patience ends. again: it was called before. */
 static int call_patiently(struct ctx *ctx, struct remote *r, struct http_call *call, bool again)
 {
+	int64_t end_us = clock_mono(ctx->clock) + PATIENCE_US;
 	int err = r->patience ? r->patience->wait(r->patience, ctx, 0) : 0;
 	if (!err)
 		err = again ? call_again(ctx, r, call) : r->http->call(r->http, ctx, call);
 	for (int i = 0; !err && call->status == 429 && r->patience && i < PATIENCE_TRIES; i++) {
-		int unsaid_s = i < 6 ? 1 << i : 60;
-		err = r->patience->wait(r->patience, ctx, call->retry_after_s ? call->retry_after_s : unsaid_s);
+		int wait_s = call->retry_after_s ? call->retry_after_s : i < 6 ? 1 << i : 60;
+		if (clock_mono(ctx->clock) + SECONDS_US(wait_s) > end_us)
+			break;
+		err = r->patience->wait(r->patience, ctx, wait_s);
 		if (!err)
 			err = call_again(ctx, r, call);
 	}

@@ -357,6 +357,11 @@ static void waiting_ends(void **s)
 	fake.retry_after_s = 1;
 	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_RATE_LIMITED);
 	assert_int_equal(fake.calls, 61);
+	answer(429, LIMITED); /* and each time for long */
+	fake.retry_after_s = 1000;
+	slept_ms = 0;
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_RATE_LIMITED);
+	assert_true(fake.calls == 4 && slept_ms >= 3000000 && slept_ms <= 3600000);
 	/* a person who typed a wrong password too often is told */
 	struct remote_grant grant;
 	answer(429, LIMITED);
