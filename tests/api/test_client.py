@@ -1,5 +1,7 @@
 """The real client as a person uses it: logins that last, a server that is away, folders that come back, modes and times."""
 import contextlib
+import http.server
+import json
 import os
 import select
 import socket
@@ -112,6 +114,48 @@ def test_an_unknown_folder_waits_for_the_server(world):
     world.server.start()
     until(lambda: os.path.isdir(a.root), 10)
     a.stop()
+
+
+class Excuse(http.server.BaseHTTPRequestHandler):
+    """A server that answers everything with one error; code None: a proxy's page."""
+
+    def do_GET(self):
+        status, code = self.server.excuse
+        body = json.dumps({'detail': 'x', 'error': {'code': code}}) if code else '<html>'
+        self.send_response(status)
+        self.send_header('Content-Type', 'application/json' if code else 'text/html')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    do_POST = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+def test_what_is_waited_for_with_a_new_folder(world):
+    """What a server says that may answer as it should later; all else ends the program."""
+    passes = [(500, 'INTERNAL'), (500, 'DATABASE_ERROR'), (502, None), (503, 'OVERLOADED'), (503, 'READ_ONLY'), (503, 'SHUTTING_DOWN'),
+              (504, 'TIMEOUT')]
+    stays = [(401, 'AUTH_TOKEN_INVALID'), (403, 'AUTHZ_USER_SUSPENDED'), (404, 'NOT_FOUND'), (409, 'CONFLICT'), (500, 'IO_ERROR'),
+             (500, 'CONTENT_CORRUPT'), (507, 'STORAGE_FULL')]
+    a = world.device('a')
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Excuse) as fake:
+        threading.Thread(target=fake.serve_forever, daemon=True).start()
+        a.identity(server=f'http://127.0.0.1:{fake.server_port}')
+        for fake.excuse in passes:
+            a.start()
+            until(lambda: '"event":"fault"' in a.log())
+            assert a.daemon.poll() is None, fake.excuse
+            a.stop()
+            os.remove(a.state + '.log')
+        for fake.excuse in stays:
+            a.start()
+            assert a.daemon.wait(20) != 0, fake.excuse
+            assert '"event":"fault"' not in a.log(), fake.excuse
+            os.remove(a.state + '.log')
+        fake.shutdown()
 
 
 def test_a_stop_while_it_waits(world):
