@@ -77,22 +77,27 @@ static void turn_to(struct window *w, int64_t turn)
 	w->turn = turn;
 }
 
-/* The window of that key, new if need be. */
-static struct window *find(struct rates *r, int d, uint64_t key, int64_t turn)
+/* A window that is not in the table yet, and the one whose place it would take. */
+struct newcomer {
+	struct window window;
+	struct window *place; /* NULL: it is none */
+};
+
+/* The window of that key. A new one is put into the table once it counts something: who is refused displaces nobody. */
+static struct window *find(struct rates *r, int d, uint64_t key, int64_t turn, struct newcomer *new)
 {
 	struct window *set = r->tables[d] + (map_key(&key, sizeof key) & (sets_of[d] - 1)) * WAYS, *least = set;
+	*new = (struct newcomer){0};
 	for (int i = 0; i < WAYS; i++) {
 		struct window *w = &set[i];
-		if (w->key == key && w->now + w->before) {
-			turn_to(w, turn);
-			return w;
-		}
 		turn_to(w, turn);
+		if (w->key == key && w->now + w->before)
+			return w;
 		if (w->now + w->before < least->now + least->before)
 			least = w;
 	}
-	*least = (struct window){.key = key, .turn = turn};
-	return least;
+	*new = (struct newcomer){{.key = key, .turn = turn}, least};
+	return &new->window;
 }
 
 /* How far a window is into its minute; one whose minute is still to come, by a clock that went back, stands at its beginning. */
@@ -141,6 +146,7 @@ void rate_charge(struct rates *r, const uint64_t keys[RATE_DIMENSIONS], int64_t 
 	if (now_us < 0)
 		now_us = 0;
 	struct window *windows[RATE_DIMENSIONS] = {0};
+	struct newcomer new[RATE_DIMENSIONS];
 	int64_t counted[RATE_DIMENSIONS], worst = -1;
 	*out = (struct rate_verdict){0};
 	pthread_mutex_lock(&r->lock);
@@ -148,7 +154,7 @@ void rate_charge(struct rates *r, const uint64_t keys[RATE_DIMENSIONS], int64_t 
 		int64_t limit = r->limits.units[d];
 		if (!limit)
 			continue;
-		struct window *w = windows[d] = find(r, d, keys[d], now_us / r->window_us);
+		struct window *w = windows[d] = find(r, d, keys[d], now_us / r->window_us, &new[d]);
 		counted[d] = kind == RATE_ASKED && units > limit ? limit : units;
 		int64_t needed = kind == RATE_ASKED ? counted[d] : 0;
 		if (used(r, w, now_us) + needed <= limit)
@@ -159,9 +165,13 @@ void rate_charge(struct rates *r, const uint64_t keys[RATE_DIMENSIONS], int64_t 
 			*out = (struct rate_verdict){.refused = true, .dimension = (enum rate_dimension)d, .limit = limit, .wait_us = wait};
 		}
 	}
-	for (int d = 0; d < RATE_DIMENSIONS && !out->refused; d++)
-		if (windows[d])
-			add(windows[d], counted[d]);
+	for (int d = 0; d < RATE_DIMENSIONS && !out->refused; d++) {
+		if (!windows[d])
+			continue;
+		add(windows[d], counted[d]);
+		if (new[d].place && counted[d])
+			*new[d].place = new[d].window;
+	}
 	int64_t least = INT64_MAX;
 	for (int d = 0; d < RATE_DIMENSIONS && !out->refused; d++) {
 		int64_t limit = r->limits.units[d], left = windows[d] ? limit - used(r, windows[d], now_us) : least;

@@ -6,8 +6,12 @@
  * Cloudflare, 2017). What is refused is not counted, so somebody who asks too often is answered at the permitted rate.
  *
  * The memory is fixed: per dimension a table of sets of eight windows. When a set is full, the window that counts least makes
- * room: its count begins again at nothing, while who uses much stays counted. Only authenticated principals get there, and where a
- * key stands hangs on the process's secret (base/map.h). The counts are this process's own and do not outlive it.
+ * room for one that begins to count: its count begins again at nothing, while who uses much stays counted. So where more
+ * principals than the table holds use something within two windows, those who use least may get more than their limit; of a user
+ * with that many tokens the user's limit holds, of a tenant with that many users the tenant's. Who is refused displaces nobody. (To
+ * give the newcomer the count of the one that it displaces would give nothing away, but let those who fill the table shut others out.)
+ * Only authenticated principals get there, and where a key stands hangs on the process's secret (base/map.h). The counts are this
+ * process's own and do not outlive it.
  *
  * Time is an argument, monotonic; one that goes back is taken for the latest that a window saw. Thread-safe.
  */

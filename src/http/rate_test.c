@@ -211,6 +211,34 @@ static void test_many_tokens(void **state)
 	rates_free(r);
 }
 
+/* Of those who used something, how many are counted still. */
+static int64_t remembered(struct rates *r, uint64_t n)
+{
+	int64_t there = 0;
+	for (uint64_t token = 0; token < n; token++)
+		there += charge(r, 1000000 + token, 2, 0, 0).left < 100;
+	return there;
+}
+
+/* Many tokens of a user who is refused, or who asks for what costs nothing, cost nobody his count. */
+static void test_who_is_refused_displaces_nobody(void **state)
+{
+	(void)state;
+	struct rates *r = rates_new(&(struct rate_limits){.units = {100, 50000, 0}, .window_s = 60});
+	for (uint64_t token = 0; token < 40000; token++)
+		assert_false(charge(r, 1000000 + token, 2, 1, 0).refused);
+	int64_t before = remembered(r, 40000);
+	assert_true(before > 15000); /* the table is full */
+	assert_int_equal(remembered(r, 40000), before);
+	for (uint64_t token = 1; token <= 500; token++) /* user 3 takes all that is his */
+		assert_false(charge(r, token % 500, 3, 100, 0).refused);
+	before = remembered(r, 40000);
+	for (uint64_t token = 2000000; token < 2100000; token++)
+		assert_true(charge(r, token, 3, 1, 0).refused);
+	assert_int_equal(remembered(r, 40000), before);
+	rates_free(r);
+}
+
 static void *hammer(void *arg)
 {
 	int64_t had = 0;
@@ -277,6 +305,7 @@ int main(void)
 	    cmocka_unit_test(test_clocks_that_jump),
 	    cmocka_unit_test(test_one_line_a_minute),
 	    cmocka_unit_test(test_many_tokens),
+	    cmocka_unit_test(test_who_is_refused_displaces_nobody),
 	    cmocka_unit_test(test_threads_get_no_more),
 	    cmocka_unit_test(test_random),
 	};
