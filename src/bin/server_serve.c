@@ -166,6 +166,18 @@ static void register_metrics(struct serving *s)
 
 static void set_facts(struct serving *s);
 
+/* A connection has a second descriptor during a large transfer. Beside those: packs, staged pieces, the database. */
+enum { FILES_BESIDE = 1000 };
+
+static void check_files(int64_t connections)
+{
+	struct rlimit files;
+	int64_t wanted = 2 * connections + FILES_BESIDE;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < (rlim_t)wanted)
+		log_warn("fewer files may be open than http.connections may need: raise the limit (ulimit -Hn, LimitNOFILE=), or set fewer",
+		         LOG_I("limit", (int64_t)files.rlim_cur), LOG_I("wanted", wanted), LOG_I("connections", connections));
+}
+
 static int start_http(struct serving *s)
 {
 	const struct config *c = &s->args->config;
@@ -207,6 +219,7 @@ static int start_http(struct serving *s)
 	};
 	api_data_mirror = config_bool(c, CFG_COMPAT_DATA_MIRROR);
 	set_facts(s);
+	check_files(w.connections_max);
 	int err = http_server_start(&w, &s->server, &why);
 	if (err)
 		return usage_fault("%s cannot be listened on: %s", w.listen, why ? why : err_info(err)->sentence), 1;

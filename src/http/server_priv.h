@@ -130,7 +130,7 @@ bool stream_fill(struct flight *f, struct slab *slab, bool *eof);
 
 /* transfer.c: large bodies that pass MHD by */
 struct transfers *transfers_new(struct http_server *s);
-/* After server->cutting was set: those that wait for a peer end soon. */
+/* After server->cutting was set: those that wait for a peer end soon, and no socket goes back to MHD any more. */
 void transfers_cut(struct transfers *all);
 /* There are no flights any more. */
 void transfers_free(struct transfers *all);

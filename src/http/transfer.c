@@ -3,7 +3,8 @@
  *
  * A transfer takes the socket out of MHD's hands: it keeps a duplicate of the descriptor, and what MHD has becomes one that is at
  * its end. So MHD can neither read what is not its own nor close under us, and sees a peer that went away once its connection,
- * suspended until then, is resumed. After the answer the socket goes back to MHD as a new connection, for the next request on it.
+ * suspended until then, is resumed. After the answer the socket goes back to MHD as a new connection, for the next request on it;
+ * at a limit of connections once the old one is gone, which would count beside it.
  *
  * One thread waits for all these sockets and receives; filling and sending is a job of the bulk lane, which ends where the socket
  * would block. At any time a transfer belongs to one of them: to the thread while it is armed. */
@@ -28,10 +29,12 @@ enum {
 	TURN_BYTES = 1 << 20,  /* received from one socket before the next one's turn */
 	BURST_BYTES = 4 << 20, /* sent to one socket before others that wait for a worker */
 	LOOK_MS = 1000,        /* for those whose time is over */
+	BACK_MS = 200,         /* how long MHD is tried, each millisecond, to take a socket back */
 };
 
 struct transfer {
-	struct flight *flight;
+	struct transfers *all;
+	struct flight *flight; /* NULL once it has been answered */
 	int fd;
 	struct sockaddr_storage address; /* the peer's */
 	socklen_t address_n;
@@ -43,7 +46,7 @@ struct transfer {
 	int64_t left;                 /* of the body that comes in */
 	struct buf head;              /* of the answer, with a body that is in memory */
 	size_t head_at;
-	struct transfer *overdue_next; /* of the thread */
+	struct transfer *queued_next; /* overdue, of the thread; or on its way back */
 };
 
 struct transfers {
@@ -53,12 +56,18 @@ struct transfers {
 	int dead; /* a socket whose peer has hung up: what MHD is left with */
 	_Atomic bool stopping;
 	pthread_mutex_t lock;
-	struct transfer *first;
+	struct transfer *first, *back; /* at work; sockets to be given back */
 };
 
 static int64_t now_us(void)
 {
 	return clock_mono(&clock_system); /* real sockets live in real time */
+}
+
+static void wake(struct transfers *all)
+{
+	uint64_t one = 1;
+	(void)!write(all->wake, &one, sizeof one);
 }
 
 /* ---- taking and giving back ---- */
@@ -81,6 +90,7 @@ static struct transfer *take(struct flight *f)
 	int theirs = MHD_get_connection_info(f->con, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, on = 1;
 	struct transfer *t = calloc(1, sizeof *t);
 	must(t != NULL);
+	t->all = all;
 	t->flight = f;
 	t->fd = address_of(f, t) ? fcntl(theirs, F_DUPFD_CLOEXEC, 0) : -1;
 	if (t->fd < 0 || dup3(all->dead, theirs, O_CLOEXEC) < 0) {
@@ -100,11 +110,56 @@ static struct transfer *take(struct flight *f)
 	return t;
 }
 
+/* False: MHD, which closes what it refuses, is at a limit; perhaps the connection that had the socket counts still. */
+static bool is_back(struct transfer *t)
+{
+	struct http_server *s = t->all->server;
+	if (atomic_load(&s->stopping)) {
+		close(t->fd);
+		return true;
+	}
+	int again = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
+	bool over = MHD_add_connection(s->daemon, t->fd, (struct sockaddr *)&t->address, t->address_n) == MHD_YES || again < 0 ||
+	            now_us() - t->since_us > MILLIS_US(BACK_MS);
+	if (!over)
+		t->fd = again;
+	else if (again >= 0)
+		close(again);
+	return over;
+}
+
+/* The lock is held so that nothing is given back behind transfers_cut(). True: some are to be tried again. */
+static bool give_back(struct transfers *all)
+{
+	pthread_mutex_lock(&all->lock);
+	for (struct transfer **at = &all->back, *t; (t = *at);) {
+		if (is_back(t)) {
+			*at = t->queued_next;
+			free(t);
+		} else {
+			at = &t->queued_next;
+		}
+	}
+	bool more = all->back != NULL;
+	pthread_mutex_unlock(&all->lock);
+	return more;
+}
+
+static void give_back_later(struct transfer *t)
+{
+	struct transfers *all = t->all;
+	pthread_mutex_lock(&all->lock);
+	t->queued_next = all->back;
+	all->back = t;
+	pthread_mutex_unlock(&all->lock);
+	wake(all);
+}
+
 /* The end, for whom it belongs to. MHD forgets the request; on the socket there may be another one. */
 static void finish(struct transfer *t, bool aborted)
 {
 	struct flight *f = t->flight;
-	struct transfers *all = f->server->transfers;
+	struct transfers *all = t->all;
 	pthread_mutex_lock(&all->lock);
 	if (t->prev)
 		t->prev->next = t->next;
@@ -116,12 +171,14 @@ static void finish(struct transfer *t, bool aborted)
 	if (t->polled)
 		epoll_ctl(all->epoll, EPOLL_CTL_DEL, t->fd, NULL);
 	exchange_done(f->x, f->sent, aborted);
+	buf_fini(&t->head);
+	t->flight = NULL;
 	if (aborted || t->closes)
 		close(t->fd);
+	if (aborted || t->closes || is_back(t))
+		free(t);
 	else
-		(void)MHD_add_connection(f->server->daemon, t->fd, (struct sockaddr *)&t->address, t->address_n); /* closes it if it refuses */
-	buf_fini(&t->head);
-	free(t);
+		give_back_later(t);
 	f->transfer = NULL;
 	f->state = FLIGHT_TRANSFERRED;
 	flight_resume(f);
@@ -130,7 +187,7 @@ static void finish(struct transfer *t, bool aborted)
 /* Gives it to the thread until the socket is ready. */
 static void arm(struct transfer *t, uint32_t events)
 {
-	struct transfers *all = t->flight->server->transfers;
+	struct transfers *all = t->all;
 	struct epoll_event ev = {.events = events, .data.ptr = t};
 	pthread_mutex_lock(&all->lock);
 	bool armed = !atomic_load(&t->flight->server->cutting) &&
@@ -344,7 +401,7 @@ bool transfer_answer(struct flight *f)
 
 static void on_ready(struct transfer *t)
 {
-	struct transfers *all = t->flight->server->transfers;
+	struct transfers *all = t->all;
 	if (!t->sending) {
 		receive(t);
 		return;
@@ -368,12 +425,12 @@ static void end_overdue(struct transfers *all)
 		if (!t->armed || (t->since_us > since_us && !atomic_load(&all->server->cutting)))
 			continue;
 		t->armed = false;
-		t->overdue_next = overdue;
+		t->queued_next = overdue;
 		overdue = t;
 	}
 	pthread_mutex_unlock(&all->lock);
 	for (struct transfer *t = overdue, *next; t; t = next) {
-		next = t->overdue_next;
+		next = t->queued_next;
 		finish(t, true);
 	}
 }
@@ -383,17 +440,18 @@ static void *run(void *arg)
 	struct transfers *all = arg;
 	struct epoll_event events[64];
 	int64_t look_us = now_us();
+	bool back = false; /* sockets wait to be given back */
 	while (!atomic_load(&all->stopping)) {
-		int n = epoll_wait(all->epoll, events, 64, LOOK_MS);
-		bool woken = false;
+		int n = epoll_wait(all->epoll, events, 64, back ? 1 : LOOK_MS);
 		for (int i = 0; i < n; i++) {
 			uint64_t count;
 			if (events[i].data.ptr)
 				on_ready(events[i].data.ptr);
 			else
-				woken = read(all->wake, &count, sizeof count) > 0;
+				back |= read(all->wake, &count, sizeof count) > 0;
 		}
-		if (!woken && now_us() < look_us)
+		back = back && give_back(all);
+		if (!atomic_load(&all->server->cutting) && now_us() < look_us)
 			continue;
 		end_overdue(all);
 		look_us = now_us() + MILLIS_US(LOOK_MS);
@@ -422,15 +480,17 @@ struct transfers *transfers_new(struct http_server *s)
 
 void transfers_cut(struct transfers *all)
 {
-	uint64_t one = 1;
-	(void)!write(all->wake, &one, sizeof one);
+	pthread_mutex_lock(&all->lock); /* whoever gives a socket back has done so, or sees that the server cuts */
+	pthread_mutex_unlock(&all->lock);
+	wake(all);
 }
 
 void transfers_free(struct transfers *all)
 {
 	atomic_store(&all->stopping, true);
-	transfers_cut(all);
+	wake(all);
 	pthread_join(all->thread, NULL);
+	give_back(all);
 	must(!all->first);
 	close(all->epoll);
 	close(all->wake);
