@@ -77,7 +77,7 @@ struct http_header;
     for s in api.ordered():
         o.append(f'int read_{s.name}(struct ctx *ctx, struct json_object *doc, struct {s.name} *out);\n')
         if s.form:
-            o.append(f'/* From name and value pairs, as a multipart form yields them; the first of a name counts. */\n'
+            o.append(f'/* From name and value pairs, as a multipart form yields them; each once. */\n'
                      f'int read_form_{s.name}(struct ctx *ctx, const struct http_header *fields, size_t n, '
                      f'struct {s.name} *out);\n')
     o.append('\n/* Writers: one JSON value appended to b. */\n')
@@ -275,7 +275,8 @@ def form_reader(s):
     o += [set_default(f, 'out') for f in s.fields]
     o.append(f'\tfor (size_t i = 0; i < n; i++) {{\n'
              f'\t\tint field = field_{s.name}(fields[i].name.p, fields[i].name.n);\n'
-             '\t\tif (field >= 0 && !text[field].p)\n\t\t\ttext[field] = fields[i].value;\n\t}\n')
+             '\t\tif (field >= 0 && text[field].p)\n\t\t\tcheck_twice(&c, &up, fields[i].name);\n'
+             '\t\telse if (field >= 0)\n\t\t\ttext[field] = fields[i].value;\n\t}\n')
     for i, f in enumerate(s.fields):
         o.append(take_text(f, 'out', f'&rules_{s.name}[{i}]', f.name, f'text[{i}]'))
     o.append('\treturn check_end(&c);\n}\n\n')

@@ -316,8 +316,8 @@ class Operation:
             named += ['NOT_FOUND', 'PERMISSION_DENIED']
         if any(f.source == 'query' or (f.source == 'path' and f.kind not in ('id', 'rid')) for f in self.fields) or self.body or self.form:
             named += ['VALIDATION_ERROR']
-        if self.method != 'get':
-            named += ['STORAGE_FULL']
+        if self.method not in ('get', 'head'):
+            named += ['STORAGE_FULL', 'READ_ONLY']
         if self.cost:
             named += ['RATE_LIMITED']
         named += ['INTERNAL', 'OVERLOADED']

@@ -145,11 +145,27 @@ static int stored_write(struct apply_step *s)
 
 /* ---- one change ---- */
 
+/* Content comes along in one way, and with nothing that could not use it. */
+static int content_check(const struct apply_step *s)
+{
+	const struct apply_change *c = s->c;
+	if (!c->bytes)
+		return 0;
+	if (c->resource.kind != ID_FILE || (c->type != CHANGE_CREATED && c->type != CHANGE_UPDATED))
+		return ctx_fail(s->t->ctx, E_INVALID, "Only a file that is created or updated brings content along.");
+	if (c->version_id || (c->bytes->source_version_id && c->bytes->n_chunks))
+		return ctx_fail(s->t->ctx, E_INVALID, "version_id, chunks and source_version_id exclude each other.");
+	return 0;
+}
+
 static int step_dispatch(struct apply_step *s)
 {
 	bool file = s->c->resource.kind == ID_FILE;
 	if (!file && s->c->resource.kind != ID_FOLDER)
 		return ctx_fail(s->t->ctx, E_INVALID, "Only files and folders are changed here.");
+	int err = content_check(s);
+	if (err)
+		return err;
 	switch (s->c->type) {
 	case CHANGE_CREATED:
 		if (file && s->c->bytes)

@@ -41,8 +41,9 @@ struct apply_bytes {
 	const int64_t *sources;      /* versions that may hold them */
 	size_t n_sources;
 	int64_t source_version_id;   /* 0, or this version's content, whole; then chunks is empty */
-	bool has_checksum;           /* a claim: E_CHECKSUM when it is wrong. Taken from the content when there is none */
+	bool has_checksum, has_size; /* claims: E_CHECKSUM when one is wrong. Taken from the content when there is none */
 	struct sha256 checksum;
+	int64_t size_bytes;
 	bool has_mtime, has_executable, executable;
 	int64_t mtime_us;
 	struct str mime_type;        /* STR_NULL: by the name */

@@ -29,6 +29,8 @@ static int refuse(struct ctx *ctx, struct apply_ready *r, int err)
 
 static int claim_check(struct ctx *ctx, const struct apply_bytes *bytes, const struct apply_ready *r)
 {
+	if (bytes->has_size && bytes->size_bytes != r->size_bytes)
+		return ctx_fail(ctx, E_CHECKSUM, "The content has %lld bytes, not the size that was sent with it", (long long)r->size_bytes);
 	if (!bytes->has_checksum || sha256_eq(&bytes->checksum, &r->sha256))
 		return 0;
 	return ctx_fail(ctx, E_CHECKSUM, "The content does not have the checksum_sha256 that was sent with it");

@@ -90,8 +90,6 @@ int apply_file_edited(struct apply_step *s)
 	struct node n;
 	struct version_put put = {.strategy = in->strategy, .base_version_id = s->c->base_version_id, .device_id = in->device_id};
 	struct version_result v = {0};
-	if (s->c->version_id)
-		return ctx_fail(s->t->ctx, E_INVALID, "version_id and content exclude each other.");
 	int err = apply_node(s, RIGHT_WRITE, &n);
 	if (!err)
 		err = apply_bytes_put(s, &put);

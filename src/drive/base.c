@@ -114,19 +114,22 @@ int rebuild_chunk(struct rebuild *r, int64_t number, const struct frame *f, stru
 	struct str content = str_n(f->bytes, f->length);
 	size_t n;
 	int err = 0;
+	bool unpacked = false;
 	r->number = number;
 	if (f->flags & FRAME_ZSTD) {
 		err = codec_unpack(r->work, STR_NULL, content, r->content,
 		                   f->flags & FRAME_BASED ? PATCH_MAX_BYTES : CHUNK_MAX_BYTES, &n);
 		content = str_n(r->content, n);
 	}
+	unpacked = !err;
 	if (!err && (f->flags & FRAME_BASED)) {
 		err = patch_apply(content, source_chunk, r, r->chunk, &n);
 		content = str_n(r->chunk, n);
 	}
 	*bytes = content;
 	if (err == E_BAD_REQUEST)
-		return ctx_fail(r->ctx, err, "Frame %lld is no zstd frame that declares its size, or no patch, or copies from where nothing is",
+		return ctx_fail(r->ctx, err, unpacked ? "Frame %lld is no patch, or copies from where nothing is"
+		                                      : "Frame %lld is not one whole zstd frame that declares its size, at most that of a chunk",
 		                (long long)number);
 	return err;
 }

@@ -20,6 +20,12 @@ static void served_close(struct download *d)
 	file_content_close(&s->content);
 }
 
+/* By the server's clock, not the file's mtime, which goes back when an older file is put in its place. */
+static int64_t modified_us(const struct file_content *c)
+{
+	return c->version.id == c->node.version_id ? c->node.modified_at : c->version.created_at;
+}
+
 static int answer(struct ctx *ctx, const struct request *req, struct served *s, struct reply *out)
 {
 	const struct version *v = &s->content.version;
@@ -30,7 +36,7 @@ static int answer(struct ctx *ctx, const struct request *req, struct served *s, 
 	    .read = served_read,
 	    .close = served_close,
 	    .size_bytes = v->size_bytes,
-	    .mtime_us = v->has_mtime ? v->mtime_us : v->created_at,
+	    .modified_us = modified_us(&s->content),
 	    .etag = arena_str(ctx->arena, str_n(etag, sizeof etag)),
 	    .mime = v->mime_type,
 	    .filename = s->content.node.name,

@@ -257,6 +257,8 @@ static int check_body(struct exchange *x)
 	bool stream = route->kind == ROUTE_STREAM;
 	if (stream && x->content_length < 0 && !x->chunked)
 		return E_LENGTH_REQUIRED;
+	if (stream && coding_parse(request_header(&x->req, STR("content-encoding"))) != CODING_IDENTITY)
+		return ctx_fail(&x->ctx, E_MEDIA_TYPE, "This body is sent without a Content-Encoding.");
 	x->body_max = route->body_max ? route->body_max : stream ? 0 : LIMIT_JSON_BODY_SMALL;
 	if (x->body_max && x->content_length > 0 && (uint64_t)x->content_length > x->body_max)
 		return E_TOO_LARGE;

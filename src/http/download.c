@@ -99,8 +99,9 @@ static void validators(struct ctx *ctx, struct download *d, struct reply *out)
 	char date[32];
 	if (d->etag.n)
 		reply_header(out, STR("ETag"), d->etag);
-	if (d->mtime_us > 0) {
-		time_http(d->mtime_us, date);
+	if (d->modified_us > 0) {
+		int64_t now = clock_now(ctx->clock); /* never in the future (RFC 9110, 8.8.2.1), wherever the clock was */
+		time_http(d->modified_us < now ? d->modified_us : now, date);
 		reply_header(out, STR("Last-Modified"), arena_str(ctx->arena, str_c(date)));
 	}
 }
@@ -125,10 +126,10 @@ static void multi(struct ctx *ctx, struct stream *s, const struct ranges *r, str
 static enum range_result choose(struct ctx *ctx, const struct request *req, struct download *d, struct ranges *r)
 {
 	struct str start = request_query(req, ctx->arena, "range_start"), end = request_query(req, ctx->arena, "range_end");
+	if (!if_range_holds(request_header(req, STR("if-range")), d->etag))
+		return RANGE_WHOLE;
 	if (!request_header(req, STR("range")).p && (start.p || end.p)) /* the header wins */
 		return range_query(start, end, d->size_bytes, r);
-	if (!if_range_holds(request_header(req, STR("if-range")), d->etag, d->mtime_us))
-		return RANGE_WHOLE;
 	return range_parse(request_header(req, STR("range")), d->size_bytes, r);
 }
 
@@ -139,7 +140,7 @@ static bool not_modified(const struct request *req, struct download *d)
 	if (tags.p)
 		return etag_listed(tags, d->etag, true);
 	struct str since = request_header(req, STR("if-modified-since"));
-	return since.p && d->mtime_us > 0 && time_http_parse(since, &us) && d->mtime_us / 1000000 <= us / 1000000;
+	return since.p && d->modified_us > 0 && time_http_parse(since, &us) && d->modified_us / 1000000 <= us / 1000000;
 }
 
 int download_reply(struct ctx *ctx, const struct request *req, struct download *d, struct reply *out)
@@ -153,6 +154,7 @@ int download_reply(struct ctx *ctx, const struct request *req, struct download *
 	validators(ctx, d, out);
 	if (not_modified(req, d)) {
 		out->status = 304;
+		out->content_bytes = d->size_bytes;
 		d->close(d);
 		return E_OK;
 	}

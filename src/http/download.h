@@ -1,6 +1,6 @@
 /* download: content as a reply: 200, 206 (one range or multipart/byteranges), 304, 412 and 416, with the headers that
  * keep a browser from running it (attachment, sandbox, nosniff). Honours Range, range_start/range_end, If-Range,
- * If-Match and If-None-Match. */
+ * If-Match, If-None-Match and If-Modified-Since. */
 #ifndef SD_HTTP_DOWNLOAD_H
 #define SD_HTTP_DOWNLOAD_H
 
@@ -14,7 +14,7 @@ struct download {
 	void (*close)(struct download *self);
 
 	int64_t size_bytes;
-	int64_t mtime_us;    /* Last-Modified; 0: none */
+	int64_t modified_us; /* Last-Modified: when these bytes became what is served; 0: none */
 	struct str etag;     /* with its quotes; STR_NULL: none */
 	struct str mime;     /* STR_NULL: application/octet-stream */
 	struct str filename; /* STR_NULL: no Content-Disposition file name */

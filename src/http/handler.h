@@ -50,6 +50,7 @@ struct reply {
 	struct http_header headers[12];
 	size_t n_headers;
 	struct body_source *source; /* the server closes it */
+	int64_t content_bytes;      /* 304: of the content that is not sent */
 };
 
 /* value is copied into the arena by the caller; CR and LF in it are a bug. */

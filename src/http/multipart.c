@@ -81,7 +81,7 @@ static bool take_param(struct arena *a, struct str *rest, struct str *key, struc
 	return true;
 }
 
-/* UTF-8'language'percent-encoded (RFC 8187) */
+/* UTF-8'language'percent-encoded (RFC 8187); STR_NULL: anything else. */
 static struct str decode_extended(struct arena *a, struct str value)
 {
 	struct str rest = value, out;
@@ -92,10 +92,11 @@ static struct str decode_extended(struct arena *a, struct str value)
 	return out;
 }
 
-/* False when the value is malformed or a parameter comes twice. */
+/* False when the value is malformed, a parameter comes twice, or it comes in an extended form alone that cannot be read. */
 static bool find_param(struct arena *a, struct str value, const char *name, struct str *out)
 {
 	struct str rest = value, key, v, plain = STR_NULL, extended = STR_NULL, want = str_c(name);
+	bool has_extended = false;
 	str_cut(&rest, ';');
 	rest = rest.p ? str_trim(rest) : rest;
 	while (rest.n) {
@@ -106,16 +107,15 @@ static bool find_param(struct arena *a, struct str value, const char *name, stru
 				return false;
 			plain = v;
 		} else if (key.n == want.n + 1 && key.p[want.n] == '*' && str_ieq(str_head(key, want.n), want)) {
-			if (extended.p)
+			if (has_extended)
 				return false;
+			has_extended = true;
 			extended = decode_extended(a, v);
-			if (!extended.p)
-				return false;
 		}
 		rest = str_trim(rest);
 	}
 	*out = extended.p ? extended : plain;
-	return true;
+	return out->p || !has_extended;
 }
 
 struct str header_param(struct arena *a, struct str value, const char *name)

@@ -13,7 +13,7 @@ enum { MULTIPART_PART_MAX = 64, MULTIPART_HEADER_MAX = 8192, MULTIPART_BOUNDARY_
 /* One part's headers; valid during on_part. Absent: STR_NULL. */
 struct multipart_part {
 	struct str name;             /* of the form field */
-	struct str filename;         /* filename* (RFC 8187, UTF-8 only) wins over filename; raw bytes, not yet validated */
+	struct str filename;         /* filename* (RFC 8187) wins over filename, unless it is not UTF-8; raw bytes, not yet validated */
 	struct str content_type;     /* as sent */
 	struct str content_encoding; /* as sent */
 };

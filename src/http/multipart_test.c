@@ -87,6 +87,8 @@ static void test_filenames(void **state)
 	assert_null(FILENAME("x; filename=a; filename=b").p);
 	assert_null(FILENAME("x; filename=\"a").p);
 	assert_null(FILENAME("x; filename*=latin1''a").p);
+	assert_true(str_eq(FILENAME("x; filename*=latin1''a; filename=b"), STR("b")));
+	assert_null(FILENAME("x; filename*=UTF-8''a; filename*=UTF-8''a").p);
 	assert_null(FILENAME("x; filename*=UTF-8''%00").p);
 	assert_null(FILENAME("x").p);
 	arena_fini(&a);

@@ -1,6 +1,16 @@
 #include "http/range.h"
 
-#include "base/time.h"
+/* Digits; what has more of them than fit lies beyond any content. False: anything else. */
+static bool position(struct str digits, uint64_t *out)
+{
+	if (str_to_u64(digits, out))
+		return true;
+	for (size_t i = 0; i < digits.n; i++)
+		if (digits.p[i] < '0' || digits.p[i] > '9')
+			return false;
+	*out = UINT64_MAX;
+	return digits.n > 0;
+}
 
 /* One element of a byte-range-set. False: malformed. *out has length 0 when it lies outside the content. */
 static bool parse_one(struct str item, int64_t size, struct range *out)
@@ -12,13 +22,13 @@ static bool parse_one(struct str item, int64_t size, struct range *out)
 	if (!rest.p || (!first.n && !rest.n))
 		return false;
 	if (!first.n) { /* the last b bytes */
-		if (!str_to_u64(rest, &b))
+		if (!position(rest, &b))
 			return false;
 		int64_t n = b > (uint64_t)size ? size : (int64_t)b;
 		*out = (struct range){size - n, n};
 		return true;
 	}
-	if (!str_to_u64(first, &a) || (rest.n && !str_to_u64(rest, &b)))
+	if (!position(first, &a) || (rest.n && !position(rest, &b)))
 		return false;
 	if (!rest.n || b >= (uint64_t)size) {
 		if (rest.n && b < a)
@@ -113,13 +123,8 @@ bool etag_listed(struct str list, struct str etag, bool weak)
 	return false;
 }
 
-bool if_range_holds(struct str if_range, struct str etag, int64_t mtime_us)
+bool if_range_holds(struct str if_range, struct str etag)
 {
-	int64_t us;
 	if_range = str_trim(if_range);
-	if (!if_range.n)
-		return true;
-	if (if_range.p[0] == '"' || str_starts(if_range, STR("W/")))
-		return etag.n && same_tag(if_range, etag, false);
-	return mtime_us > 0 && time_http_parse(if_range, &us) && us / 1000000 == mtime_us / 1000000;
+	return !if_range.n || (etag.n && same_tag(if_range, etag, false));
 }

@@ -21,14 +21,15 @@ enum range_result {
 	RANGE_UNSATISFIABLE, /* 416 */
 };
 
-/* The Range header over content of size_bytes. STR_NULL is RANGE_WHOLE. */
+/* The Range header over content of size_bytes. STR_NULL is RANGE_WHOLE. Numbers of any length are numbers. */
 enum range_result range_parse(struct str header, int64_t size_bytes, struct ranges *out);
 /* range_start and range_end (inclusive) of the query; either may be STR_NULL. Malformed or outside: UNSATISFIABLE. */
 enum range_result range_query(struct str start, struct str end, int64_t size_bytes, struct ranges *out);
 
 /* Is the entity tag (with its quotes) in the list of If-None-Match / If-Match? "*" is. Weak comparison when weak. */
 bool etag_listed(struct str list, struct str etag, bool weak);
-/* May the Range be honoured? True without If-Range; a date must equal mtime_us to the second. */
-bool if_range_holds(struct str if_range, struct str etag, int64_t mtime_us);
+/* May the range be honoured? True without If-Range. A date never holds: it is a weak validator (RFC 9110, 8.8.2.2), since content
+ * may change twice in a second, and parts of two contents must not be put together. */
+bool if_range_holds(struct str if_range, struct str etag);
 
 #endif

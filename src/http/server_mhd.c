@@ -126,12 +126,24 @@ static void add_header(struct MHD_Response *r, struct str name, struct str value
 	MHD_add_response_header(r, n, v);
 }
 
+static ssize_t no_bytes(void *cls, uint64_t at, char *out, size_t n)
+{
+	(void)cls;
+	(void)at;
+	(void)out;
+	(void)n;
+	return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 void flight_respond(struct flight *f)
 {
 	struct exchange *x = f->x;
 	struct MHD_Response *r;
 	if (x->reply.source) {
 		r = stream_response(f);
+	} else if (x->reply.status == 304) { /* its Content-Length is that of the content (RFC 9110, 8.6) */
+		r = MHD_create_response_from_callback((uint64_t)x->reply.content_bytes, 1, no_bytes, NULL, NULL);
+		exchange_done(x, 0, false);
 	} else {
 		f->sent = (int64_t)x->reply.body.n;
 		r = MHD_create_response_from_buffer(x->reply.body.n, x->reply.body.p, MHD_RESPMEM_PERSISTENT);
@@ -185,13 +197,19 @@ static void run_job(void *arg)
 	flight_answer(f);
 }
 
+/* Is it better to refuse the body at once than to read it? One that is too long, or whose sender waits to be told. */
+static bool unread(const struct exchange *x)
+{
+	return x->chunked || x->content_length > DRAIN_REFUSED || str_ieq(request_header(&x->req, STR("expect")), STR("100-continue"));
+}
+
 /* Before a large body: may it come at all? */
 static void open_job(void *arg)
 {
 	struct flight *f = arg;
 	f->failed = exchange_open(f->x) != 0;
 	f->close_after = f->failed;
-	if (f->failed && (f->x->chunked || f->x->content_length > DRAIN_REFUSED)) {
+	if (f->failed && unread(f->x)) {
 		flight_respond(f);
 	} else {
 		f->state = FLIGHT_BODY;

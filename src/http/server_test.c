@@ -532,8 +532,10 @@ static void fetch(const char *headers, int status, size_t first, size_t length)
 	int fd = dial();
 	snprintf(text, sizeof text, "GET /content HTTP/1.1\r\nHost: x\r\n%s\r\n", headers);
 	say(fd, text);
-	answer(fd, false, &a);
+	answer(fd, status == 304, &a);
 	assert_int_equal(a.status, status);
+	if (status == 304)
+		assert_true(str_eq(field(&a, "content-length"), STR("5000000")));
 	if (status < 300) {
 		assert_int_equal(a.body.n, length);
 		for (size_t i = 0; i < length; i++)

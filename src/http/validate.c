@@ -113,6 +113,12 @@ void check_missing(struct check *c, const struct loc *up, const char *name)
 	check_fail(c, &at, given_json(NULL), "missing", "Field required");
 }
 
+void check_twice(struct check *c, const struct loc *up, struct str name)
+{
+	struct loc at = {up, arena_cstr(c->ctx->arena, name), 0};
+	check_fail(c, &at, given_json(NULL), "value_error", "Field given twice");
+}
+
 static bool is_null(struct given g)
 {
 	return g.is_text ? g.text.p == NULL : g.json == NULL;

@@ -68,6 +68,8 @@ int check_end(struct check *c);
 void check_fail(struct check *c, const struct loc *at, struct given input, const char *type, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 void check_missing(struct check *c, const struct loc *up, const char *name);
+/* A form field that came before, be it under another of its names. */
+void check_twice(struct check *c, const struct loc *up, struct str name);
 
 bool take_str(struct check *c, const struct loc *at, const struct rule *r, struct given g, struct str *out);
 bool take_i64(struct check *c, const struct loc *at, const struct rule *r, struct given g, int64_t *out);

@@ -243,11 +243,30 @@ def test_bad_changes(alice, share):
     device = Device(alice, share)
     h, = sent(alice, share, b'x')
     f = alice.make_file(share['id'])
-    for change in (made('n', [h], resource_id=f['id']), {**edited(f, f['version_id'], [h]), 'version_id': f['version_id']}):
+    folder = alice.make_folder(share['id'])
+    for change in (made('n', [h], resource_id=f['id']), {**edited(f, f['version_id'], [h]), 'version_id': f['version_id']},
+                   made('n', [h], version_id=f['version_id']), made('n', [h], source_version_id=f['version_id']),
+                   {**edited(f, f['version_id'], [h]), 'source_version_id': f['version_id']},
+                   {**made('n', [h]), 'resource_type': 'folder'}, {**edited(f, f['version_id'], [h]), 'change_type': 'deleted'},
+                   {**edited(f, f['version_id'], [h]), 'change_type': 'renamed', 'metadata': {'name': 'm'}},
+                   {'resource_type': 'folder', 'resource_id': folder['id'], 'change_type': 'deleted', 'chunks': []}):
         done, _ = device.one(change, 'SERVER_WINS')
-        assert done['status'] == 422, done
+        assert (done['status'], done['code']) == (422, 'VALIDATION_ERROR'), (change, done)
     assert fields_of(device.send([made('n', [h] * 65)])) == {('body.changes.0.chunks', 'too_long')}
     assert refused(device.send([made('n', ['zz' * 32])]), 422, 'VALIDATION_ERROR')
+
+
+def test_a_claimed_size_is_verified(alice, share):
+    device = Device(alice, share)
+    a, b = sent(alice, share, b'x' * 100, b'y' * 50)
+    f = alice.make_file(share['id'], content=b'z' * 30)
+    contents = [({'chunks': [a]}, 100), ({'chunks': [a, b]}, 150), ({'source_version_id': f['version_id']}, 30), ({'chunks': []}, 0)]
+    for i, (content, size) in enumerate(contents):
+        change = {'resource_type': 'file', 'change_type': 'created', **content}
+        done, _ = device.one({**change, 'metadata': {'parent_id': None, 'name': f'wrong{i}', 'size': size + 1}}, 'SERVER_WINS')
+        assert (done['status'], done['code']) == (400, 'CHECKSUM_MISMATCH'), done
+        done, _ = device.one({**change, 'metadata': {'parent_id': None, 'name': f'right{i}', 'size': size}}, 'SERVER_WINS')
+        assert done['status'] == 'applied' and done['name'] == f'right{i}', done
 
 
 # ---- framing ----

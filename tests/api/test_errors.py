@@ -295,6 +295,20 @@ def test_expect_continue(server, alice):
         assert b'HTTP/1.1 422 ' in first + s.recv(65536)
 
 
+@pytest.mark.parametrize('who, method, path, length, status', [
+    (None, 'POST', 'files', 100000, 401), ('nobody', 'POST', 'files', 100000, 401), ('alice', 'POST', 'files', 6 << 30, 413),
+    ('alice', 'PUT', 'uploads/ups_0000000000001/chunks/0', 4 << 20, 404), ('alice', 'POST', 'sync/chunks?share_id=shr_0000000000001', 100000, 404),
+    ('alice', 'POST', 'sync/chunks?share_id=shr_0000000000001', (256 << 20) + 1, 413), ('alice', 'POST', 'files', 100000, 100)])
+def test_expect_continue_of_what_is_refused(server, alice, who, method, path, length, status):
+    """Who waits to be told is told, and sends nothing."""
+    token = {'alice': alice.token, 'nobody': 'x.y.z'}.get(who)
+    with socket.create_connection(('127.0.0.1', server.port), 10) as s:
+        s.sendall(f'{method} {V1}/{path} HTTP/1.1\r\nHost: x\r\n{f"Authorization: Bearer {token}" if token else "X: y"}\r\n'
+                  f'Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n'.encode())
+        s.settimeout(5)
+        assert s.recv(65536).startswith(b'HTTP/1.1 %d ' % status)
+
+
 def test_pipelined(server):
     answer = raw(server, b'GET /health HTTP/1.1\r\nHost: x\r\n\r\n' * 3 + b'GET /nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     with socket.create_connection(('127.0.0.1', server.port), 10) as s:

@@ -10,7 +10,8 @@
 #include "http/handler.h"
 #include "http/multipart.h"
 
-enum { FIELDS_MAX = 24, FIELD_BYTES_MAX = 4096, SHARED_SYNC_MAX = 256 << 10, CHECKED_FROM = 64 << 10 };
+enum { FIELDS_MAX = 24, FIELD_BYTES_MAX = 4096, FORM_BYTES_MAX = 1 << 20, /* all but the file */
+        SHARED_SYNC_MAX = 256 << 10, CHECKED_FROM = 64 << 10 };
 
 enum where { IN_NOTHING, IN_FIELD, IN_FILE };
 
@@ -91,11 +92,8 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 	/* PostgreSQL takes no text that is not UTF-8 */
 	bool usable = !is_generic(part->content_type) && str_is_utf8(part->content_type);
 	u->mime = usable ? arena_str(ctx->arena, part->content_type) : STR_NULL;
-	if (str_ieq(part->content_encoding, STR("gzip")))
+	if (str_ieq(part->content_encoding, STR("gzip")) || str_ieq(part->content_encoding, STR("x-gzip")))
 		u->gunzip = gunzip_new(LIMIT_INFLATED_BYTES);
-	if (u->body_bytes > ctx->drive->file_max_bytes + (1 << 20))
-		return too_large(ctx);
-
 	struct FileUploadForm form;
 	int err = read_form_FileUploadForm(ctx, u->fields, u->n_fields, &form);
 	if (err)
@@ -244,6 +242,8 @@ int file_upload(struct ctx *ctx, struct request *req, struct body_sink **out)
 	u->ctx = ctx;
 	if (!str_to_i64(request_header(req, STR("Content-Length")), &u->body_bytes) || u->body_bytes < 0)
 		u->body_bytes = -1;
+	if (u->body_bytes > ctx->drive->file_max_bytes + FORM_BYTES_MAX)
+		return too_large(ctx);
 	int err = multipart_new(ctx, request_header(req, STR("Content-Type")), &events, u, &u->form);
 	if (!err)
 		*out = &u->sink;

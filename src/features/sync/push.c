@@ -49,7 +49,7 @@ static const struct apply_bytes *read_bytes(struct ctx *ctx, const struct ApplyC
 	struct apply_bytes *b = arena_new(ctx->arena, struct apply_bytes);
 	*b = (struct apply_bytes){
 	    .chunks = in->chunks,
-	    .n_chunks = in->source_version_id ? 0 : in->n_chunks,
+	    .n_chunks = in->n_chunks,
 	    .sources = in->sources,
 	    .n_sources = in->n_sources,
 	    .source_version_id = in->source_version_id,
@@ -58,6 +58,8 @@ static const struct apply_bytes *read_bytes(struct ctx *ctx, const struct ApplyC
 		return b;
 	b->has_checksum = m->has_checksum_sha256;
 	b->checksum = m->checksum_sha256;
+	b->has_size = m->has_size;
+	b->size_bytes = m->size;
 	b->has_mtime = m->has_mtime;
 	b->mtime_us = m->mtime;
 	b->has_executable = m->has_executable;

@@ -60,8 +60,9 @@ int sync_steps(struct ctx *ctx, struct request *req, struct reply *out)
 	reply_header(out, STR("X-Content-Length"), arena_fmt(ctx->arena, "%lld", (long long)outline_content_bytes(o)));
 	reply_header(out, STR("X-Content-SHA256"), str_n(hex, 64));
 	if (etag_listed(request_header(req, STR("if-none-match")), etag, true)) {
-		outline_close(o);
 		out->status = 304;
+		out->content_bytes = outline_bytes(o);
+		outline_close(o);
 		return 0;
 	}
 	piece_source_reply(&s->source, outline_bytes(o), steps_next, steps_fini, out);

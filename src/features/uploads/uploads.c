@@ -186,9 +186,6 @@ int upload_chunk(struct ctx *ctx, struct request *req, struct body_sink **out)
 	int err = args_upload_chunk(ctx, req, &in);
 	if (err)
 		return err;
-	struct str coding = request_header(req, STR("Content-Encoding"));
-	if (coding.n && !str_ieq(coding, STR("identity")))
-		return ctx_fail(ctx, E_MEDIA_TYPE, "A chunk is sent without a Content-Encoding");
 	if (!str_to_i64(request_header(req, STR("Content-Length")), &length) || length < 0)
 		length = -1;
 	err = read_claim(ctx, req, &claim, &claimed);
