@@ -1,4 +1,4 @@
-/* scaidrived policy: for how long trash and old versions are kept (drive/policy.h). */
+/* scaidrived policy: for how long trash and old versions are kept, and other limits (drive/policy.h). */
 #include "bin/server.h"
 #include "drive/policy.h"
 
@@ -56,7 +56,7 @@ static int run_show(struct args *args)
 	return run_policy(args, NULL, 0);
 }
 
-const struct command cmd_policy_show = {"policy show", "Show for how long trash and old versions are kept", show_options,
+const struct command cmd_policy_show = {"policy show", "Show for how long trash and old versions are kept, and other limits", show_options,
                                         run_show};
 
 static const struct option_spec set_options[] = {
@@ -73,5 +73,5 @@ static int run_set(struct args *args)
 }
 
 const struct command cmd_policy_set = {
-    "policy set", "Set for how long trash and old versions are kept: a number, never, or nothing (as the level above has it)",
+    "policy set", "Set what policy show shows: a number, never, or nothing (as the level above has it)",
     set_options, run_set, "KEY=VALUE..."};

@@ -5,6 +5,7 @@
 #include "drive/chunk.h"
 #include "drive/node_call_priv.h"
 #include "drive/node_priv.h"
+#include "drive/policy.h"
 #include "drive/version_priv.h"
 
 /* ---- what has the caller asked for before (D4) ---- */
@@ -140,6 +141,28 @@ static int chunk_key_op(struct dtx *t, void *arg)
 int drive_chunk_key(struct ctx *ctx, uint8_t key[32])
 {
 	return store_tenant_key(ctx->drive->store, ctx->tenant_id, key) ? 0 : drive_read(ctx, chunk_key_op, key);
+}
+
+static int file_max_op(struct dtx *t, void *arg)
+{
+	int64_t *bytes = arg;
+	AUTO_ROWS *r = NULL;
+	bool found;
+	struct policy policy;
+	int err = tx_query_row(t->tx, "select settings from tenants where id = $1", DB_ARGS(V_I(t->ctx->tenant_id)), &r, &found);
+	if (err || !found)
+		return err;
+	policy_read(rows_text(r, 0), STR_NULL, &policy);
+	int64_t own = policy.values[POLICY_FILE_BYTES];
+	if (own != POLICY_FOREVER && own < *bytes)
+		*bytes = own;
+	return 0;
+}
+
+int drive_file_max(struct ctx *ctx, int64_t *bytes)
+{
+	*bytes = ctx->drive->file_max_bytes;
+	return drive_read(ctx, file_max_op, bytes);
 }
 
 struct put_check {

@@ -22,6 +22,8 @@ int drive_file_put_end(struct file_put *p);
 /* Before the bytes come: is the caller allowed, is the name free, does size_bytes (-1: unknown) fit? The same faults as
  * drive_file_put; the answer may be outdated when the bytes are there. key (or NULL) gets what drive_chunk_key gives. */
 int drive_file_put_check(struct ctx *ctx, const struct version_put *in, int64_t size_bytes, uint8_t key[32]);
+/* Largest file that one multipart request may bring: what the tenant's policy has (drive/policy.h), and the server at most. */
+int drive_file_max(struct ctx *ctx, int64_t *bytes);
 /* The key that ingest_begin wants. */
 int drive_chunk_key(struct ctx *ctx, uint8_t key[32]);
 

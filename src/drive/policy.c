@@ -1,17 +1,22 @@
 #include "drive/policy.h"
 
 #include "base/json.h"
+#include "base/limits.h"
 
 enum { DAYS_MAX = 36500 };
 
 const struct policy_info policy_infos[POLICY_KEYS] = {
-    [POLICY_TRASH_DAYS] = {"trash_retention_days", "days", "What is in the trash goes for good after this", 30, DAYS_MAX},
-    [POLICY_ALL_HOURS] = {"version_all_hours", "hours", "Every version of a file is kept so long", 24, DAYS_MAX * 24},
-    [POLICY_HOURLY_DAYS] = {"version_hourly_days", "days", "To this age the last version of each hour is kept", 7, DAYS_MAX},
+    [POLICY_TRASH_DAYS] = {"trash_retention_days", "days", "What is in the trash goes for good after this", 30, 0, DAYS_MAX, false},
+    [POLICY_ALL_HOURS] = {"version_all_hours", "hours", "Every version of a file is kept so long", 24, 0, DAYS_MAX * 24,
+                          false},
+    [POLICY_HOURLY_DAYS] = {"version_hourly_days", "days", "To this age the last version of each hour is kept", 7, 0,
+                            DAYS_MAX, false},
     [POLICY_DAILY_DAYS] = {"version_daily_days", "days",
-                           "To this age the last version of each day is kept; then the last of each week", 90, DAYS_MAX},
-    [POLICY_VERSION_DAYS] = {"version_retention_days", "days", "Older versions go, but for the present one", POLICY_FOREVER,
-                             DAYS_MAX},
+                           "To this age the last version of each day is kept; then the last of each week", 90, 0, DAYS_MAX, false},
+    [POLICY_VERSION_DAYS] = {"version_retention_days", "days", "Older versions go, but for the present one", POLICY_FOREVER, 0,
+                             DAYS_MAX, false},
+    [POLICY_FILE_BYTES] = {"max_file_size_bytes", "bytes", "Largest file in one multipart request; limits.file_max_bytes holds besides",
+                           POLICY_FOREVER, POLICY_FILE_BYTES_MIN, LIMIT_CONTENT_BYTES, true},
 };
 
 /* False: the settings say nothing of it. */
@@ -23,7 +28,7 @@ static bool value_in(struct json_object *settings, const struct policy_info *inf
 			continue;
 		if (m->value.type == JSON_NULL)
 			*out = POLICY_FOREVER;
-		else if (m->value.type == JSON_INT && m->value.i >= 0 && m->value.i <= info->max)
+		else if (m->value.type == JSON_INT && m->value.i >= info->min && m->value.i <= info->max)
 			*out = m->value.i;
 		else
 			return false;
@@ -42,7 +47,8 @@ static void read_levels(struct str tenant, struct str share, struct policy_shown
 	for (int i = 0; i < POLICY_KEYS; i++) {
 		int64_t *v = &out->policy.values[i];
 		*v = policy_infos[i].dflt;
-		out->from[i] = value_in(s, &policy_infos[i], v) ? "share" : value_in(t, &policy_infos[i], v) ? "tenant" : "default";
+		bool of_share = !policy_infos[i].tenant_only && value_in(s, &policy_infos[i], v);
+		out->from[i] = of_share ? "share" : value_in(t, &policy_infos[i], v) ? "tenant" : "default";
 	}
 }
 
@@ -88,7 +94,7 @@ struct assigned {
 	int64_t value;
 };
 
-static int parse_one(struct ctx *ctx, struct str text, struct assigned *values)
+static int parse_one(struct ctx *ctx, struct str text, bool share, struct assigned *values)
 {
 	struct str rest = text, key = str_cut(&rest, '=');
 	int i = 0;
@@ -96,14 +102,17 @@ static int parse_one(struct ctx *ctx, struct str text, struct assigned *values)
 		i++;
 	if (i == POLICY_KEYS || str_chr(text, '=') < 0)
 		return ctx_fail(ctx, E_USAGE, "\"%.*s\" is not KEY=VALUE of a policy (see: scaidrived policy show)", STR_ARG(text));
+	const struct policy_info *info = &policy_infos[i];
+	if (share && info->tenant_only)
+		return ctx_fail(ctx, E_USAGE, "%s is set for a tenant, not for a share", info->name);
 	struct assigned *v = &values[i];
 	v->how = rest.n ? SET : UNSET_HERE;
 	v->value = POLICY_FOREVER;
 	if (!rest.n || str_eq(rest, STR("never")))
 		return 0;
-	if (!str_to_i64(rest, &v->value) || v->value < 0 || v->value > policy_infos[i].max)
-		return ctx_fail(ctx, E_USAGE, "%s is a number of %s from 0 to %lld, or never", policy_infos[i].name,
-		                policy_infos[i].unit, (long long)policy_infos[i].max);
+	if (!str_to_i64(rest, &v->value) || v->value < info->min || v->value > info->max)
+		return ctx_fail(ctx, E_USAGE, "%s is a number of %s from %lld to %lld, or never", info->name, info->unit, (long long)info->min,
+		                (long long)info->max);
 	return 0;
 }
 
@@ -175,7 +184,7 @@ int policy_set(struct ctx *ctx, const struct policy_place *place, const struct s
 	struct set s = {.place = place};
 	int err = 0;
 	for (size_t i = 0; !err && i < n; i++)
-		err = parse_one(ctx, assignments[i], s.values);
+		err = parse_one(ctx, assignments[i], place->share_id != 0, s.values);
 	return err ? err : db_write(ctx->drive->db, place->tenant_id, set_op, &s);
 }
 

@@ -1,7 +1,7 @@
-/* policy: for how long what nobody sees any more is kept: trash and old versions.
+/* policy: for how long what nobody sees any more is kept, trash and old versions; and how much one request may bring.
  *
  * Kept in the settings of a tenant and of a share, JSON objects, under the keys below; a share's value stands before its
- * tenant's, that before the default. A number, or null: for ever.
+ * tenant's, that before the default. A number, or null: without end.
  */
 #ifndef SD_DRIVE_POLICY_H
 #define SD_DRIVE_POLICY_H
@@ -14,12 +14,14 @@ enum policy_key {
 	POLICY_HOURLY_DAYS,    /* then the last one of each hour, to this age */
 	POLICY_DAILY_DAYS,     /* then the last one of each day, to this age; then the last one of each week */
 	POLICY_VERSION_DAYS,   /* older versions go altogether, but for the present one */
+	POLICY_FILE_BYTES,     /* of a file in one multipart request; the server's own bound holds besides. Of a tenant alone */
 	POLICY_KEYS
 };
-enum { POLICY_FOREVER = -1 };
+enum { POLICY_FOREVER = -1, POLICY_FILE_BYTES_MIN = 1 << 20 };
 struct policy_info {
 	const char *name, *unit, *what;
-	int64_t dflt, max;
+	int64_t dflt, min, max;
+	bool tenant_only; /* a share has none of its own */
 };
 extern const struct policy_info policy_infos[POLICY_KEYS];
 

@@ -178,6 +178,25 @@ def test_too_large(private_server):
     assert names(children(api, share)) == ['fits']
 
 
+def test_a_tenant_has_its_own_limit(private_server):
+    server = private_server()
+    alice, other = server.client('alice@example.com'), server.client('admin@other.example')
+    share, theirs = alice.make_share(), other.make_share()
+    server.run('policy', 'set', '--tenant', 'default', 'max_file_size_bytes=2000000')
+    alice.make_file(share['id'], 'fits', b'x' * 2000000)
+    body, headers = form(('share_id', share['id']), ('file; filename="not"', b'x' * 2000001))
+    r = refused(alice.post(f'{V1}/files', content=body, headers=headers), 413, 'PAYLOAD_TOO_LARGE')
+    assert '2000000 bytes' in r['detail']
+    refused(alice.post(f'{V1}/files', content=(body[i:i + 50000] for i in range(0, len(body), 50000)), headers=headers), 413, 'PAYLOAD_TOO_LARGE')
+    assert names(children(alice, share)) == ['fits']
+    other.make_file(theirs['id'], 'theirs', b'x' * 2000001)
+    for wrong in (['--tenant', 'default', 'max_file_size_bytes=1048575'], ['--share', share['id'], 'max_file_size_bytes=2000000']):
+        assert server.run('policy', 'set', *wrong, check=False).returncode == 2
+    assert 'max_file_size_bytes=2000000' in server.run('policy', 'show', '--share', share['id'])
+    server.run('policy', 'set', '--tenant', 'default', 'max_file_size_bytes=')
+    alice.make_file(share['id'], 'now', b'x' * 2000001)
+
+
 # ---- names (D19) ----
 
 BAD_NAMES = ['.', '..', 'a/b', '/', 'a\x01b', 'tab\there', 'x' * 256, '\u00e9' * 128, 'del\x7f', 'c1\u0085']

@@ -5,6 +5,7 @@
  * has been sent by then, and is spared the first check.
  */
 #include "base/limits.h"
+#include "drive/policy.h"
 #include "features/files/gunzip.h"
 #include "features/wire.h"
 #include "http/handler.h"
@@ -12,6 +13,8 @@
 
 enum { FIELDS_MAX = 24, FIELD_BYTES_MAX = 4096, FORM_BYTES_MAX = 1 << 20, /* all but the file */
         SHARED_SYNC_MAX = 256 << 10, CHECKED_FROM = 64 << 10 };
+
+_Static_assert((int)CHECKED_FROM <= (int)POLICY_FILE_BYTES_MIN, "a small body is below any limit of a tenant");
 
 enum where { IN_NOTHING, IN_FIELD, IN_FILE };
 
@@ -25,6 +28,7 @@ struct upload {
 	struct str field; /* the name of the one being read */
 	struct buf value;
 	int64_t body_bytes; /* declared, or -1 */
+	int64_t max_bytes;  /* of the file */
 	bool has_file;
 	struct str filename, mime;
 	int64_t file_bytes;
@@ -76,10 +80,16 @@ static void put_from_form(const struct upload *u, const struct FileUploadForm *f
 		put->has_decompressed = gunzip_length(u->gunzip, &put->decompressed_bytes);
 }
 
-static int too_large(struct ctx *ctx)
+static int too_large(const struct upload *u)
 {
-	return ctx_fail(ctx, E_TOO_LARGE, "One request carries a file of at most %lld bytes; use a resumable upload above it",
-	                (long long)ctx->drive->file_max_bytes);
+	return ctx_fail(u->ctx, E_TOO_LARGE, "One request carries a file of at most %lld bytes; use a resumable upload above it",
+	                (long long)u->max_bytes);
+}
+
+/* The body is so small that it has been sent by now, and below any tenant's limit. */
+static bool is_small(const struct upload *u)
+{
+	return u->body_bytes >= 0 && u->body_bytes < CHECKED_FROM;
 }
 
 static int file_begins(struct upload *u, const struct multipart_part *part)
@@ -99,8 +109,7 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 	if (err)
 		return err;
 	uint8_t key[32];
-	bool small = u->body_bytes >= 0 && u->body_bytes < CHECKED_FROM;
-	if (!small && (form.share_id || form.folder_id || form.replace_file_id)) {
+	if (!is_small(u) && (form.share_id || form.folder_id || form.replace_file_id)) {
 		struct version_put put;
 		put_from_form(u, &form, &put);
 		err = drive_file_put_check(ctx, &put, -1, key);
@@ -135,8 +144,8 @@ static int on_data(void *arg, const void *p, size_t n)
 		return 0;
 	}
 	u->file_bytes += (int64_t)n;
-	if (u->file_bytes > u->ctx->drive->file_max_bytes)
-		return too_large(u->ctx);
+	if (u->file_bytes > u->max_bytes)
+		return too_large(u);
 	if (u->n_begin < sizeof u->begin) {
 		size_t k = n < sizeof u->begin - u->n_begin ? n : sizeof u->begin - u->n_begin;
 		memcpy(u->begin + u->n_begin, p, k);
@@ -242,9 +251,12 @@ int file_upload(struct ctx *ctx, struct request *req, struct body_sink **out)
 	u->ctx = ctx;
 	if (!str_to_i64(request_header(req, STR("Content-Length")), &u->body_bytes) || u->body_bytes < 0)
 		u->body_bytes = -1;
-	if (u->body_bytes > ctx->drive->file_max_bytes + FORM_BYTES_MAX)
-		return too_large(ctx);
-	int err = multipart_new(ctx, request_header(req, STR("Content-Type")), &events, u, &u->form);
+	u->max_bytes = ctx->drive->file_max_bytes;
+	int err = is_small(u) ? 0 : drive_file_max(ctx, &u->max_bytes);
+	if (!err && u->body_bytes > u->max_bytes + FORM_BYTES_MAX)
+		err = too_large(u);
+	if (!err)
+		err = multipart_new(ctx, request_header(req, STR("Content-Type")), &events, u, &u->form);
 	if (!err)
 		*out = &u->sink;
 	return err;
