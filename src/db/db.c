@@ -173,6 +173,18 @@ bool tx_is_daring(const struct tx *tx)
 	return tx->daring;
 }
 
+void tx_leave(struct tx *tx, db_op_fn *finish, void *left)
+{
+	must(tx->daring);
+	tx->finish = finish;
+	tx->left = left;
+}
+
+void *tx_left(const struct tx *tx)
+{
+	return tx->finish ? tx->left : NULL;
+}
+
 struct arena *tx_arena(struct tx *tx)
 {
 	return &tx->conn->arena;
@@ -360,6 +372,24 @@ void db_trim(struct db *db)
 
 /* ---- writers ---- */
 
+static int left_finish(struct tx *tx)
+{
+	db_op_fn *finish = tx->finish;
+	tx->finish = NULL;
+	return finish ? tx_run(tx, finish, tx->left) : 0;
+}
+
+static int member_run(struct tx *tx, struct db_write *r, bool in_savepoint)
+{
+	int err = r->before_err;
+	if (!err && !r->goes_on)
+		err = left_finish(tx);
+	if (!err)
+		err = (in_savepoint ? tx_nested : tx_run)(tx, r->op, r->arg);
+	arena_reset(&tx->conn->arena);
+	return err;
+}
+
 /* Runs the members in one transaction. *rest gets those the group had no time for. Not 0: none was committed. careful: each
  * member has a savepoint, so that its failure is its own; else *tripped tells that one failed. */
 static int group_once(struct db *db, struct conn *c, struct db_write *list, bool careful, struct db_write **rest,
@@ -375,28 +405,27 @@ static int group_once(struct db *db, struct conn *c, struct db_write *list, bool
 	int err = d->begin_write(c, list->tenant_id);
 	if (err)
 		return err;
-	for (struct db_write *r = list; r; r = r->next) {
-		r->err = r->before_err;
-		if (!r->err)
-			r->err = (careful && !alone ? tx_nested : tx_run)(&tx, r->op, r->arg);
-		arena_reset(&c->arena);
+	bool lost = false;
+	for (struct db_write *r = list; r && !lost; r = r->next) {
 		/* A lone member needs no savepoint: the transaction is its own. */
-		bool broken = conn_broken(c), failed = r->err && !r->before_err;
-		if (broken || (!alone && (tx.err || (failed && !careful)))) {
-			*tripped = !broken && !careful;
-			d->rollback(c);
-			return r->err ? r->err : E_DB;
-		}
+		err = r->err = member_run(&tx, r, careful && !alone);
+		bool failed = r->err && !r->before_err;
+		lost = conn_broken(c) || (!alone && (tx.err || (failed && !careful)));
 		good += r->err == 0;
-		if (r->next && clock_mono(db->clock) - start_us > DB_GROUP_US) {
+		if (!lost && r->next && clock_mono(db->clock) - start_us > DB_GROUP_US) {
 			*rest = r->next;
 			r->next = NULL;
 		}
 	}
-	if (good)
+	if (!lost && good) {
+		err = left_finish(&tx);
+		lost = err != 0;
+	}
+	if (!lost && good)
 		return d->commit(c);
+	*tripped = lost && !conn_broken(c) && !careful;
 	d->rollback(c);
-	return 0;
+	return lost ? err ? err : E_DB : 0;
 }
 
 static struct db_write *list_join(struct db_write *list, struct db_write *rest)

@@ -64,6 +64,7 @@ struct db_write {
 	void *arg;
 	void (*done)(void *arg);
 	void *done_arg;
+	bool goes_on; /* op asks for what the one before it left (tx_left); before any other that is finished */
 	/* ---- */
 	int err; /* what db_write would have returned; for done */
 	int before_err;
@@ -160,6 +161,11 @@ bool tx_is_write(const struct tx *tx);
 /* Whether the op, should it fail, is run again in a group that gives it a savepoint: it need not look for what an index will
  * tell. */
 bool tx_is_daring(const struct tx *tx);
+/* In a daring group: leaves work to those behind, who do it together with theirs. finish(tx, left) is called once, before the
+ * commit or before an op that does not go on, unless one that does has left its own instead. NULL: nothing was left, or it is
+ * finished. left lives until the group has ended, as what belongs to a db_write does. */
+void tx_leave(struct tx *tx, db_op_fn *finish, void *left);
+void *tx_left(const struct tx *tx);
 /* Memory that lives as long as the transaction. */
 struct arena *tx_arena(struct tx *tx);
 

@@ -42,6 +42,8 @@ struct tx {
 	bool daring;      /* of a group of several without savepoints */
 	int err;          /* of a failed statement that no savepoint has undone yet */
 	size_t open_rows;
+	db_op_fn *finish; /* of tx_leave; NULL: nothing is left */
+	void *left;
 };
 
 /* The head of an engine's open query. */

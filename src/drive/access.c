@@ -30,6 +30,17 @@ bool access_is_admin(const struct ctx *ctx)
 void access_forget(struct dtx *t)
 {
 	t->rights_share_id = 0;
+	t->folder = NULL;
+}
+
+bool access_same_principal(const struct ctx *a, const struct ctx *b)
+{
+	const struct principal *x = a->who, *y = b->who;
+	if (!x || !y)
+		return x == y;
+	return x->tenant_id == y->tenant_id && x->user_id == y->user_id && x->admin == y->admin && x->scopes == y->scopes &&
+	       x->n_groups == y->n_groups &&
+	       (!x->n_groups || memcmp(x->groups, y->groups, x->n_groups * sizeof *x->groups) == 0);
 }
 
 /* What the token's scopes leave of the rights. */

@@ -40,6 +40,8 @@ struct access_entry {
 int access_shares(struct dtx *t, struct access_entry **out, size_t *n);
 /* An administrator of the tenant, with a token that may act as one. */
 bool access_is_admin(const struct ctx *ctx);
+/* Whether both act for the same principal with a token of the same scopes: what one may, the other may. */
+bool access_same_principal(const struct ctx *a, const struct ctx *b);
 /* Forgets what the transaction remembers about rights; after memberships were changed in it. */
 void access_forget(struct dtx *t);
 

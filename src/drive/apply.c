@@ -186,17 +186,6 @@ static int step_dispatch(struct apply_step *s)
 	return ctx_fail(s->t->ctx, E_INVALID, "The change_type is not known.");
 }
 
-/* A change that only makes a file reads nothing but folders, so the rows of files made before may wait; any other finds them. */
-static int step_order(struct apply_step *s)
-{
-	struct dtx *t = s->t;
-	bool makes_file = s->c->type == CHANGE_CREATED && s->c->resource.kind == ID_FILE && s->c->bytes;
-	if (!makes_file)
-		s->batch->folder.id = 0;
-	t->gathers = t->by_index && makes_file;
-	return t->gathers ? 0 : drive_insert_flush(t);
-}
-
 static int step_part(struct dtx *t, void *arg)
 {
 	struct apply_step *s = arg;
@@ -205,7 +194,7 @@ static int step_part(struct dtx *t, void *arg)
 	if (err || hit)
 		return err;
 	size_t before = t->n_changes;
-	err = step_order(s);
+	err = drive_makes_files(t, s->c->type == CHANGE_CREATED && s->c->resource.kind == ID_FILE && s->c->bytes);
 	if (!err)
 		err = step_dispatch(s);
 	if (!err && t->n_changes > before)
@@ -279,7 +268,6 @@ static int run_together(struct apply_batch *b, struct dtx *t, size_t from, size_
 	if (step_is_fault(err))
 		return err;
 	ctx_clear(t->ctx);
-	b->folder.id = 0;
 	err = 0;
 	for (size_t i = from; !err && i < to; i++)
 		err = step_run(b, t, i);
@@ -309,7 +297,6 @@ static int run_daring(struct apply_batch *b, struct dtx *t, size_t from, size_t 
 	struct run run = {b, from, to};
 	t->by_index = true;
 	int err = run_part(t, &run);
-	t->gathers = false;
 	if (!err)
 		err = drive_insert_flush(t);
 	if (!err)
@@ -325,7 +312,6 @@ static int batch_op(struct dtx *t, void *arg)
 	bool all_or_none = b->in->strategy == RESOLVE_NONE;
 	int64_t end_us = clock_mono(t->ctx->clock) + LIMIT_APPLY_TX_US;
 	b->foreign = (struct apply_foreign){0};
-	b->folder.id = 0;
 	b->tripped = false;
 	int err = batch_begin(t, b);
 	while (!err && i < n && (all_or_none || i == b->from || clock_mono(t->ctx->clock) < end_us)) {

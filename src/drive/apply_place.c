@@ -86,27 +86,6 @@ int apply_folder_created(struct apply_step *s)
 	return err;
 }
 
-/* Files made one after the other mostly share their folder. It is kept while nothing but files is made: the tenant
- * stands still, so what was true of it stays true. */
-static int place_for_file(struct apply_step *s, struct place *p)
-{
-	const struct apply_change *c = s->c;
-	struct node *kept = &s->batch->folder;
-	int64_t there = kept->parent_id ? kept->id : 0;
-	if (kept->id && c->has_parent && c->name.p && c->parent_id == there) {
-		p->folder = *kept;
-		p->name = c->name;
-		return 0;
-	}
-	kept->id = 0;
-	int err = place_find(s, NULL, p);
-	if (!err)
-		err = access_verdict(s->t->ctx, p->folder.rights, RIGHT_CREATE, node_rid(&p->folder));
-	if (!err)
-		*kept = p->folder;
-	return err;
-}
-
 int apply_file_made(struct apply_step *s)
 {
 	struct place p;
@@ -116,7 +95,9 @@ int apply_file_made(struct apply_step *s)
 	struct ctx *ctx = s->t->ctx;
 	if (s->c->resource.n)
 		return ctx_fail(ctx, E_INVALID, "resource_id and content of a new file exclude each other.");
-	int err = place_for_file(s, &p);
+	int err = place_find(s, NULL, &p);
+	if (!err)
+		err = access_verdict(ctx, p.folder.rights, RIGHT_CREATE, node_rid(&p.folder));
 	if (!err)
 		err = apply_bytes_put(s, &put);
 	if (err)

@@ -40,7 +40,6 @@ struct apply_batch {
 	struct apply_ready *ready; /* one a change; NULL: none brings content */
 	int64_t hash_left;         /* bytes that the request may still have read again */
 	int64_t had_us;            /* wall clock when its chunks were looked for */
-	struct node folder;        /* the one files were made in last; id 0: none, or it may have changed since */
 };
 
 /* One change at work. */

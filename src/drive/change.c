@@ -215,8 +215,9 @@ int change_flush_rows(struct dtx *t)
 int change_flush(struct dtx *t)
 {
 	int err = change_flush_rows(t);
-	if (err || !t->n_changes)
+	if (err || t->seq == t->stored_seq)
 		return err;
+	t->stored_seq = t->seq;
 	return tx_exec(t->tx, "update tenants set seq = $2 where id = $1", DB_ARGS(V_I(t->ctx->tenant_id), V_I(t->seq)),
 	               NULL);
 }
@@ -262,7 +263,7 @@ int change_epoch_begin(struct dtx *t, int64_t ids_behind)
 	              DB_ARGS(V_T(change_gaps_key(a, t->ctx->tenant_id)), V_T(gaps)), NULL);
 	if (err)
 		return err;
-	t->seq = base;
+	t->seq = t->stored_seq = base;
 	t->n_changes++; /* readers are to come and find out */
 	return tx_exec(t->tx, "update tenants set seq = $2, floor_seq = $2 where id = $1",
 	               DB_ARGS(V_I(t->ctx->tenant_id), V_I(base)), NULL);

@@ -52,26 +52,60 @@ int drive_leap_ids(struct dtx *t, int64_t *behind)
 
 static int run_read(struct tx *tx, void *arg)
 {
-	struct drive_run *run = arg;
+	struct drive_write *run = arg;
 	ctx_clear(run->ctx);
 	dtx_init(&run->t, tx, run->ctx);
 	return run->op(&run->t, run->arg);
 }
 
+static int write_finish(struct tx *tx, void *arg)
+{
+	struct dtx *t = arg;
+	must(t->tx == tx);
+	int err = drive_insert_flush(t);
+	if (!err)
+		err = share_use_flush(t);
+	return err ? err : change_flush(t);
+}
+
+/* Goes on where another of the group left off: all that it knew is still true, and what it has made still there, since nobody
+ * is answered before the group ends. */
+static void go_on(struct dtx *t, const struct dtx *left, struct ctx *ctx)
+{
+	*t = *left;
+	t->ctx = ctx;
+	t->n_changes = t->n_access = 0;
+	if (!access_same_principal(left->ctx, ctx))
+		access_forget(t);
+}
+
 static int run_write(struct tx *tx, void *arg)
 {
-	struct drive_run *run = arg;
+	struct drive_write *run = arg;
+	struct dtx *t = &run->t, *left = tx_left(tx);
+	int err = 0;
 	ctx_clear(run->ctx); /* of a run before, which was rolled back */
-	dtx_init(&run->t, tx, run->ctx);
-	int err = run->op(&run->t, run->arg);
+	if (left && left->ctx->tenant_id != run->ctx->tenant_id) {
+		err = write_finish(tx, left);
+		left = NULL;
+	}
+	dtx_init(t, tx, run->ctx);
+	if (left)
+		go_on(t, left, run->ctx);
+	t->makes_files = run->makes_files;
+	t->by_index = run->makes_files && tx_is_daring(tx);
 	if (!err)
-		err = share_use_flush(&run->t);
-	return err ? err : change_flush(&run->t);
+		err = run->op(t, run->arg);
+	if (!err && run->makes_files && tx_is_daring(tx))
+		tx_leave(tx, write_finish, t);
+	else if (!err)
+		err = write_finish(tx, t);
+	return err;
 }
 
 int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg)
 {
-	struct drive_run run = {.ctx = ctx, .op = op, .arg = arg};
+	struct drive_write run = {.ctx = ctx, .op = op, .arg = arg};
 	int err = db_read(ctx->drive->db, run_read, &run);
 	if (!err)
 		ctx_clear(ctx);
@@ -79,49 +113,43 @@ int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg)
 }
 
 /* It is durable: tells those who listen. */
-static void written(struct drive_run *run)
+static void written(struct drive_write *w)
 {
-	struct ctx *ctx = run->ctx;
+	struct ctx *ctx = w->ctx;
 	struct drive *d = ctx->drive;
 	ctx_clear(ctx);
-	if (run->t.n_changes) {
+	if (w->t.n_changes) {
 		for (size_t i = 0; i < d->n_listeners; i++)
 			d->listeners[i].fn(d->listeners[i].arg, ctx->tenant_id);
 		db_notify(d->db, ctx->tenant_id);
 	}
-	for (size_t k = 0; k < run->t.n_access; k++)
+	for (size_t k = 0; k < w->t.n_access; k++)
 		for (size_t i = 0; i < d->n_access_listeners; i++)
-			d->access_listeners[i].fn(d->access_listeners[i].arg, ctx->tenant_id,
-			                          run->t.access[k].share_id, run->t.access[k].who);
+			d->access_listeners[i].fn(d->access_listeners[i].arg, ctx->tenant_id, w->t.access[k].share_id, w->t.access[k].who);
 }
 
 int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg)
 {
-	struct drive_run run = {.ctx = ctx, .op = op, .arg = arg};
-	int err = db_write(ctx->drive->db, ctx->tenant_id, run_write, &run);
+	struct drive_write w = {.ctx = ctx, .op = op, .arg = arg};
+	int err = db_write(ctx->drive->db, ctx->tenant_id, run_write, &w);
 	if (!err)
-		written(&run);
+		written(&w);
 	return err;
 }
 
-void drive_write_begin(struct drive_write *w, struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op,
-                       void *arg, void (*done)(void *arg), void *done_arg)
+void drive_write_begin(struct drive_write *w)
 {
-	w->run = (struct drive_run){.ctx = ctx, .op = op, .arg = arg};
-	w->w = (struct db_write){.tenant_id = ctx->tenant_id,
-	                         .before = before,
-	                         .before_arg = before_arg,
-	                         .op = run_write,
-	                         .arg = &w->run,
-	                         .done = done,
-	                         .done_arg = done_arg};
-	db_write_begin(ctx->drive->db, &w->w);
+	w->w.tenant_id = w->ctx->tenant_id;
+	w->w.op = run_write;
+	w->w.arg = w;
+	w->w.goes_on = w->makes_files;
+	db_write_begin(w->ctx->drive->db, &w->w);
 }
 
 int drive_write_end(struct drive_write *w)
 {
 	if (!w->w.err)
-		written(&w->run);
+		written(w);
 	return w->w.err;
 }
 
@@ -132,11 +160,16 @@ static int rows_flush(struct dtx *t, struct dtx_rows *rows)
 	return tx_many(t->tx, rows->sql, rows->args, rows->n_args, n, NULL, NULL);
 }
 
+static bool gathers(const struct dtx *t)
+{
+	return t->by_index && t->makes_files;
+}
+
 int drive_insert(struct dtx *t, const char *sql, const struct dbv *args, size_t n_args)
 {
 	struct arena *a = t->ctx->arena;
 	struct dtx_rows *rows = t->waiting;
-	if (!t->gathers)
+	if (!gathers(t))
 		return tx_exec(t->tx, sql, args, n_args, NULL);
 	while (rows->sql && rows->sql != sql)
 		must(++rows < t->waiting + DTX_TABLES_MAX);
@@ -158,6 +191,15 @@ int drive_insert_flush(struct dtx *t)
 	return err;
 }
 
+int drive_makes_files(struct dtx *t, bool yes)
+{
+	t->makes_files = yes;
+	if (yes)
+		return 0;
+	t->folder = NULL;
+	return drive_insert_flush(t);
+}
+
 struct nested {
 	struct dtx *t;
 	drive_op_fn *part;
@@ -173,7 +215,7 @@ static int run_nested(struct tx *tx, void *arg)
 
 int drive_nested(struct dtx *t, drive_op_fn *part, void *arg)
 {
-	must(!t->gathers);
+	must(!gathers(t));
 	struct dtx before = *t;
 	struct nested n = {t, part, arg};
 	int err = tx_nested(t->tx, run_nested, &n);
@@ -219,7 +261,9 @@ int drive_head(struct dtx *t, int64_t *seq)
 {
 	int err = 0;
 	if (!t->seq)
-		err = tx_i64(t->tx, "select seq from tenants where id = $1", DB_ARGS(V_I(t->ctx->tenant_id)), 0, &t->seq);
+		err = tx_i64(t->tx, "select seq from tenants where id = $1", DB_ARGS(V_I(t->ctx->tenant_id)), 0, &t->stored_seq);
+	if (!t->seq)
+		t->seq = t->stored_seq;
 	*seq = t->seq;
 	return err;
 }

@@ -72,6 +72,7 @@ struct dtx {
 	struct ctx *ctx;
 	struct drive *drive;
 	int64_t seq;         /* the tenant's head as this transaction leaves it; 0 until first used */
+	int64_t stored_seq;  /* and as its row has it */
 	struct change *first, *last; /* appended, flushed as the last statements of the op, or before */
 	struct dbv *change_args;     /* of change_flush_rows; NULL: not yet needed */
 	size_t n_changes;
@@ -91,9 +92,10 @@ struct dtx {
 	/* What is taken (a name, an op_id) is not looked for but told by its unique index: E_CONFLICT, and the write is lost.
 	 * For writes that are then run again without this. */
 	bool by_index;
-	/* What drive_insert is given waits for drive_insert_flush. */
-	bool gathers;
-	struct dtx_rows waiting[DTX_TABLES_MAX];
+	/* What is at work only makes files (drive_makes_files). */
+	bool makes_files;
+	struct node *folder; /* the one they were made in last (node_load_folder); NULL: none, or it may have changed since */
+	struct dtx_rows waiting[DTX_TABLES_MAX]; /* of drive_insert */
 };
 
 typedef int drive_op_fn(struct dtx *t, void *arg);
@@ -111,24 +113,24 @@ int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg);
 /* A write in ctx->tenant_id. op may run more than once; it sees a tenant that stands still (db.h). After op returns
  * 0 the changes it appended are numbered and stored; when all is durable the listeners are told. */
 int drive_write(struct ctx *ctx, drive_op_fn *op, void *arg);
-/* An operation and what its transaction left; drive.c's own. */
-struct drive_run {
-	struct ctx *ctx;
-	drive_op_fn *op;
-	void *arg;
-	struct dtx t;
-};
 /* A write that nobody sleeps for, as db_write_begin says: *w, ctx and arg are the caller's to keep until done is called; then
  * drive_write_end, once, on any thread but the writer's, yields what drive_write would have. */
 struct drive_write {
-	struct drive_run run;
-	struct db_write w;
+	struct ctx *ctx;
+	drive_op_fn *op;
+	void *arg;
+	bool makes_files;  /* op only makes files: those of a group go on where the one before left off */
+	struct db_write w; /* before and done are the caller's to fill */
+	/* ---- */
+	struct dtx t;
 };
-void drive_write_begin(struct drive_write *w, struct ctx *ctx, db_before_fn *before, void *before_arg, drive_op_fn *op,
-                       void *arg, void (*done)(void *arg), void *done_arg);
+void drive_write_begin(struct drive_write *w);
 int drive_write_end(struct drive_write *w);
-/* tx_exec of an insert. While t->gathers is set it may wait: many rows at once cost half as much (and on PostgreSQL one round trip).
- * Whoever sets it knows that nothing reads those rows before drive_insert_flush, which tells of a conflict that any of them has. */
+/* What comes next only makes files, of which it reads nothing but their folders; or it may be anything: then what waits is
+ * inserted, and the folder is forgotten. */
+int drive_makes_files(struct dtx *t, bool yes);
+/* tx_exec of an insert; while files are made by_index the row may wait for drive_insert_flush, which then tells of a conflict: many
+ * rows at once cost half as much (and on PostgreSQL one round trip). */
 int drive_insert(struct dtx *t, const char *sql, const struct dbv *args, size_t n_args);
 int drive_insert_flush(struct dtx *t);
 /* A part of a write that may fail alone: its rows and its queued changes are undone. ctx keeps the fault; clear it to go

@@ -44,13 +44,14 @@ static int put_op(struct dtx *t, void *arg)
 	struct sha256 hash = {0};
 	struct rid hit = {0};
 	int err = 0;
-	t->by_index = tx_is_daring(t->tx);
 	if (t->ctx->idempotency_key.n) {
 		hash = put_hash(p->in);
 		err = idempotency_find(t, &hash, &hit);
 	}
-	if (!err && hit.n)
-		return repeat(t, p->in, hit, p->out);
+	if (!err && hit.n) {
+		err = drive_makes_files(t, false);
+		return err ? err : repeat(t, p->in, hit, p->out);
+	}
 	if (!err)
 		err = version_commit(t, p->in, p->out);
 	if (!err && p->out->fate != VERSION_UNCHANGED) /* the head may consist of other chunks */
@@ -102,7 +103,14 @@ void drive_file_put_begin(struct file_put *p, struct ctx *ctx, const struct vers
 {
 	p->in = in;
 	p->out = out;
-	drive_write_begin(&p->write, ctx, flush, (void *)in->content, put_op, p, done, done_arg);
+	p->write = (struct drive_write){
+	    .ctx = ctx,
+	    .op = put_op,
+	    .arg = p,
+	    .makes_files = !in->replace_file_id,
+	    .w = {.before = flush, .before_arg = (void *)in->content, .done = done, .done_arg = done_arg},
+	};
+	drive_write_begin(&p->write);
 }
 
 int drive_file_put_end(struct file_put *p)

@@ -45,7 +45,8 @@ int node_load(struct dtx *t, int64_t id, enum node_kind kind, unsigned want, str
 /* The root folder of a share, by the same rules. */
 int node_load_root(struct dtx *t, int64_t share_id, unsigned want, struct node *out);
 /* A folder by id, or the share's root when folder_id is 0; it must lie in share_id (else E_NOT_FOUND). share_id 0 with a
- * folder_id: any share. */
+ * folder_id: any share. Files made one after the other mostly share their folder, so while t->makes_files it is kept: the tenant
+ * stands still, and what was true of it stays true. */
 int node_load_folder(struct dtx *t, int64_t share_id, int64_t folder_id, unsigned want, struct node *out);
 /* The live child of that name, or out->id == 0. The folder was loaded, so rights are its. */
 int node_child(struct dtx *t, const struct node *folder, struct str name, struct node *out);

@@ -225,13 +225,28 @@ int node_load_root(struct dtx *t, int64_t share_id, unsigned want, struct node *
 	return err ? err : finish(t, r, want, out);
 }
 
+/* Whether t->folder is the one asked for, and enough is known of it. */
+static bool folder_kept(const struct dtx *t, int64_t share_id, int64_t folder_id, unsigned want)
+{
+	const struct node *n = t->makes_files ? t->folder : NULL;
+	if (!n || (n->rights & want) != want || (n->parent_id ? n->id : 0) != folder_id)
+		return false;
+	return n->share_id == share_id || (folder_id && !share_id);
+}
+
 int node_load_folder(struct dtx *t, int64_t share_id, int64_t folder_id, unsigned want, struct node *out)
 {
-	if (!folder_id)
-		return node_load_root(t, share_id, want, out);
-	int err = node_load(t, folder_id, NODE_FOLDER, want, out);
+	if (folder_kept(t, share_id, folder_id, want)) {
+		*out = *t->folder;
+		return 0;
+	}
+	int err = folder_id ? node_load(t, folder_id, NODE_FOLDER, want, out) : node_load_root(t, share_id, want, out);
 	if (!err && share_id && out->share_id != share_id)
 		err = access_verdict(t->ctx, 0, want, (struct rid){ID_FOLDER, folder_id});
+	if (!err && t->makes_files) {
+		t->folder = arena_new(t->ctx->arena, struct node);
+		*t->folder = *out;
+	}
 	return err;
 }
 
