@@ -240,8 +240,6 @@ static void stop_http(struct serving *s)
 		lane_free(s->bulk);
 	if (s->http)
 		http_free(s->http);
-	if (s->hub)
-		hub_free(s->hub);
 	auth_free(s->auth);
 	if (s->metrics)
 		metrics_free(s->metrics);
@@ -435,7 +433,8 @@ static int run_serve(struct args *args)
 	}
 	stop_http(&s);
 	runtime_close(&s.rt);
-	fanout_free(s.fanout); /* the database's notice thread spoke to it until now */
+	fanout_free(s.fanout); /* the database's notice thread spoke to it until now, and it to the hub */
+	hub_free(s.hub);
 	if (!code)
 		log_info("stopped");
 	server_log_stop();

@@ -378,7 +378,10 @@ int exchange_feed(struct exchange *x, const void *p, size_t n)
 
 void exchange_end(struct exchange *x)
 {
-	exchange_finish(x, x->sink->end(x->sink, &x->ctx, &x->reply));
+	int err = x->sink->end(x->sink, &x->ctx, &x->reply);
+	x->sink->close(x->sink); /* now, in the lane: whoever frees the exchange may be a network thread */
+	x->sink = NULL;
+	exchange_finish(x, err);
 }
 
 uint16_t socket_code(int err)

@@ -1,6 +1,7 @@
 #include "http/hub.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/limits.h"
@@ -17,7 +18,7 @@ struct hub {
 	pthread_mutex_t lock;
 	struct map tenants;    /* tenant_id -> struct tenant */
 	struct map principals; /* principal_id -> count, as a pointer-sized number */
-	size_t count;
+	_Atomic size_t count;
 };
 
 struct hub *hub_new(void)
@@ -32,7 +33,7 @@ void hub_free(struct hub *h)
 {
 	if (!h)
 		return;
-	must(h->count == 0);
+	must(hub_count(h) == 0);
 	map_fini(&h->tenants);
 	map_fini(&h->principals);
 	pthread_mutex_destroy(&h->lock);
@@ -61,7 +62,7 @@ int hub_join(struct hub *h, struct socket_session *s, int64_t tenant_id, int64_t
 		t->first->hub_prev = s;
 	t->first = s;
 	t->count++;
-	h->count++;
+	atomic_fetch_add(&h->count, 1);
 	pthread_mutex_unlock(&h->lock);
 	return E_OK;
 }
@@ -85,7 +86,7 @@ void hub_leave(struct hub *h, struct socket_session *s, int64_t tenant_id, int64
 		if (n > 1)
 			map_put(&h->principals, (uint64_t)principal_id, (void *)(n - 1));
 	}
-	h->count--;
+	atomic_fetch_sub(&h->count, 1);
 	pthread_mutex_unlock(&h->lock);
 }
 
@@ -108,8 +109,5 @@ void hub_each(struct hub *h, int64_t tenant_id, void (*fn)(struct socket_session
 
 size_t hub_count(struct hub *h)
 {
-	pthread_mutex_lock(&h->lock);
-	size_t n = h->count;
-	pthread_mutex_unlock(&h->lock);
-	return n;
+	return atomic_load(&h->count);
 }

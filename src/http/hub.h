@@ -14,6 +14,7 @@ void hub_leave(struct hub *h, struct socket_session *s, int64_t tenant_id, int64
 /* Calls fn for each open session of a tenant (0: of all). fn may call socket_send and socket_close, must not block, and
  * must not call hub_*; keep a session beyond the call with socket_ref. */
 void hub_each(struct hub *h, int64_t tenant_id, void (*fn)(struct socket_session *s, void *arg), void *arg);
+/* Of all tenants; takes no lock. */
 size_t hub_count(struct hub *h);
 
 #endif

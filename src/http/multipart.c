@@ -1,7 +1,5 @@
 #include "http/multipart.h"
 
-#include <stdlib.h>
-
 #include "base/buf.h"
 #include "http/router.h"
 
@@ -9,7 +7,6 @@ enum state { PREAMBLE, AFTER_MARK, HEADERS, DATA, EPILOGUE, BROKEN };
 
 struct multipart {
 	struct ctx *ctx;
-	struct arena arena; /* of the part */
 	struct multipart_events events;
 	void *arg;
 	enum state state;
@@ -33,24 +30,28 @@ static bool is_token(struct str s)
 	return s.n > 0;
 }
 
+static bool is_escape(struct str s, size_t i)
+{
+	return s.p[i] == '\\' && i + 1 < s.n && (s.p[i + 1] == '"' || s.p[i + 1] == '\\');
+}
+
 /* A quoted-string at the head of *s, unescaped; *s moves behind it. Only \" and \\ are escapes: old clients send paths
  * with bare backslashes. */
 static bool take_quoted(struct arena *a, struct str *s, struct str *out)
 {
-	char *p = arena_alloc(a, s->n + 1);
-	size_t n = 0;
-	for (size_t i = 1; i < s->n; i++) {
-		char c = s->p[i];
-		if (c == '"') {
-			*out = str_n(p, n);
-			*s = str_skip(*s, i + 1);
-			return true;
-		}
-		if (c == '\\' && i + 1 < s->n && (s->p[i + 1] == '"' || s->p[i + 1] == '\\'))
-			c = s->p[++i];
-		p[n++] = c;
+	size_t end = 1, n = 0;
+	while (end < s->n && s->p[end] != '"')
+		end += is_escape(*s, end) ? 2 : 1;
+	if (end >= s->n)
+		return false;
+	char *p = arena_alloc(a, end);
+	for (size_t i = 1; i < end; i++) {
+		i += is_escape(*s, i);
+		p[n++] = s->p[i];
 	}
-	return false;
+	*out = str_n(p, n);
+	*s = str_skip(*s, end + 1);
+	return true;
 }
 
 static bool take_param(struct arena *a, struct str *rest, struct str *key, struct str *value)
@@ -142,8 +143,7 @@ int multipart_new(struct ctx *ctx, struct str content_type, const struct multipa
 		valid = (uint8_t)boundary.p[i] >= 0x20 && (uint8_t)boundary.p[i] < 0x7f;
 	if (!valid)
 		return ctx_fail(ctx, E_BAD_REQUEST, "The multipart boundary is missing or malformed.");
-	struct multipart *m = calloc(1, sizeof *m);
-	must(m != NULL);
+	struct multipart *m = arena_new(ctx->arena, struct multipart);
 	m->ctx = ctx;
 	m->events = *events;
 	m->arg = arg;
@@ -151,18 +151,14 @@ int multipart_new(struct ctx *ctx, struct str content_type, const struct multipa
 	memcpy(m->mark + 4, boundary.p, boundary.n);
 	m->mark_n = 4 + boundary.n;
 	m->matched = 2; /* the first mark needs no line end before it */
-	arena_init(&m->arena);
 	*out = m;
 	return E_OK;
 }
 
 void multipart_free(struct multipart *m)
 {
-	if (!m)
-		return;
-	arena_fini(&m->arena);
-	buf_fini(&m->head);
-	free(m);
+	if (m)
+		buf_fini(&m->head);
 }
 
 static int broken(struct multipart *m, const char *why)
@@ -269,8 +265,8 @@ static int read_header(struct multipart *m, struct str line, struct multipart_pa
 		part->content_encoding = value;
 	} else if (str_ieq(name, STR("content-disposition"))) {
 		if (part->name.p || !str_ieq(header_main(value), STR("form-data")) ||
-		    !find_param(&m->arena, value, "name", &part->name) ||
-		    !find_param(&m->arena, value, "filename", &part->filename))
+		    !find_param(m->ctx->arena, value, "name", &part->name) ||
+		    !find_param(m->ctx->arena, value, "filename", &part->filename))
 			return broken(m, "a Content-Disposition is malformed");
 	}
 	return E_OK;
@@ -280,7 +276,6 @@ static int read_headers(struct multipart *m)
 {
 	struct multipart_part part = {0};
 	struct str rest = str_n(m->head.p, m->head.n - 2); /* without the empty line */
-	arena_reset(&m->arena);
 	while (rest.n) {
 		const char *eol = memmem(rest.p, rest.n, "\r\n", 2);
 		struct str line = str_head(rest, eol ? (size_t)(eol - rest.p) : rest.n);
@@ -298,9 +293,12 @@ static int read_headers(struct multipart *m)
 static int feed_headers(struct multipart *m, const char **p, const char *end)
 {
 	while (*p < end) {
-		if (m->head.n == MULTIPART_HEADER_MAX)
+		const char *eol = memchr(*p, '\n', (size_t)(end - *p));
+		size_t n = (size_t)((eol ? eol + 1 : end) - *p);
+		if (n > MULTIPART_HEADER_MAX - m->head.n)
 			return broken(m, "a part's headers are too large");
-		buf_char(&m->head, *(*p)++);
+		buf_put(&m->head, *p, n);
+		*p += n;
 		struct str h = buf_as_str(&m->head);
 		if (str_eq(h, STR("\r\n")) || str_ends(h, STR("\r\n\r\n")))
 			return read_headers(m);

@@ -10,7 +10,7 @@
 
 enum { MULTIPART_PART_MAX = 64, MULTIPART_HEADER_MAX = 8192, MULTIPART_BOUNDARY_MAX = 70 };
 
-/* One part's headers; valid during on_part. Absent: STR_NULL. */
+/* One part's headers; valid during on_part (decoded ones lie in ctx's arena). Absent: STR_NULL. */
 struct multipart_part {
 	struct str name;             /* of the form field */
 	struct str filename;         /* filename* (RFC 8187) wins over filename, unless it is not UTF-8; raw bytes, not yet validated */
@@ -28,7 +28,7 @@ struct multipart_events {
 struct multipart;
 
 /* The boundary comes from the Content-Type header. E_MEDIA_TYPE when it is not multipart/form-data, E_BAD_REQUEST when
- * the boundary is missing or malformed; ctx tells. ctx is used for details in feed and end too. */
+ * the boundary is missing or malformed; ctx tells. ctx is used for details in feed and end too, and the parser lies in its arena. */
 int multipart_new(struct ctx *ctx, struct str content_type, const struct multipart_events *events, void *arg,
                   struct multipart **out);
 void multipart_free(struct multipart *m);

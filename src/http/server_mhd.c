@@ -94,6 +94,8 @@ void slab_get(struct http_server *s, struct slab *slab, int64_t n)
 
 void slab_put(struct http_server *s, struct slab *slab)
 {
+	if (slab->in_arena)
+		slab->p = NULL;
 	if (slab->p)
 		atomic_fetch_sub(&s->slab_bytes, (int64_t)slab->cap);
 	if (slab->p && slab->cap == SLAB) {
@@ -138,29 +140,36 @@ static ssize_t no_bytes(void *cls, uint64_t at, char *out, size_t n)
 void flight_respond(struct flight *f)
 {
 	struct exchange *x = f->x;
-	struct MHD_Response *r;
-	if (x->reply.source) {
-		r = stream_response(f);
-	} else if (x->reply.status == 304) { /* its Content-Length is that of the content (RFC 9110, 8.6) */
-		r = MHD_create_response_from_callback((uint64_t)x->reply.content_bytes, 1, no_bytes, NULL, NULL);
-		exchange_done(x, 0, false);
-	} else {
+	if (!x->reply.source) {
 		f->sent = (int64_t)x->reply.body.n;
-		r = MHD_create_response_from_buffer(x->reply.body.n, x->reply.body.p, MHD_RESPMEM_PERSISTENT);
 		exchange_done(x, f->sent, false);
 	}
+	f->state = FLIGHT_READY;
+}
+
+/* On the network thread, which also frees it: its two dozen allocations come from the thread's own cache. */
+static struct MHD_Response *make_response(struct flight *f)
+{
+	struct exchange *x = f->x;
+	struct buf *body = &x->reply.body;
+	struct MHD_Response *r;
+	if (x->reply.source)
+		r = stream_response(f);
+	else if (x->reply.status == 304) /* its Content-Length is that of the content (RFC 9110, 8.6) */
+		r = MHD_create_response_from_callback((uint64_t)x->reply.content_bytes, 1, no_bytes, NULL, NULL);
+	else
+		r = MHD_create_response_from_buffer(body->n, body->p, MHD_RESPMEM_PERSISTENT);
 	must(r != NULL);
 	for (size_t i = 0; i < x->n_headers; i++)
 		add_header(r, x->headers[i].name, x->headers[i].value, &x->arena);
 	if (f->close_after || atomic_load(&f->server->stopping))
 		MHD_add_response_header(r, "Connection", "close");
-	f->response = r;
-	f->state = FLIGHT_READY;
+	return r;
 }
 
 static enum MHD_Result send_reply(struct flight *f)
 {
-	struct MHD_Response *r = f->response;
+	struct MHD_Response *r = f->response ? f->response : make_response(f);
 	f->response = NULL;
 	f->state = FLIGHT_QUEUED;
 	enum MHD_Result result = MHD_queue_response(f->con, (unsigned)f->x->reply.status, r);

@@ -20,6 +20,7 @@ enum {
 	SLABS_KEPT = 16,          /* free slabs a server keeps */
 	SLABS_MEMORY = 64 << 20,  /* of all streams; beyond it a further slab is short, for thousands of readers that trickle */
 	SLAB_SHORT = 16 << 10,
+	SLAB_TINY = 8 << 10,      /* a body of at most so much is received into the request's own memory */
 	SMALL_BODY = 64 << 10,    /* below: collected before the caller is authenticated */
 	TRANSFER_MIN = 256 << 10, /* a body of so much passes MHD by, see transfer.c */
 	DRAIN_MAX = 64 << 20,     /* of a refused body, so that the client gets to read the reply */
@@ -59,6 +60,7 @@ struct slab {
 	char *p;
 	size_t n, cap, at; /* filled, size, read so far */
 	bool full;         /* in: belongs to the job; out: belongs to the reader */
+	bool in_arena;     /* p is the request's memory */
 };
 
 /* Of a connection: what its requests made up of the bytes that were read from it; -1: unknown. If more was read, MHD holds the
@@ -95,7 +97,7 @@ struct flight {
 	bool eof, detached;            /* out */
 	int64_t fill_at, sent;         /* out */
 
-	struct MHD_Response *response;
+	struct MHD_Response *response; /* an upgrade's; others are made when they are sent */
 	struct socket_session *session;
 	uint16_t close_code;
 	char accept[32];
@@ -105,7 +107,7 @@ bool flight_suspend(struct flight *f);
 void flight_resume(struct flight *f);
 struct flight *flight_ref(struct flight *f);
 void flight_unref(struct flight *f);
-/* Makes the MHD response of the finished exchange. */
+/* The exchange is finished: MHD may have the answer. */
 void flight_respond(struct flight *f);
 /* The same for a suspended connection, which goes on; or the answer is sent by a transfer. In a lane. */
 void flight_answer(struct flight *f);

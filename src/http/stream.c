@@ -77,7 +77,7 @@ static void feed_job(void *arg)
 	flight_unref(f);
 }
 
-/* With the lock held. False: the lane refused. */
+/* With the lock held, or without when nobody else is at f: the job wants it at once. False: the lane refused. */
 static bool start_feed(struct flight *f)
 {
 	if (f->working)
@@ -107,6 +107,16 @@ static size_t into_sink(struct body_sink *sink, const char *data, size_t n)
 	return take;
 }
 
+/* No job runs before a small body is whole, so until then the arena is this thread's. */
+static void slab_in(struct flight *f, struct slab *slab)
+{
+	int64_t length = f->x->content_length;
+	if (length < 0 || length > SLAB_TINY)
+		slab_get(f->server, slab, length >= 0 ? length : SLAB);
+	else
+		*slab = (struct slab){.p = arena_alloc(&f->x->arena, (size_t)length), .cap = (size_t)length, .in_arena = true};
+}
+
 enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
 {
 	struct exchange *x = f->x;
@@ -125,7 +135,7 @@ enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
 			return suspended ? MHD_YES : MHD_NO;
 		}
 		if (!slab->p)
-			slab_get(f->server, slab, x->content_length >= 0 ? x->content_length : SLAB);
+			slab_in(f, slab);
 		size_t take = slab->cap - slab->n < *n ? slab->cap - slab->n : *n;
 		if (x->body_max && (uint64_t)f->received + take > x->body_max) {
 			pthread_mutex_unlock(&f->lock);
@@ -170,15 +180,14 @@ void stream_complete(struct flight *f)
 	if (slab->n && !slab->full)
 		slab->full = true;
 	f->ended = f->waiting = true;
-	bool started = start_feed(f);
-	if (!started)
-		f->waiting = false;
+	bool working = f->working; /* then that job sees the end */
 	pthread_mutex_unlock(&f->lock);
-	if (!started) {
-		if (!f->x->finished)
-			exchange_fail(f->x, E_BUSY);
-		flight_answer(f);
-	}
+	if (working || start_feed(f))
+		return;
+	f->waiting = false;
+	if (!f->x->finished)
+		exchange_fail(f->x, E_BUSY);
+	flight_answer(f);
 }
 
 /* ---- out ---- */

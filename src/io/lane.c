@@ -1,7 +1,9 @@
 #include "io/lane.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,14 +16,19 @@ struct work {
 };
 
 /* A ring under one lock. At most one worker is being woken at a time; it wakes the next one if it leaves work behind. So
- * a burst of short jobs costs one futex call, not one a job, and a long job never keeps others waiting. */
+ * a burst of short jobs costs one futex call, not one a job, and a long job never keeps others waiting.
+ *
+ * Sleepers wait for a semaphore, and who wakes one takes it out of `asleep` before: there are as many posts as sleepers
+ * were taken out, so a wake-up that comes before its sleeper sleeps is kept and none is lost. (Behind a condition variable the
+ * lock is taken back as if others waited for it, which costs a futex call at its release.) */
 struct lane {
 	pthread_mutex_t lock;
-	pthread_cond_t ready;
+	sem_t wake;
 	struct work *ring;
 	size_t head, count, cap; /* cap is a power of two */
 	size_t queue_max;
-	int idle, waking;        /* sleeping workers; those of them that were signalled */
+	int asleep;              /* workers that nobody wakes yet */
+	bool waking;             /* a worker is on its way */
 	int n_threads;
 	bool stopping;
 	pthread_t threads[];
@@ -40,6 +47,28 @@ static void grow(struct lane *lane)
 	lane->head = 0;
 }
 
+/* With the lock held, by whoever leaves work in the queue. True: post when the lock is free. */
+static bool wake_one(struct lane *lane)
+{
+	bool wake = lane->count > 0 && lane->asleep > 0 && !lane->waking;
+	if (wake) {
+		lane->asleep--;
+		lane->waking = true;
+	}
+	return wake;
+}
+
+/* With the lock held, before and behind. */
+static void sleep_until_woken(struct lane *lane)
+{
+	lane->asleep++;
+	pthread_mutex_unlock(&lane->lock);
+	while (sem_wait(&lane->wake) != 0)
+		must(errno == EINTR);
+	pthread_mutex_lock(&lane->lock);
+	lane->waking = false;
+}
+
 static void *worker(void *arg)
 {
 	struct lane *lane = arg;
@@ -53,24 +82,17 @@ static void *worker(void *arg)
 			pthread_mutex_lock(&lane->lock);
 			worked = false;
 		}
-		while (lane->count == 0 && !lane->stopping) {
-			lane->idle++;
-			pthread_cond_wait(&lane->ready, &lane->lock);
-			lane->idle--;
-			if (lane->waking > 0)
-				lane->waking--;
-		}
+		while (lane->count == 0 && !lane->stopping)
+			sleep_until_woken(lane);
 		if (lane->count == 0)
 			break;
 		struct work w = lane->ring[lane->head];
 		lane->head = (lane->head + 1) & (lane->cap - 1);
 		lane->count--;
-		bool more = lane->count > 0 && lane->idle > 0 && lane->waking == 0;
-		if (more)
-			lane->waking++;
+		bool more = wake_one(lane);
 		pthread_mutex_unlock(&lane->lock);
 		if (more)
-			pthread_cond_signal(&lane->ready);
+			sem_post(&lane->wake);
 		w.fn(w.arg);
 		worked = true;
 		pthread_mutex_lock(&lane->lock);
@@ -79,13 +101,23 @@ static void *worker(void *arg)
 	return NULL;
 }
 
+/* It is held for a few instructions: who finds it taken spins for a moment before it sleeps. */
+static void lock_init(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+	must(pthread_mutexattr_init(&attr) == 0);
+	must(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP) == 0);
+	must(pthread_mutex_init(lock, &attr) == 0);
+	pthread_mutexattr_destroy(&attr);
+}
+
 struct lane *lane_new(const char *name, int threads, size_t queue_max)
 {
 	must(threads >= 0 && threads <= 1024);
 	struct lane *lane = calloc(1, sizeof *lane + (size_t)threads * sizeof lane->threads[0]);
 	must(lane != NULL);
-	pthread_mutex_init(&lane->lock, NULL);
-	pthread_cond_init(&lane->ready, NULL);
+	lock_init(&lane->lock);
+	must(sem_init(&lane->wake, 0, 0) == 0);
 	lane->cap = 64;
 	lane->ring = calloc(lane->cap, sizeof *lane->ring);
 	must(lane->ring != NULL);
@@ -116,12 +148,10 @@ static int submit(struct lane *lane, lane_fn *fn, void *arg, bool bounded)
 		grow(lane);
 	lane->ring[(lane->head + lane->count) & (lane->cap - 1)] = (struct work){fn, arg};
 	lane->count++;
-	bool wake = lane->idle > 0 && lane->waking == 0;
-	if (wake)
-		lane->waking++;
+	bool wake = wake_one(lane);
 	pthread_mutex_unlock(&lane->lock);
 	if (wake)
-		pthread_cond_signal(&lane->ready);
+		sem_post(&lane->wake);
 	return E_OK;
 }
 
@@ -149,11 +179,12 @@ void lane_free(struct lane *lane)
 		return;
 	pthread_mutex_lock(&lane->lock);
 	lane->stopping = true;
-	pthread_cond_broadcast(&lane->ready);
+	for (; lane->asleep > 0; lane->asleep--)
+		sem_post(&lane->wake);
 	pthread_mutex_unlock(&lane->lock);
 	for (int i = 0; i < lane->n_threads; i++)
 		pthread_join(lane->threads[i], NULL);
-	pthread_cond_destroy(&lane->ready);
+	sem_destroy(&lane->wake);
 	pthread_mutex_destroy(&lane->lock);
 	free(lane->ring);
 	free(lane);

@@ -33,10 +33,16 @@ struct fanout {
 static void hear(void *arg, int64_t tenant_id)
 {
 	struct fanout *f = arg;
+	/* Nobody listens, as on many a server that is being filled: then nobody is woken. Who joins meanwhile joined before
+	 * reading where the log ends (listener_open), so that is behind what we were told of. */
+	if (!hub_count(f->hub))
+		return;
 	pthread_mutex_lock(&f->lock);
+	bool first = !f->woken.count; /* else the thread was woken and has not come yet */
 	map_put(&f->woken, (uint64_t)tenant_id, f);
-	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
+	if (first)
+		pthread_cond_signal(&f->wake);
 }
 
 static void hear_access(void *arg, int64_t tenant_id, int64_t share_id, struct rid who)

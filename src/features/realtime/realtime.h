@@ -14,7 +14,7 @@
 struct fanout;
 
 /* Listens to the drive and to the other nodes (it is the one caller of db_listen). threaded false: nothing happens but
- * in fanout_step (the simulator, tests). Must outlive the drive's last write. */
+ * in fanout_step (the simulator, tests). Must outlive the drive's last write, and the hub it. */
 struct fanout *fanout_new(struct drive *drive, struct hub *hub, bool threaded);
 /* Ends the thread. The drive keeps its listeners, so the memory stays until fanout_free. */
 void fanout_stop(struct fanout *f);
