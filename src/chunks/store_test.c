@@ -351,9 +351,31 @@ static void test_model(void **state)
 	disk_free(d);
 }
 
-/* One life with a fault at disk call nth; returns whether the fault was still reached. */
-static bool fault_round(int64_t nth, int64_t count, int err_wanted)
+enum harm { FAIL_ONCE, FULL, POWER_LOST, KILLED };
+
+static void harm_begin(struct disk *d, enum harm harm, int64_t nth)
 {
+	if (harm < POWER_LOST)
+		disk_fault_at(d, nth, harm == FULL ? 1000000 : 1, harm == FULL ? E_NO_SPACE : E_IO);
+	else
+		disk_fault_die(d, nth);
+}
+
+/* The store after the harm: opened anew on what the disk kept. */
+static struct store *outlive(struct store *s, struct disk *d, enum harm harm)
+{
+	if (harm != KILLED)
+		disk_fault_crash(d); /* before the close: it must not save anything */
+	store_close(s);
+	if (harm == KILLED)
+		disk_fault_restart(d);
+	return open_store(d);
+}
+
+/* One life with a harm at disk call nth; returns whether it still came. */
+static bool fault_round(enum harm harm, int64_t nth)
+{
+	int err_wanted = harm == FULL ? E_NO_SPACE : E_IO;
 	struct disk *d = disk_fault_new((uint64_t)nth);
 	struct store *s = open_store(d);
 	struct rng_seeded r;
@@ -365,21 +387,22 @@ static bool fault_round(int64_t nth, int64_t count, int err_wanted)
 	large.p[0] ^= 1;
 	assert_int_equal(put(s, &first, -1, &r.base, NULL), E_OK);
 	int64_t before = disk_fault_calls(d);
-	disk_fault_at(d, nth, count, err_wanted);
+	harm_begin(d, harm, nth);
 	int e_small = put(s, &small, -1, &r.base, NULL);
 	int e_large = put(s, &large, (int64_t)large.n, &r.base, NULL);
 	int e_many = put_cut(s, &many, 20000, 5 << 20, &r.base);
 	bool reached = disk_fault_calls(d) - before >= nth;
-	disk_fault_at(d, 0, 0, E_OK);
 	const int got[] = {e_small, e_large, e_many};
 	for (int i = 0; i < 3; i++)
 		assert_true(got[i] == E_OK || (reached && (got[i] == err_wanted || got[i] == E_READ_ONLY)));
-	int e_later = put(s, &later, -1, &r.base, NULL);
-	assert_int_equal(e_later, store_health(s)); /* a failed write heals itself, a failed sync does not */
-	assert_int_equal(check(s, &first, &r.base), E_OK);
-	disk_fault_crash(d);
-	store_close(s);
-	s = open_store(d);
+	int e_later = E_IO;
+	if (harm < POWER_LOST) {
+		disk_fault_at(d, 0, 0, E_OK);
+		e_later = put(s, &later, -1, &r.base, NULL);
+		assert_int_equal(e_later, store_health(s)); /* a failed write heals itself, a failed sync does not */
+		assert_int_equal(check(s, &first, &r.base), E_OK);
+	}
+	s = outlive(s, d, harm);
 	assert_int_equal(store_health(s), E_OK);
 	assert_int_equal(check(s, &first, &r.base), E_OK);
 	assert_true(e_small != E_OK || check(s, &small, &r.base) == E_OK);
@@ -399,10 +422,12 @@ static bool fault_round(int64_t nth, int64_t count, int err_wanted)
 static void test_faults(void **state)
 {
 	(void)state;
-	for (int64_t nth = 1; fault_round(nth, 1, E_IO); nth++)
-		must(nth < 1000);
-	for (int64_t nth = 1; fault_round(nth, 1000000, E_NO_SPACE); nth++)
-		must(nth < 1000);
+	for (int harm = FAIL_ONCE; harm <= KILLED; harm++) {
+		int64_t nth = 1;
+		while (fault_round((enum harm)harm, nth))
+			must(++nth < 1000);
+		assert_true(nth > 20); /* each of the calls was met */
+	}
 }
 
 static void test_full_disk(void **state)
