@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from helpers import V1, fields_of, refused, sha, together, versions_of
+from helpers import V1, children, fields_of, refused, replaced, sha, together, versions_of
 from support import unique
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -47,6 +47,14 @@ def sent(api, up, content, order=None, size=None):
     for i in order if order is not None else range(up['total_chunks']):
         r = put(api, up, i, piece(content, i, size))
         assert r.status_code == 200, r.text
+
+
+def half_sent(server, api, up, content, n):
+    """A connection on which n bytes of piece 0 have been sent."""
+    s = socket.create_connection(('127.0.0.1', server.port), 10)
+    s.sendall(f'PUT {V1}/uploads/{up["id"]}/chunks/0 HTTP/1.1\r\nHost: x\r\nAuthorization: {api.headers["Authorization"]}\r\n'
+              f'Content-Length: {len(content)}\r\n\r\n'.encode() + content[:n])
+    return s
 
 
 def progress(api, up):
@@ -315,9 +323,7 @@ def test_body_cut_off(alice, share, server):
     content = blob(4 * MIB, 13)
     up = begun(alice, share, content, 4 * MIB)
     for n in (0, 1, 1 * MIB, 4 * MIB - 1):
-        s = socket.create_connection(('127.0.0.1', server.port))
-        s.sendall(f'PUT {V1}/uploads/{up["id"]}/chunks/0 HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers["Authorization"]}\r\n'
-                  f'Content-Length: {4 * MIB}\r\n\r\n'.encode() + content[:n])
+        s = half_sent(server, alice, up, content, n)
         s.close()
     assert progress(alice, up)['received_chunks'] == []
     sent(alice, up, content)
@@ -330,9 +336,7 @@ def test_slow_senders_hold_nobody(alice, share, server):
     stuck = []
     for _ in range(12):
         up = begun(alice, share, content, 4 * MIB)
-        s = socket.create_connection(('127.0.0.1', server.port))
-        s.sendall(f'PUT {V1}/uploads/{up["id"]}/chunks/0 HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers["Authorization"]}\r\n'
-                  f'Content-Length: {4 * MIB}\r\n\r\n'.encode() + content[:MIB])
+        s = half_sent(server, alice, up, content, MIB)
         stuck.append((s, up))
     up = begun(alice, share, content + content, 4 * MIB)
     begin_s = time.monotonic()
@@ -385,6 +389,72 @@ def test_cancel(alice, share):
     sent(alice, done, content)
     completed(alice, done, content)
     refused(alice.delete(f'{V1}/uploads/{done["id"]}'), 409, 'CONFLICT')
+
+
+@pytest.mark.parametrize('size', [64 * KIB, 4 * MIB])
+def test_cancel_while_a_piece_comes(alice, share, server, size):
+    content = blob(size, 24)
+    before = staging_files(server)
+    up = begun(alice, share, content, size)
+    with half_sent(server, alice, up, content, size // 2) as s:
+        time.sleep(0.2)
+        assert alice.delete(f'{V1}/uploads/{up["id"]}').status_code == 204
+        s.sendall(content[size // 2:])
+        answer = s.recv(65536)
+        assert answer.startswith(b'HTTP/1.1 410 ') and b'EXPIRED' in answer
+    end = time.monotonic() + 20
+    while staging_files(server) != before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert staging_files(server) == before
+
+
+@pytest.mark.parametrize('what', ['share', 'folder', 'file'])
+def test_trashed_meanwhile(alice, what):
+    """Nothing is lost: what was trashed is restored, and the upload completes."""
+    share = alice.make_share()
+    content = blob(2 * PIECE, 25)
+    node = alice.make_folder(share['id']) if what == 'folder' else alice.make_file(share['id']) if what == 'file' else share
+    more = {'folder': {'folder_id': node['id']}, 'file': {'replace_file_id': node['id'], 'base_version_id': node.get('version_id')}, 'share': {}}
+    path = f'{V1}/{what}s/{node["id"]}'
+    up = begun(alice, share, content, **more[what])
+    sent(alice, up, content, [1])
+    assert alice.delete(path).status_code == 204
+    if what == 'share':
+        refused(begin(alice, share, content), 410, 'GONE')
+    sent(alice, up, content, [0])
+    refused(complete(alice, up), 410, 'GONE')
+    if what == 'share':
+        return
+    assert alice.patch(path, json={'restore': True}).status_code == 200
+    assert completed(alice, up, content)['version'] == (2 if what == 'file' else 1)
+
+
+@pytest.mark.parametrize('strategy, current, versions, copies', [
+    (None, b'two', 2, 0), ('LAST_WRITER_WINS', None, 3, 0), ('CLIENT_WINS', None, 3, 0), ('SERVER_WINS', b'two', 3, 0),
+    ('MANUAL', b'two', 3, 0), ('KEEP_BOTH', b'two', 3, 1)])
+def test_edited_meanwhile(alice, share, strategy, current, versions, copies):
+    file = alice.make_file(share['id'], 'plan.txt', b'one')
+    content = blob(2 * PIECE, 26)
+    up = begun(alice, share, content, name='plan.txt', replace_file_id=file['id'], base_version_id=file['version_id'], conflict_resolution=strategy)
+    sent(alice, up, content)
+    replaced(alice, file, b'two')
+    r = complete(alice, up)
+    if strategy:
+        assert r.status_code == 200 and r.json()['conflict_id'] and complete(alice, up).json()['version_id'] == r.json()['version_id']
+    else:
+        refused(r, 409, 'SYNC_VERSION_STALE')
+    assert alice.content(file['id']) == (current or content) and len(versions_of(alice, file)) == versions
+    others = [n for n in children(alice, share) if n['id'] != file['id']]
+    assert [alice.content(n['id']) for n in others] == [content] * copies
+
+
+def test_base_of_another_file(alice, share):
+    """It is as stale as any that is not the current version."""
+    a, b = (alice.make_file(share['id'], unique('f'), c) for c in (b'a', b'b'))
+    up = begun(alice, share, b'new', replace_file_id=a['id'], base_version_id=b['version_id'])
+    sent(alice, up, b'new')
+    refused(complete(alice, up), 409, 'SYNC_VERSION_STALE')
+    assert alice.content(a['id']) == b'a' and len(versions_of(alice, a)) == 1
 
 
 def test_idempotency_key(alice, share):
