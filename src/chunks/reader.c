@@ -274,6 +274,8 @@ int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, 
 		int err;
 		if (k == length && r->decoded != i + 1) {
 			err = read_chunk(r, i, (char *)out + done);
+		} else if (done > 0 && k < length) {
+			break; /* rather than through the slab: the next call begins with it */
 		} else {
 			err = decode_chunk(r, i);
 			if (err == E_OK)

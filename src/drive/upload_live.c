@@ -9,6 +9,8 @@
 
 /* ---- memory ---- */
 
+enum { PAGE_BYTES = 4096 };
+
 void *piece_memory_take(struct uploads *u, int64_t size_bytes)
 {
 	void *p = NULL;
@@ -21,7 +23,9 @@ void *piece_memory_take(struct uploads *u, int64_t size_bytes)
 	}
 	pthread_mutex_unlock(&u->mu);
 	if (room && !p) {
-		p = malloc((size_t)size_bytes);
+		/* by pages: content that a sender has in pages comes to the same offset of ours. At 16 bytes behind it, as malloc would put it,
+		 * some processors copy at a quarter of their speed (the kernel's "rep movsb", AMD Zen 3). */
+		p = aligned_alloc(PAGE_BYTES, ((size_t)size_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
 		must(p != NULL);
 	}
 	return p;
