@@ -260,6 +260,15 @@ static size_t chunk_at(const struct content_reader *r, int64_t offset)
 	return low;
 }
 
+size_t content_fit(const struct content_reader *r, int64_t offset, size_t n)
+{
+	if (offset < 0 || offset >= r->size_bytes || (int64_t)n >= r->size_bytes - offset)
+		return n;
+	size_t last = chunk_at(r, offset + (int64_t)n);
+	int64_t fits = (last ? r->chunks[last - 1].end : 0) - offset;
+	return fits > 0 ? (size_t)fits : n;
+}
+
 int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, size_t *got)
 {
 	*got = 0;
@@ -274,8 +283,6 @@ int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, 
 		int err;
 		if (k == length && r->decoded != i + 1) {
 			err = read_chunk(r, i, (char *)out + done);
-		} else if (done > 0 && k < length) {
-			break; /* rather than through the slab: the next call begins with it */
 		} else {
 			err = decode_chunk(r, i);
 			if (err == E_OK)

@@ -103,11 +103,13 @@ int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struc
  * (else E_CORRUPT). */
 int content_open(struct tx *tx, struct store *s, int64_t tenant_id, struct str recipe, int64_t size_bytes,
                  struct content_reader **out);
-/* Reads up to n bytes at offset; *got < n at the end, or where the next chunk would not fit as a whole behind others; 0 only behind the
- * end. Thread-compatible: one caller at a time. After an error (E_CORRUPT, E_IO, E_DB) *got is 0 and out holds nothing that may
- * be shown. Places of later chunks are looked up with db_read, so this is not called inside a transaction on the same thread. Whole
- * chunks are cheapest, since they are verified where they are read to: windows of 256 KiB or more, read in order. */
+/* Reads up to n bytes at offset; *got < n only at the end. Thread-compatible: one caller at a time. After an error
+ * (E_CORRUPT, E_IO, E_DB) *got is 0 and out holds nothing that may be shown. Places of later chunks are looked up with
+ * db_read, so this is not called inside a transaction on the same thread. Whole chunks are cheapest: windows of 256 KiB
+ * or more, read in order. */
 int content_read(struct content_reader *r, int64_t offset, void *out, size_t n, size_t *got);
+/* How much of the n bytes at offset ends with a chunk, so that none is read for a part of it; n when no chunk ends there. */
+size_t content_fit(const struct content_reader *r, int64_t offset, size_t n);
 void content_close(struct content_reader *r);
 /* By chunks: how many; the length of chunk i, 0 when there is none. */
 size_t content_chunks(const struct content_reader *r);

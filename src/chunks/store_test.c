@@ -157,6 +157,31 @@ static int open_reader(struct store *s, const struct kept *k, struct content_rea
 	return err;
 }
 
+static bool ends_chunk(struct content_reader *r, int64_t offset)
+{
+	int64_t end = 0;
+	for (size_t i = 0; end < offset; i++)
+		end += content_chunk_bytes(r, i);
+	return end == offset;
+}
+
+/* From a place on in windows that end with chunks where they can. */
+static int check_windows(struct content_reader *r, const struct kept *k, size_t at, size_t window)
+{
+	char *out = malloc(window);
+	int err = E_OK;
+	for (size_t got; err == E_OK && at < k->n; at += got) {
+		size_t fit = content_fit(r, (int64_t)at, window), rest = k->n - at;
+		err = content_read(r, (int64_t)at, out, fit, &got);
+		bool good = fit > 0 && fit <= window && got == (fit < rest ? fit : rest) && (fit == window || ends_chunk(r, (int64_t)(at + fit))) &&
+		            (fit < window || window >= rest || window < CHUNK_MAX_BYTES || ends_chunk(r, (int64_t)(at + fit)));
+		if (err == E_OK && (!good || memcmp(out, k->p + at, got) != 0))
+			err = E_INTERNAL;
+	}
+	free(out);
+	return err;
+}
+
 /* All of it, then ranges. The first error, or E_INTERNAL when bytes differ. */
 static int check(struct store *s, const struct kept *k, struct rng *rng)
 {
@@ -174,6 +199,8 @@ static int check(struct store *s, const struct kept *k, struct rng *rng)
 		if (err == E_OK && (got != want || memcmp(out, k->p + at, got) != 0))
 			err = E_INTERNAL;
 	}
+	if (err == E_OK && k->n > 0)
+		err = check_windows(r, k, rng_below(rng, k->n), rng_below(rng, 2) ? CHUNK_MAX_BYTES : 1 + rng_below(rng, 2 * CHUNK_MAX_BYTES));
 	content_close(r);
 	free(out);
 	return err;

@@ -89,6 +89,8 @@ int upload_piece_feed(struct ctx *ctx, struct upload_piece *p, const void *data,
 /* The same without a copy: where the next *n bytes may be put (*n = 0: nowhere; they have to be fed), and that some were. */
 void *upload_piece_room(struct upload_piece *p, size_t *n);
 void upload_piece_took(struct upload_piece *p, size_t n);
+/* Before most of it is: false: its session holds much in memory; wake(arg) is called once, soon. It is in order not to ask. */
+bool upload_piece_may_receive(struct upload_piece *p, void (*wake)(void *arg), void *arg);
 /* All is fed. False: its turn is near; wake(arg) is called once, soon. */
 bool upload_piece_ready(struct upload_piece *p, void (*wake)(void *arg), void *arg);
 /* After upload_piece_ready, or wake, or (then it does not wait for its turn) without. 0: the piece is durable.

@@ -11,24 +11,27 @@
 
 enum { PAGE_BYTES = 4096 };
 
-void *piece_memory_take(struct uploads *u, int64_t size_bytes)
+void *piece_memory_take_locked(struct uploads *u, int64_t size_bytes, bool used)
 {
-	void *p = NULL;
-	pthread_mutex_lock(&u->mu);
-	bool room = size_bytes > 0 && u->memory + (size_t)size_bytes <= LIMIT_UPLOAD_MEMORY;
-	if (room) {
-		u->memory += (size_t)size_bytes;
-		if (size_bytes == LIMIT_UPLOAD_CHUNK_MAX && u->n_spare)
-			p = u->spare[--u->n_spare];
-	}
-	pthread_mutex_unlock(&u->mu);
-	if (room && !p) {
-		/* by pages: content that a sender has in pages comes to the same offset of ours. At 16 bytes behind it, as malloc would put it,
-		 * some processors copy at a quarter of their speed (the kernel's "rep movsb", AMD Zen 3). */
-		p = aligned_alloc(PAGE_BYTES, ((size_t)size_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
-		must(p != NULL);
-	}
+	if (size_bytes <= 0 || u->memory + (size_t)size_bytes > LIMIT_UPLOAD_MEMORY)
+		return NULL;
+	u->memory += (size_t)size_bytes;
+	if (used && size_bytes == LIMIT_UPLOAD_CHUNK_MAX && u->n_spare)
+		return u->spare[--u->n_spare];
+	/* By pages: content that a sender has in pages comes to the same offset of ours. At 16 bytes behind it, where malloc would put it, some
+	 * processors copy at a quarter of their speed (the kernel's "rep movsb" on AMD's Zen 3). */
+	void *p = aligned_alloc(PAGE_BYTES, ((size_t)size_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
+	must(p != NULL);
 	return p;
+}
+
+void *piece_memory_swap_locked(struct uploads *u, void *p, int64_t size_bytes, size_t n)
+{
+	if (size_bytes != LIMIT_UPLOAD_CHUNK_MAX || !u->n_spare)
+		return p;
+	void *other = memcpy(u->spare[--u->n_spare], p, n);
+	free(p);
+	return other;
 }
 
 void piece_memory_give(struct uploads *u, void *p, int64_t size_bytes)
@@ -288,7 +291,7 @@ void live_release(struct live *l, int err)
 		break_locked(l, err);
 	mend_locked(l);
 	for (struct upload_piece *p = l->active; p && !wake; p = p->next) {
-		if (!p->wake || p->index != l->fed || !live_may_feed_locked(l, p->index))
+		if (!p->wake || !p->complete || p->index != l->fed || !live_may_feed_locked(l, p->index))
 			continue;
 		l->feeding = p->granted = true;
 		wake = p->wake;
@@ -400,10 +403,14 @@ static int commit_op(struct tx *tx, void *arg)
 
 static int sync_parts(struct live *l, const struct part *parts, int64_t from)
 {
-	const struct part *last = parts;
+	const struct part *last = NULL;
 	int err = 0;
-	for (; !err && last->next; last = last->next)
-		err = content_write(last->content);
+	for (const struct part *p = parts; !err && p; p = p->next) {
+		err = content_write(p->content);
+		last = p;
+	}
+	if (!err)
+		pieces_written(l, from, last->upto);
 	/* all lie in the ingest's one pack, and the last was sealed last */
 	if (!err)
 		err = content_sync(l->u->drive->store, last->content);

@@ -35,6 +35,108 @@ static int length_differs(struct ctx *ctx, int64_t index, int64_t length, int64_
 			(long long)length, (long long)want);
 }
 
+/* ---- memory ---- */
+
+enum { NEAR = 16 }; /* pieces; one that is farther from its turn does not wait for it */
+
+/* May it be received besides what its session holds? One that may have to wait for its turn leaves room for the piece whose turn is
+ * next; so that one never waits for those that wait for it. */
+static bool has_room_locked(const struct upload_piece *p)
+{
+	const struct live *l = p->live;
+	int64_t held = p->size_bytes;
+	bool next_is_here = p->index <= l->fed || map_get(&l->staged, (uint64_t)l->fed + 1);
+	for (const struct upload_piece *q = l->active; q; q = q->next) {
+		held += q->held ? q->size_bytes : 0;
+		next_is_here |= q->held && q->index == l->fed;
+	}
+	if (!next_is_here && !l->jumps && p->index - l->fed <= NEAR)
+		held += l->chunk_bytes;
+	return held <= LIMIT_UPLOAD_HELD;
+}
+
+static void admit_locked(struct upload_piece *p)
+{
+	if (p->held || !p->memory)
+		return;
+	p->held = true;
+	p->memory = piece_memory_swap_locked(p->live->u, p->memory, p->size_bytes, (size_t)p->got_bytes);
+}
+
+/* Those that waited for room and have it now, from the first of the file on. */
+static void admit_waiting(struct live *l)
+{
+	for (;;) {
+		struct upload_piece *first = NULL;
+		void (*wake)(void *) = NULL;
+		void *arg = NULL;
+		pthread_mutex_lock(&l->u->mu);
+		for (struct upload_piece *p = l->active; p; p = p->next)
+			if (p->wake && !p->complete && (!first || p->index < first->index))
+				first = p;
+		if (first && has_room_locked(first)) {
+			admit_locked(first);
+			wake = first->wake;
+			arg = first->wake_arg;
+			first->wake = NULL;
+		}
+		pthread_mutex_unlock(&l->u->mu);
+		if (!wake)
+			return;
+		wake(arg);
+	}
+}
+
+/* With the lock. What is to be given back. */
+static void *let_go_locked(struct upload_piece *p)
+{
+	void *memory = p->memory;
+	p->memory = NULL;
+	p->held = p->lent = false;
+	return memory;
+}
+
+void pieces_written(struct live *l, int64_t from, int64_t upto)
+{
+	struct uploads *u = l->u;
+	for (;;) {
+		void *memory = NULL;
+		int64_t size_bytes = 0;
+		pthread_mutex_lock(&u->mu);
+		for (struct upload_piece *p = l->active; p && !memory; p = p->next) {
+			if (!p->lent || p->index < from || p->index >= upto)
+				continue;
+			size_bytes = p->size_bytes;
+			memory = let_go_locked(p);
+		}
+		pthread_mutex_unlock(&u->mu);
+		if (!memory)
+			break;
+		piece_memory_give(u, memory, size_bytes);
+	}
+	admit_waiting(l);
+}
+
+bool upload_piece_may_receive(struct upload_piece *p, void (*wake)(void *arg), void *arg)
+{
+	struct uploads *u = p->live->u;
+	pthread_mutex_lock(&u->mu);
+	bool waits = p->memory && !p->held && !has_room_locked(p);
+	if (waits) {
+		p->wake = wake;
+		p->wake_arg = arg;
+		p->for_gap = false;
+		p->deadline_us = clock_mono(u->drive->clock) + MILLIS_US(LIMIT_UPLOAD_WAIT_MS);
+		pthread_cond_signal(&u->work);
+	} else {
+		admit_locked(p);
+	}
+	pthread_mutex_unlock(&u->mu);
+	return !waits;
+}
+
+/* ---- on its way ---- */
+
 int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t length, const struct sha256 *hash,
 		       struct upload_piece **out)
 {
@@ -60,17 +162,18 @@ int upload_piece_begin(struct ctx *ctx, int64_t id, int64_t index, int64_t lengt
 	}
 	struct upload_piece *p = calloc(1, sizeof *p);
 	must(p != NULL);
-	*p = (struct upload_piece){.live = l, .index = index, .size_bytes = want};
-	p->memory = piece_memory_take(u, want);
-	p->claimed = hash != NULL;
+	*p = (struct upload_piece){.live = l, .index = index, .size_bytes = want, .claimed = hash != NULL};
 	if (hash)
 		p->claim = *hash;
-	if (hash && !p->memory)
-		p->digest = sha256_new();
 	pthread_mutex_lock(&u->mu);
+	p->held = has_room_locked(p);
+	p->memory = piece_memory_take_locked(u, want, p->held);
+	p->held &= p->memory != NULL;
 	p->next = l->active;
 	l->active = p;
 	pthread_mutex_unlock(&u->mu);
+	if (hash && !p->memory)
+		p->digest = sha256_new();
 	*out = p;
 	return 0;
 }
@@ -128,7 +231,6 @@ static int verify(struct upload_piece *p)
  * mover feeds them. Or the others that are under way tell that the one that is missing may just be late. */
 static int64_t patience_ms_locked(const struct upload_piece *p)
 {
-	enum { NEAR = 16 };
 	const struct live *l = p->live;
 	bool rebuilding = l->reader || (!l->ingest && l->fed > 0), gap = false;
 	if (l->dead || l->broken || rebuilding || p->index < l->fed || p->index - l->fed > NEAR)
@@ -250,10 +352,10 @@ static void drop_memory(struct upload_piece *p)
 {
 	struct uploads *u = p->live->u;
 	pthread_mutex_lock(&u->mu);
-	void *memory = p->memory;
-	p->memory = NULL;
+	void *memory = let_go_locked(p);
 	pthread_mutex_unlock(&u->mu);
 	piece_memory_give(u, memory, p->size_bytes);
+	admit_waiting(p->live);
 }
 
 static int take_in(struct upload_piece *p)
@@ -263,6 +365,9 @@ static int take_in(struct upload_piece *p)
 		return put_aside(p);
 	uint64_t breaks;
 	p->granted = false;
+	pthread_mutex_lock(&l->u->mu);
+	p->lent = true;
+	pthread_mutex_unlock(&l->u->mu);
 	int err = live_feed(l, p->index, p->memory, (size_t)p->size_bytes, p->claimed ? &p->claim : NULL, true, &breaks);
 	return err ? err : live_settle(l, p->index + 1, breaks);
 }
@@ -323,6 +428,7 @@ void upload_piece_close(struct upload_piece *p)
 	if (p->file && p->file_id)
 		stage_remove(u, p->file_id);
 	piece_memory_give(u, p->memory, p->size_bytes);
+	admit_waiting(l);
 	sha256_free(p->digest);
 	xxh3_free(p->xxh);
 	free(p);

@@ -86,12 +86,14 @@ struct upload_piece {
 	bool claimed, claim_differs;
 	struct sha256 claim;
 	struct sha256_state *digest; /* of what went to the file, when there is a claim */
-	uint8_t *memory; /* NULL: it goes straight to the file */
+	uint8_t *memory; /* NULL: it goes straight to the file; or it was fed and written */
+	bool held;       /* memory that counts in LIMIT_UPLOAD_HELD; else it is untouched but for its first bytes */
+	bool lent;       /* to the ingest, which needs it until it is written */
 	struct disk_file *file;
 	struct xxh3_state *xxh; /* of what went to the file */
 	int64_t file_id;
 	bool complete, granted; /* granted: live->feeding is held for it */
-	void (*wake)(void *arg);
+	void (*wake)(void *arg); /* it waits: complete, for its turn, else for room */
 	void *wake_arg;
 	bool for_gap;        /* it waits for a piece that is not on its way yet */
 	int64_t deadline_us; /* monotonic */
@@ -159,9 +161,16 @@ void live_park_locked(struct live *l);
 void live_wake(struct uploads *u, struct live *l);
 bool live_has_work_locked(const struct live *l);
 
-/* Memory for a piece; NULL when too much is in use. */
-void *piece_memory_take(struct uploads *u, int64_t size_bytes);
+/* Memory for a piece, untouched or (used) as another piece left it; NULL when too much is in use. */
+void *piece_memory_take_locked(struct uploads *u, int64_t size_bytes, bool used);
+/* Memory that another piece left instead of untouched one, of which n bytes are in use; p itself when there is none. */
+void *piece_memory_swap_locked(struct uploads *u, void *p, int64_t size_bytes, size_t n);
 void piece_memory_give(struct uploads *u, void *p, int64_t size_bytes);
+
+/* ---- upload_piece.c ---- */
+
+/* Pieces [from, upto) were fed and lie in the pack's file: what they were received in may serve those that wait for room. */
+void pieces_written(struct live *l, int64_t from, int64_t upto);
 
 /* ---- upload_stage.c ---- */
 

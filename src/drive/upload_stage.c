@@ -103,15 +103,14 @@ int stage_source_read(struct stage_source *s, void *out, size_t n, size_t *got)
 	                  : content_read(s->chunks, s->skip_bytes + s->at_bytes, out, want, got);
 	if (err)
 		return err;
-	s->at_bytes += (int64_t)*got;
-	if (!s->file)
-		return *got > 0 || want == 0 ? 0 : E_CORRUPT;
-	xxh3_update(s->digest, out, *got);
-	if (s->at_bytes < s->size_bytes)
+	s->at_bytes += (int64_t)want;
+	if (s->file)
+		xxh3_update(s->digest, out, *got);
+	if (!s->file || s->at_bytes < s->size_bytes)
 		return *got == want ? 0 : E_CORRUPT;
 	uint64_t xxh = xxh3_final(s->digest);
 	s->digest = NULL;
-	return xxh == s->xxh ? 0 : E_CORRUPT;
+	return *got == want && xxh == s->xxh ? 0 : E_CORRUPT;
 }
 
 void stage_source_close(struct stage_source *s)

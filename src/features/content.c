@@ -11,7 +11,7 @@ struct served {
 static int served_read(struct download *d, int64_t offset, void *out, size_t n, size_t *got)
 {
 	struct served *s = (struct served *)d;
-	return content_read(s->content.reader, offset, out, n, got);
+	return content_read(s->content.reader, offset, out, content_fit(s->content.reader, offset, n), got);
 }
 
 static void served_close(struct download *d)

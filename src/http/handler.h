@@ -73,6 +73,8 @@ struct body_sink {
 	 * neither may wait. Bytes that arrive so need no worker before the end. */
 	void *(*room)(struct body_sink *self, size_t *n);
 	void (*took)(struct body_sink *self, size_t n);
+	/* Optional, with room, of a large body: may the rest be received now? False: memory is short; wake as for ready. */
+	bool (*may_receive)(struct body_sink *self, void (*wake)(void *arg), void *arg);
 };
 
 /* kind of route */

@@ -201,6 +201,13 @@ static void arm(struct transfer *t, uint32_t events)
 
 /* ---- in ---- */
 
+static void begin_receive(void *arg)
+{
+	struct transfer *t = arg;
+	t->since_us = now_us();
+	arm(t, EPOLLIN);
+}
+
 enum MHD_Result transfer_body(struct flight *f)
 {
 	struct body_sink *sink = f->x->sink;
@@ -218,8 +225,8 @@ enum MHD_Result transfer_body(struct flight *f)
 		return MHD_YES;
 	}
 	t->left = left;
-	t->since_us = now_us();
-	arm(t, EPOLLIN);
+	if (!sink->may_receive || sink->may_receive(sink, begin_receive, t)) /* else it may be gone already */
+		begin_receive(t);
 	return MHD_YES;
 }
 

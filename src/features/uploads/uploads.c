@@ -131,6 +131,11 @@ static void chunk_took(struct body_sink *sink, size_t n)
 	upload_piece_took(((struct chunk_sink *)sink)->piece, n);
 }
 
+static bool chunk_may_receive(struct body_sink *sink, void (*wake)(void *arg), void *arg)
+{
+	return upload_piece_may_receive(((struct chunk_sink *)sink)->piece, wake, arg);
+}
+
 static bool chunk_ready(struct body_sink *sink, void (*wake)(void *arg), void *arg)
 {
 	return upload_piece_ready(((struct chunk_sink *)sink)->piece, wake, arg);
@@ -194,6 +199,7 @@ int upload_chunk(struct ctx *ctx, struct request *req, struct body_sink **out)
 	    .feed = chunk_feed,
 	    .room = chunk_room,
 	    .took = chunk_took,
+	    .may_receive = chunk_may_receive,
 	    .end = chunk_end,
 	    .close = chunk_close,
 	    .ready = chunk_ready,
