@@ -71,7 +71,8 @@
 #define LIMIT_UPLOADS_PER_USER      1000                  /* open ones */
 #define LIMIT_UPLOAD_RESERVED_BYTES (INT64_C(16) << 40)   /* of one user's open sessions together */
 #define LIMIT_UPLOAD_MEMORY         (16 << 20)            /* pieces held in memory, of all sessions */
-#define LIMIT_UPLOAD_HELD           (12 << 20)            /* the same of one session; a further piece waits in its socket */
+#define LIMIT_UPLOAD_HELD           (12 << 20)            /* the same of one session: a further piece waits in its socket */
+#define LIMIT_UPLOAD_HELD_MS        1000                  /* so long at most; those before it may come slowly, or not at all */
 #define LIMIT_UPLOAD_WAIT_MS        3000                  /* a whole piece waits for its turn before it is staged */
 #define LIMIT_UPLOAD_GAP_MS         250                   /* the same, when a piece before it is not even on its way */
 #define LIMIT_UPLOAD_WAITING        1                     /* completions that hold a worker until all is fed */

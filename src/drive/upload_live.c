@@ -503,7 +503,7 @@ static struct upload_piece *overdue_locked(struct live *l, bool all)
 {
 	int64_t now = mono(l->u);
 	for (struct upload_piece *p = l->active; p; p = p->next)
-		if (p->wake && (all || p->deadline_us <= now))
+		if (p->wake && ((all && p->complete) || p->deadline_us <= now))
 			return p;
 	return NULL;
 }

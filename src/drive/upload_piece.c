@@ -40,19 +40,20 @@ static int length_differs(struct ctx *ctx, int64_t index, int64_t length, int64_
 enum { NEAR = 16 }; /* pieces; one that is farther from its turn does not wait for it */
 
 /* May it be received besides what its session holds? One that may have to wait for its turn leaves room for the piece whose turn is
- * next; so that one never waits for those that wait for it. */
+ * next; so that one never waits for those that wait for it. One that comes again is wanted at once: the first may hang. */
 static bool has_room_locked(const struct upload_piece *p)
 {
 	const struct live *l = p->live;
 	int64_t held = p->size_bytes;
-	bool next_is_here = p->index <= l->fed || map_get(&l->staged, (uint64_t)l->fed + 1);
+	bool next_is_here = p->index <= l->fed || map_get(&l->staged, (uint64_t)l->fed + 1), again = false;
 	for (const struct upload_piece *q = l->active; q; q = q->next) {
 		held += q->held ? q->size_bytes : 0;
 		next_is_here |= q->held && q->index == l->fed;
+		again |= q->held && q->index == p->index;
 	}
 	if (!next_is_here && !l->jumps && p->index - l->fed <= NEAR)
 		held += l->chunk_bytes;
-	return held <= LIMIT_UPLOAD_HELD;
+	return again || held <= LIMIT_UPLOAD_HELD;
 }
 
 static void admit_locked(struct upload_piece *p)
@@ -126,7 +127,7 @@ bool upload_piece_may_receive(struct upload_piece *p, void (*wake)(void *arg), v
 		p->wake = wake;
 		p->wake_arg = arg;
 		p->for_gap = false;
-		p->deadline_us = clock_mono(u->drive->clock) + MILLIS_US(LIMIT_UPLOAD_WAIT_MS);
+		p->deadline_us = clock_mono(u->drive->clock) + MILLIS_US(LIMIT_UPLOAD_HELD_MS);
 		pthread_cond_signal(&u->work);
 	} else {
 		admit_locked(p);

@@ -157,7 +157,7 @@ int live_settle(struct live *l, int64_t upto, uint64_t breaks);
 void live_release(struct live *l, int err);
 /* The ingest is let go, to be rebuilt when it is needed. Nobody is at it. */
 void live_park_locked(struct live *l);
-/* Wakes the pieces that wait: all of l's, or (l NULL) those that have waited too long. */
+/* Wakes the pieces that wait: all of l's that wait for their turn, or (l NULL) those that have waited too long. */
 void live_wake(struct uploads *u, struct live *l);
 bool live_has_work_locked(const struct live *l);
 

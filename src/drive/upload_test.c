@@ -614,6 +614,78 @@ static void test_parts_of_the_cancelled(void **state)
 	world_close(&w);
 }
 
+static void count_wake(void *arg)
+{
+	++*(int *)arg;
+}
+
+struct coming {
+	struct upload_piece *p;
+	int woken;
+	bool waits;
+};
+
+/* Its first bytes are there when it is asked whether there is room, as a network thread does it. */
+static void come(struct world *w, const struct upload *up, const char *content, struct coming *c, int64_t i)
+{
+	c[i] = (struct coming){0};
+	assert_int_equal(upload_piece_begin(&w->ctx, up->id, i, up->in.chunk_bytes, NULL, &c[i].p), 0);
+	assert_int_equal(upload_piece_feed(&w->ctx, c[i].p, content + i * up->in.chunk_bytes, 5000), 0);
+	c[i].waits = !upload_piece_may_receive(c[i].p, count_wake, &c[i].woken);
+}
+
+static void come_whole(struct world *w, const struct upload *up, const char *content, struct coming *c, int64_t i)
+{
+	struct upload_receipt receipt;
+	assert_int_equal(upload_piece_feed(&w->ctx, c[i].p, content + i * up->in.chunk_bytes + 5000, (size_t)up->in.chunk_bytes - 5000), 0);
+	assert_true(upload_piece_ready(c[i].p, count_wake, &c[i].woken));
+	assert_int_equal(upload_piece_end(&w->ctx, c[i].p, &receipt), 0);
+	upload_piece_close(c[i].p);
+}
+
+/* Three pieces of 4 MiB of a session are received at a time, and the one whose turn is next is among them. */
+static void test_room(void **state)
+{
+	struct world w;
+	struct upload up;
+	struct version_result r;
+	struct coming c[6], again;
+	world_open(&w, *state, 17);
+	int64_t size = 6 * LIMIT_UPLOAD_CHUNK_MAX;
+	AUTO_FREE char *content = noise((size_t)size);
+	int64_t id = begin_in(&w, size, LIMIT_UPLOAD_CHUNK_MAX, &up);
+	come(&w, &up, content, c, 1);
+	come(&w, &up, content, c, 2);
+	come(&w, &up, content, c, 3);
+	assert_true(!c[1].waits && !c[2].waits && c[3].waits); /* there is room for one, which is piece 0's */
+	come(&w, &up, content, c, 0);
+	assert_false(c[0].waits);
+	come(&w, &up, content, &again, 0); /* it is sent once more */
+	assert_false(again.waits);
+	upload_piece_close(again.p);
+	assert_int_equal(c[3].woken, 0);
+	come_whole(&w, &up, content, c, 0);
+	assert_int_equal(c[3].woken, 1);
+	come(&w, &up, content, c, 5);
+	assert_true(c[5].waits);
+	come_whole(&w, &up, content, c, 1);
+	assert_int_equal(c[5].woken, 1);
+	come(&w, &up, content, c, 4);
+	assert_true(c[4].waits);
+	upload_piece_close(c[3].p); /* its sender went away */
+	assert_int_equal(c[4].woken, 1);
+	come_whole(&w, &up, content, c, 2);
+	come(&w, &up, content, c, 3);
+	assert_false(c[3].waits);
+	come_whole(&w, &up, content, c, 3);
+	come_whole(&w, &up, content, c, 4);
+	come_whole(&w, &up, content, c, 5);
+	assert_int_equal(c[4].woken + c[5].woken, 2);
+	assert_int_equal(complete(&w, id, &r), 0);
+	expect_file(&w, r.node.id, content, size);
+	world_close(&w);
+}
+
 static int set_up(void **state)
 {
 	static struct testing t;
@@ -637,6 +709,7 @@ int main(void)
 	    cmocka_unit_test(test_commit_in_doubt),
 	    cmocka_unit_test(test_full_disk),
 	    cmocka_unit_test(test_parts_of_the_cancelled),
+	    cmocka_unit_test(test_room),
 	    cmocka_unit_test(test_each_call), /* last: it leaves sessions behind */
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);

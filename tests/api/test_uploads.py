@@ -176,6 +176,29 @@ def test_large_pieces(alice, share):
     completed(alice, up, content)
 
 
+def test_large_pieces_at_once(alice, share, server):
+    """More than a session may hold, half of each, the first last: all wait for room or for it, nobody for ever."""
+    content = blob(6 * 4 * MIB, 41)
+    up = begun(alice, share, content, 4 * MIB)
+    coming = []
+    for i in (5, 1, 2, 3, 4, 0, 0):
+        s = socket.create_connection(('127.0.0.1', server.port), 20)
+        data = piece(content, i, 4 * MIB)
+        s.sendall(f'PUT {V1}/uploads/{up["id"]}/chunks/{i} HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers["Authorization"]}\r\n'
+                  f'Content-Length: {len(data)}\r\n\r\n'.encode() + data[:MIB])
+        coming.append((s, data[MIB:]))
+
+    def rest(s, data):
+        s.sendall(data)
+        assert s.recv(12) == b'HTTP/1.1 200'
+        s.close()
+
+    begin_s = time.monotonic()
+    together(*[lambda c=c: rest(*c) for c in coming])
+    assert time.monotonic() - begin_s < 10
+    completed(alice, up, content)
+
+
 def test_repetitive_content(alice, share):
     content = bytes(5 * MIB) + b'x' * MIB
     up = begun(alice, share, content)
