@@ -149,17 +149,26 @@ static void row_args(struct dbv a[N_ROW_ARGS], int64_t tenant_id, const struct c
 	a[8] = V_I(p->xxh);
 }
 
-/* Whether the table has an id that lies between theirs: their own, or one that was made at the same time. */
-static int ids_between(struct tx *tx, const struct chunk_row *const *rows, size_t n, bool *any)
+/* Whether the table may have one of their ids; false: it has none. Between them lie those that were made at the same time, mostly few. */
+static int ids_there(struct tx *tx, const struct chunk_row *rows, size_t n, bool *any)
 {
-	int64_t from = rows[0]->id, to = from, there;
+	enum { LOOK_AT = 256 };
+	int64_t from = rows[0].id, to = from;
+	int looked_at = 0;
+	AUTO_ROWS *r = NULL;
 	for (size_t i = 1; i < n; i++) {
-		from = rows[i]->id < from ? rows[i]->id : from;
-		to = rows[i]->id > to ? rows[i]->id : to;
+		from = rows[i].id < from ? rows[i].id : from;
+		to = rows[i].id > to ? rows[i].id : to;
 	}
-	int err = tx_i64(tx, "select min(id) from chunks where id >= $1 and id <= $2", DB_ARGS(V_I(from), V_I(to)), 0, &there);
-	*any = there != 0;
-	return err;
+	*any = false;
+	int err = tx_query(tx, "select id from chunks where id >= $1 and id <= $2 limit 256", DB_ARGS(V_I(from), V_I(to)), &r);
+	while (err == E_OK && !*any && rows_next(r)) {
+		int64_t id = rows_i64(r, 0);
+		*any = ++looked_at == LOOK_AT;
+		for (size_t i = 0; i < n; i++)
+			*any |= rows[i].id == id;
+	}
+	return err != E_OK ? err : rows_close(&r);
 }
 
 #define INSERT_ROW \
@@ -167,13 +176,13 @@ static int ids_between(struct tx *tx, const struct chunk_row *const *rows, size_
 	" values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 
 /* added[i]: whether row i was not there. Nearly always none was: then they need not be told apart, which is cheaper. */
-static int insert_rows(struct tx *tx, int64_t tenant_id, const struct chunk_row *const *rows, size_t n, int64_t *added)
+static int insert_rows(struct tx *tx, int64_t tenant_id, const struct chunk_row *rows, size_t n, int64_t *added)
 {
 	struct dbv args[INDEX_BATCH * N_ROW_ARGS];
 	bool any;
-	int err = ids_between(tx, rows, n, &any);
+	int err = ids_there(tx, rows, n, &any);
 	for (size_t i = 0; i < n; i++) {
-		row_args(args + N_ROW_ARGS * i, tenant_id, rows[i]);
+		row_args(args + N_ROW_ARGS * i, tenant_id, &rows[i]);
 		added[i] = 1;
 	}
 	if (err != E_OK || !any)
@@ -192,13 +201,42 @@ static int check_same(struct tx *tx, int64_t tenant_id, const struct sha256 *has
 	return err;
 }
 
-int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
-              int64_t *ids)
+int index_flush(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, struct index_batch *b)
 {
 	struct sha256 hashes[INDEX_BATCH];
-	const struct chunk_row *fresh[INDEX_BATCH];
-	int64_t added[INDEX_BATCH] = {0}, fresh_ids[INDEX_BATCH], inserted[INDEX_BATCH];
-	size_t where[INDEX_BATCH], n_fresh = 0;
+	int64_t ids[INDEX_BATCH], added[INDEX_BATCH];
+	size_t n = b->n;
+	bool all = true;
+	b->n = 0;
+	if (n == 0)
+		return E_OK;
+	int err = insert_rows(tx, tenant_id, b->rows, n, added);
+	for (size_t i = 0; i < n; i++) {
+		hashes[i] = b->rows[i].hash;
+		ids[i] = b->rows[i].id;
+		all &= added[i] != 0;
+	}
+	if (err == E_OK && !all)
+		err = check_same(tx, tenant_id, hashes, n, ids);
+	if (err == E_OK)
+		err = add_packs(tx, tenant_id, now_us, b->rows, n, added);
+	if (err == E_OK) /* should the transaction fail, the hint leads to no row */
+		finder_add(f, tenant_id, hashes, ids, n);
+	return err;
+}
+
+static int64_t id_waiting(const struct index_batch *b, const struct sha256 *hash)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (sha256_eq(&b->rows[i].hash, hash))
+			return b->rows[i].id;
+	return 0;
+}
+
+int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
+              struct index_batch *b, int64_t *ids)
+{
+	struct sha256 hashes[INDEX_BATCH];
 	must(n <= INDEX_BATCH);
 	if (n == 0)
 		return E_OK;
@@ -208,27 +246,16 @@ int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us
 	finder_find_lately(f, tenant_id, hashes, n, ids);
 	struct hinted h = hinted_of(tenant_id, hashes, n, ids);
 	int err = h.n ? verify_op(tx, &h) : E_OK;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; err == E_OK && i < n; i++) {
+		if (!ids[i])
+			ids[i] = id_waiting(b, &hashes[i]);
 		if (ids[i])
 			continue;
 		ids[i] = rows[i].id;
-		hashes[n_fresh] = rows[i].hash;
-		fresh_ids[n_fresh] = rows[i].id;
-		fresh[n_fresh] = &rows[i];
-		where[n_fresh++] = i;
+		b->rows[b->n++] = rows[i];
+		if (b->n == INDEX_BATCH)
+			err = index_flush(tx, f, tenant_id, now_us, b);
 	}
-	if (err != E_OK || n_fresh == 0)
-		return err;
-	err = insert_rows(tx, tenant_id, fresh, n_fresh, inserted);
-	bool all = true;
-	for (size_t k = 0; err == E_OK && k < n_fresh; k++)
-		all &= (added[where[k]] = inserted[k]) != 0;
-	if (err == E_OK && !all)
-		err = check_same(tx, tenant_id, hashes, n_fresh, fresh_ids);
-	if (err == E_OK)
-		err = add_packs(tx, tenant_id, now_us, rows, n, added);
-	if (err == E_OK) /* should the transaction fail, the hint leads to no row */
-		finder_add(f, tenant_id, hashes, fresh_ids, n_fresh);
 	return err;
 }
 

@@ -35,11 +35,18 @@ struct chunk_row {
 /* ids[i] becomes the id of hashes[i], or 0; rows that are marked (marks.h) are as if they were not there. n is at most
  * INDEX_BATCH. */
 int index_find(struct db *db, struct finder *f, int64_t tenant_id, const struct sha256 *hashes, size_t n, int64_t *ids);
-/* Adds n <= INDEX_BATCH chunks, whose hashes differ from each other. ids[i] becomes rows[i].id, or the id of a row
- * that was there first and is not marked. Packs not seen before are added too. Repeatable.
+/* Chunks of one tenant that wait to be added, zeroed at first: many rows at once cost a third. */
+struct index_batch {
+	struct chunk_row rows[INDEX_BATCH];
+	size_t n;
+};
+/* Puts n <= INDEX_BATCH chunks into the batch, which is flushed when it is full and is to be flushed before the transaction ends.
+ * ids[i] becomes rows[i].id, or the id of one that was there or in the batch first and is not marked. Packs not seen before
+ * are added too. Repeatable.
  * E_BUSY: a pack of theirs was retired meanwhile, or an id of theirs is another chunk's: to be tried with new ids. */
 int index_add(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, const struct chunk_row *rows, size_t n,
-              int64_t *ids);
+              struct index_batch *b, int64_t *ids);
+int index_flush(struct tx *tx, struct finder *f, int64_t tenant_id, int64_t now_us, struct index_batch *b);
 /* May something be added to the pack? Also when it has no row yet. E_BUSY: it was retired. */
 int index_pack_open(struct tx *tx, int64_t pack_id);
 /* In a write: chunks that were found a while ago are to be used. Those that are condemned are so no longer. E_BUSY: one is gone.

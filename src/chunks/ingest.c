@@ -438,9 +438,9 @@ static int use_found(struct tx *tx, struct store *s, int64_t tenant_id, const st
 	return err;
 }
 
-/* Indexes chunks in batches; ids[i - from] becomes the id of chunk i wherever it is the first with its hash. */
+/* Has chunks indexed by way of the batch; ids[i - from] becomes the id of chunk i wherever it is the first with its hash. */
 static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, size_t from, size_t to,
-                      int64_t *ids)
+                      struct index_batch *batch, int64_t *ids)
 {
 	struct chunk_row rows[INDEX_BATCH];
 	int64_t got[INDEX_BATCH];
@@ -458,7 +458,7 @@ static int commit_new(struct tx *tx, struct store *s, int64_t tenant_id, const s
 		}
 		if (n < INDEX_BATCH && i + 1 < to)
 			continue;
-		int err = index_add(tx, s->finder, tenant_id, now_us, rows, n, got);
+		int err = index_add(tx, s->finder, tenant_id, now_us, rows, n, batch, got);
 		if (err != E_OK)
 			return err;
 		for (size_t k = 0; k < n; k++)
@@ -473,21 +473,33 @@ int content_index(struct tx *tx, struct store *s, int64_t tenant_id, const struc
 {
 	size_t to = n < c->n_chunks - from ? from + n : c->n_chunks;
 	int64_t *ids = arena_many(tx_arena(tx), to - from + 1, int64_t);
-	int err = commit_new(tx, s, tenant_id, c, from, to, ids);
+	struct index_batch batch = {.n = 0};
+	int err = commit_new(tx, s, tenant_id, c, from, to, &batch, ids);
+	if (err == E_OK)
+		err = store_index_flush(tx, s, tenant_id, &batch);
 	for (size_t i = from; err == E_OK && i < to; i++)
 		if (c->chunks[i].first == i)
 			err = fn(arg, ids[i - from], &c->chunks[i].row.hash, c->chunks[i].row.place.raw_len);
 	return err;
 }
 
-int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe)
+int store_index_flush(struct tx *tx, struct store *s, int64_t tenant_id, struct index_batch *batch)
+{
+	return index_flush(tx, s->finder, tenant_id, clock_now(s->config.clock), batch);
+}
+
+int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct index_batch *batch,
+                   struct buf *recipe)
 {
 	if (c->recipe.p) {
 		buf_str(recipe, c->recipe);
 		return E_OK;
 	}
 	int64_t *ids = arena_many(tx_arena(tx), c->n_chunks + 1, int64_t);
-	int err = commit_new(tx, s, tenant_id, c, 0, c->n_chunks, ids);
+	struct index_batch own = {.n = 0};
+	int err = commit_new(tx, s, tenant_id, c, 0, c->n_chunks, batch ? batch : &own, ids);
+	if (err == E_OK)
+		err = store_index_flush(tx, s, tenant_id, &own);
 	if (err != E_OK)
 		return err;
 	struct recipe_writer w;

@@ -75,7 +75,9 @@ static int add_op(struct tx *tx, void *arg)
 	struct chunk_row rows[CHUNKS];
 	for (int i = 0; i < CHUNKS; i++)
 		rows[i] = (struct chunk_row){j->first_id + i, hash_of(j->from + i), {.pack_id = 1, .raw_len = 1, .stored_len = 1}};
-	return index_add(tx, finder, TENANT, 1, rows, CHUNKS, j->ids);
+	struct index_batch batch = {.n = 0};
+	int err = index_add(tx, finder, TENANT, 1, rows, CHUNKS, &batch, j->ids);
+	return err ? err : index_flush(tx, finder, TENANT, 1, &batch);
 }
 
 static int set_op(struct tx *tx, void *arg)

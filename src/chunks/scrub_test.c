@@ -59,7 +59,7 @@ static int commit_op(struct tx *tx, void *arg)
 {
 	struct made *m = arg;
 	buf_clear(&m->recipe);
-	return content_commit(tx, m->content->store, TENANT, m->content, &m->recipe);
+	return content_commit(tx, m->content->store, TENANT, m->content, NULL, &m->recipe);
 }
 
 static struct made put(struct store *s, const uint8_t *p, size_t n)

@@ -23,6 +23,7 @@
 struct store;
 struct ingest;
 struct content_reader;
+struct index_batch; /* chunks/index.h */
 
 struct store_config {
 	struct disk *disk;   /* rooted at the folder of the packs */
@@ -90,8 +91,11 @@ int content_index_ahead(struct content *c, int64_t tenant_id);
 /* In a write transaction: indexes the new chunks and appends the recipe to *recipe (so an op that is run again starts
  * by clearing it). Repeatable. E_BUSY: it took so long that the collector has removed what it rests on; E_TIMEOUT: longer than
  * LIMIT_INGEST_MS. Of two ingests that stored the same chunk, the second to commit uses the first's, unless the finder
- * does not know of it. */
-int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct buf *recipe);
+ * does not know of it. batch: NULL, or where new chunks may wait for those of the tenant's other contents in this transaction. */
+int content_commit(struct tx *tx, struct store *s, int64_t tenant_id, const struct content *c, struct index_batch *batch,
+                   struct buf *recipe);
+/* Adds what waits in a batch to the index. */
+int store_index_flush(struct tx *tx, struct store *s, int64_t tenant_id, struct index_batch *batch);
 
 /* In a write transaction: indexes the new ones of chunks [from, from + n), makes no recipe, and tells each chunk of them
  * that no earlier one equals. Repeatable. */

@@ -79,7 +79,7 @@ static int commit_op(struct tx *tx, void *arg)
 	int err = E_OK;
 	for (int i = 0; err == E_OK && i < c->times; i++) {
 		buf_clear(&c->k->recipe);
-		err = content_commit(tx, c->s, c->k->tenant_id, c->c, &c->k->recipe);
+		err = content_commit(tx, c->s, c->k->tenant_id, c->c, NULL, &c->k->recipe);
 	}
 	return err;
 }

@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "base/must.h"
 #include "base/mutant.h"
+#include "chunks/index.h"
 #include "drive/access.h"
 #include "drive/change.h"
 #include "drive/principal.h"
@@ -188,7 +189,16 @@ int drive_insert_flush(struct dtx *t)
 	int err = 0;
 	for (size_t i = 0; !err && i < DTX_TABLES_MAX; i++)
 		err = rows_flush(t, &t->waiting[i]);
+	if (!err && t->chunks)
+		err = store_index_flush(t->tx, t->drive->store, t->ctx->tenant_id, t->chunks);
 	return err;
+}
+
+struct index_batch *drive_chunk_batch(struct dtx *t)
+{
+	if (gathers(t) && !t->chunks)
+		t->chunks = arena_new(t->ctx->arena, struct index_batch);
+	return gathers(t) ? t->chunks : NULL;
 }
 
 int drive_makes_files(struct dtx *t, bool yes)

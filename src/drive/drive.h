@@ -96,6 +96,7 @@ struct dtx {
 	bool makes_files;
 	struct node *folder; /* the one they were made in last (node_load_folder); NULL: none, or it may have changed since */
 	struct dtx_rows waiting[DTX_TABLES_MAX]; /* of drive_insert */
+	struct index_batch *chunks;              /* of drive_chunk_batch; NULL: not yet needed */
 };
 
 typedef int drive_op_fn(struct dtx *t, void *arg);
@@ -132,6 +133,8 @@ int drive_makes_files(struct dtx *t, bool yes);
 /* tx_exec of an insert; while files are made by_index the row may wait for drive_insert_flush, which then tells of a conflict: many
  * rows at once cost half as much (and on PostgreSQL one round trip). */
 int drive_insert(struct dtx *t, const char *sql, const struct dbv *args, size_t n_args);
+/* Where chunks of new files wait for it too, or NULL. */
+struct index_batch *drive_chunk_batch(struct dtx *t);
 int drive_insert_flush(struct dtx *t);
 /* A part of a write that may fail alone: its rows and its queued changes are undone. ctx keeps the fault; clear it to go
  * on. */

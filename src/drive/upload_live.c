@@ -353,7 +353,7 @@ struct commit {
 static int part_insert(struct tx *tx, const struct commit *c, const struct part *p)
 {
 	struct buf recipe = {0};
-	int err = content_commit(tx, c->l->u->drive->store, c->l->tenant_id, p->content, &recipe);
+	int err = content_commit(tx, c->l->u->drive->store, c->l->tenant_id, p->content, NULL, &recipe);
 	if (!err)
 		err = tx_exec(tx, "insert into upload_parts (upload_id, first_piece, recipe, hash) values ($1, $2, $3, $4)",
 			      DB_ARGS(V_I(c->l->id), V_I(p->first), V_B(buf_as_str(&recipe)),

@@ -43,7 +43,7 @@ static int commit_op(struct tx *tx, void *arg)
 {
 	struct one_part *p = arg;
 	buf_clear(p->recipe);
-	return content_commit(tx, p->t->store, p->t->tenant_id, p->content, p->recipe);
+	return content_commit(tx, p->t->store, p->t->tenant_id, p->content, NULL, p->recipe);
 }
 
 static struct buf commit(struct testing *t, const struct content *c)

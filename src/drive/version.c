@@ -81,7 +81,7 @@ static int make_recipe(struct dtx *t, struct incoming *in)
 	if (!in->content)
 		return 0;
 	struct buf recipe = {0};
-	int err = content_commit(t->tx, t->drive->store, t->ctx->tenant_id, in->content, &recipe);
+	int err = content_commit(t->tx, t->drive->store, t->ctx->tenant_id, in->content, drive_chunk_batch(t), &recipe);
 	if (!err)
 		in->v.recipe = arena_str(t->ctx->arena, buf_as_str(&recipe));
 	buf_fini(&recipe);
