@@ -147,11 +147,14 @@ struct str arena_str(struct arena *a, struct str s)
 
 struct str arena_vfmt(struct arena *a, const char *fmt, va_list ap)
 {
+	char brief[256]; /* most are: they are made once, and copied */
 	va_list again;
 	va_copy(again, ap);
-	int n = vsnprintf(NULL, 0, fmt, again);
+	int n = vsnprintf(brief, sizeof brief, fmt, again);
 	va_end(again);
 	must(n >= 0);
+	if ((size_t)n < sizeof brief)
+		return arena_str(a, str_n(brief, (size_t)n));
 	char *p = arena_alloc(a, (size_t)n + 1);
 	vsnprintf(p, (size_t)n + 1, fmt, ap);
 	return (struct str){p, (size_t)n};

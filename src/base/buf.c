@@ -35,11 +35,14 @@ void buf_fmt(struct buf *b, const char *fmt, ...)
 	va_list ap, again;
 	va_start(ap, fmt);
 	va_copy(again, ap);
-	int n = vsnprintf(NULL, 0, fmt, again);
+	size_t room = b->cap - b->n;
+	int n = vsnprintf(room ? b->p + b->n : NULL, room, fmt, again);
 	va_end(again);
 	must(n >= 0);
-	buf_reserve(b, (size_t)n + 1);
-	vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
+	if ((size_t)n >= room) {
+		buf_reserve(b, (size_t)n + 1);
+		vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
+	}
 	va_end(ap);
 	b->n += (size_t)n;
 }

@@ -50,12 +50,17 @@ static void put_pair(struct buf *b, const char *key, struct str value)
 	json_put_str(b, value);
 }
 
-static void emit(struct buf *b)
+static void emit_later(struct buf *b)
 {
 	if (b->n)
 		fwrite(b->p, 1, b->n, stdout);
-	fflush(stdout);
 	buf_fini(b);
+}
+
+static void emit(struct buf *b)
+{
+	emit_later(b);
+	fflush(stdout);
 }
 
 static const char *in_words(const char *verb)
@@ -95,13 +100,14 @@ static void on_event(void *arg, const struct agent_event *e)
 	} else if (!e->err) {
 		buf_fmt(&b, "%-22s %.*s  (%s)\n", in_words(e->verb), STR_ARG(e->path), e->reason);
 	}
-	emit(&b);
+	emit_later(&b); /* of many files at once: on_progress or the summary comes behind */
 }
 
 static void on_progress(void *arg, size_t done, size_t total, int64_t bytes)
 {
 	struct sync *s = arg;
 	int64_t now = clock_mono(s->ctx.clock);
+	fflush(stdout);
 	if (!s->terminal || s->c->json || now - s->told_at_us < MILLIS_US(150))
 		return;
 	if (!s->told_at_us) {
@@ -442,6 +448,7 @@ static void on_settled(void *arg, struct ctx *ctx, int err, const struct agent_r
 	static const struct agent_stats none;
 	end_line(s);
 	journal_flush(&s->journal);
+	fflush(stdout);
 	if (err == E_CANCELLED)
 		return;
 	keep_problem(s, ctx, err, round);

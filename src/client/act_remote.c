@@ -130,7 +130,7 @@ static int fetch_by(struct job *j, int (*fill)(struct job *j, struct act_stage *
 {
 	const struct plan_op *op = j->op;
 	struct root *root = j->agent->root;
-	struct act_stage to = {.face = {.write = stage_sink_write}, .job = j};
+	struct act_stage to = {.face = {.write = stage_sink_write}, .job = j, .ctx = &j->ctx};
 	int err = root->ops->stage(root, &j->ctx, &to.stage);
 	if (err)
 		return err;

@@ -28,7 +28,7 @@ int act_twin_fetch(struct job *j, struct act_stage *to)
 	const struct root_ops *ops = j->agent->root->ops;
 	struct root_file *f;
 	struct root_entry e;
-	int err = ops->open(j->agent->root, &j->ctx, j->twin, &f, &e);
+	int err = ops->open(j->agent->root, to->ctx, j->twin, &f, &e);
 	if (err)
 		return err;
 	err = ops->stage_copy(to->stage, f, 0, j->op->remote.size_bytes, to->sha);

@@ -83,7 +83,13 @@ struct str agent_child_path(struct ctx *ctx, const struct agent *a, int64_t pare
 	struct str up = agent_path(ctx, a, parent);
 	if (!up.p)
 		return STR_NULL;
-	return up.n ? arena_fmt(ctx->arena, "%.*s/%.*s", STR_ARG(up), STR_ARG(name)) : arena_str(ctx->arena, name);
+	if (!up.n)
+		return arena_str(ctx->arena, name);
+	char *path = arena_alloc(ctx->arena, up.n + 1 + name.n + 1);
+	memcpy(path, up.p, up.n);
+	path[up.n] = '/';
+	memcpy(path + up.n + 1, name.p, name.n);
+	return str_n(path, up.n + 1 + name.n);
 }
 
 const struct node *agent_as_planned(const struct agent *a, const struct plan_op *op)
@@ -407,6 +413,12 @@ static enum stage_of_work work_of(enum plan_verb verb)
 	}
 }
 
+static void progress(struct agent *a, const struct agent_round *out)
+{
+	if (a->on_progress)
+		a->on_progress(a->arg, out->done + out->failed, out->planned, a->bytes);
+}
+
 static void note(struct ctx *ctx, struct agent *a, const struct plan_op *op, int err, struct agent_round *out)
 {
 	if (err) {
@@ -417,8 +429,7 @@ static void note(struct ctx *ctx, struct agent *a, const struct plan_op *op, int
 	}
 	agent_report(ctx, a, op, err);
 	ctx_clear(ctx);
-	if (a->on_progress)
-		a->on_progress(a->arg, out->done + out->failed, out->planned, a->bytes);
+	progress(a, out);
 }
 
 /* Operations of one kind that follow each other. Returns how many; *err stops the round. */
@@ -459,6 +470,7 @@ static size_t act_some(struct ctx *ctx, struct agent *a, const struct plan *p, s
 			out->done += errs[i] == 0;
 			out->failed += errs[i] != 0;
 		}
+		progress(a, out);
 	}
 	return n;
 }

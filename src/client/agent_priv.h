@@ -85,6 +85,7 @@ struct job {
 struct act_stage {
 	struct http_sink face; /* first */
 	struct job *job;
+	struct ctx *ctx; /* of the thread that does it */
 	struct root_stage *stage;
 	struct sha256_state *sha;
 };

@@ -27,9 +27,17 @@ void journal_open(struct journal *j, const char *file)
 void journal_add(struct journal *j, const struct agent_event *e, int64_t now_us)
 {
 	struct buf *b = &j->waiting;
-	buf_fmt(b, "{\"at_us\":%lld,\"op\":\"%s\",\"case\":%d,\"id\":%lld,\"kind\":\"%s\",\"size\":%lld,\"ok\":%s", (long long)now_us,
-	        e->verb, e->case_no, (long long)e->id, e->kind == NODE_FILE ? "file" : "folder", (long long)e->size_bytes,
-	        e->err ? "false" : "true");
+	buf_lit(b, "{\"at_us\":");
+	buf_i64(b, now_us);
+	buf_lit(b, ",\"op\":");
+	json_put_str(b, str_c(e->verb));
+	buf_lit(b, ",\"case\":");
+	buf_i64(b, e->case_no);
+	buf_lit(b, ",\"id\":");
+	buf_i64(b, e->id);
+	buf_str(b, e->kind == NODE_FILE ? STR(",\"kind\":\"file\",\"size\":") : STR(",\"kind\":\"folder\",\"size\":"));
+	buf_i64(b, e->size_bytes);
+	buf_str(b, e->err ? STR(",\"ok\":false") : STR(",\"ok\":true"));
 	if (e->err) {
 		buf_fmt(b, ",\"code\":\"%s\",\"detail\":", err_info(e->err)->code);
 		json_put_str(b, e->detail);

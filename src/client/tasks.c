@@ -57,11 +57,3 @@ void tasks_wait(struct tasks *t, size_t most, void (*tell)(void *arg, size_t ope
 	}
 	pthread_mutex_unlock(&t->lock);
 }
-
-size_t tasks_open(struct tasks *t)
-{
-	pthread_mutex_lock(&t->lock);
-	size_t n = t->open;
-	pthread_mutex_unlock(&t->lock);
-	return n;
-}

@@ -26,6 +26,5 @@ void tasks_fini(struct tasks *t);
 void tasks_add(struct tasks *t, struct task *task, void (*run)(struct task *self));
 /* Waits until at most `most` pieces are open; `tell` (may be NULL) is called several times a second with how many are. */
 void tasks_wait(struct tasks *t, size_t most, void (*tell)(void *arg, size_t open), void *arg);
-size_t tasks_open(struct tasks *t);
 
 #endif

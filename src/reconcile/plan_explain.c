@@ -37,16 +37,20 @@ static void put_cause(struct buf *b, const struct node_cause *c)
 {
 	const char *sep = " (";
 	if (c->seq) {
-		buf_fmt(b, "%schange %lld", sep, (long long)c->seq);
+		buf_str(b, str_c(sep));
+		buf_lit(b, "change ");
+		buf_i64(b, c->seq);
 		sep = ", ";
 	}
 	if (c->at_us) {
-		buf_fmt(b, "%s", sep);
+		buf_str(b, str_c(sep));
 		buf_time(b, c->at_us);
 		sep = ", ";
 	}
 	if (c->by.n) {
-		buf_fmt(b, "%sby %.*s", sep, STR_ARG(c->by));
+		buf_str(b, str_c(sep));
+		buf_lit(b, "by ");
+		buf_str(b, c->by);
 		sep = ", ";
 	}
 	if (sep[0] == ',')
@@ -59,24 +63,31 @@ static void put_side(struct buf *b, unsigned diff, bool there, const struct node
 	for (size_t i = 0; i < sizeof(diffs) / sizeof(diffs[0]); i++) {
 		if (!(diff & diffs[i].diff))
 			continue;
-		buf_fmt(b, "%s%s", sep, diffs[i].words);
+		buf_str(b, str_c(sep));
+		buf_str(b, str_c(diffs[i].words));
 		sep = " and ";
 	}
 	if (diff)
 		put_cause(b, c);
 	else
-		buf_fmt(b, "%s", there ? "unchanged" : "not there");
+		buf_str(b, there ? STR("unchanged") : STR("not there"));
 }
 
 struct str plan_explain(struct arena *a, const struct plan_op *op)
 {
 	struct buf b = {0};
-	buf_fmt(&b, "%s", verbs[op->verb].words);
+	buf_reserve(&b, 256);
+	buf_str(&b, str_c(verbs[op->verb].words));
 	bool named = op->name.p && op->verb != PLAN_RECORD && !(op->has_local && str_eq(op->name, op->local.name) &&
 	                                                        op->parent == op->local.parent);
-	if (named)
-		buf_fmt(&b, " as \"%.*s\"", STR_ARG(op->name));
-	buf_fmt(&b, ": %s; on the server ", op->reason);
+	if (named) {
+		buf_lit(&b, " as \"");
+		buf_str(&b, op->name);
+		buf_char(&b, '"');
+	}
+	buf_lit(&b, ": ");
+	buf_str(&b, str_c(op->reason));
+	buf_lit(&b, "; on the server ");
 	put_side(&b, op->why.remote, op->has_remote, &op->why.remote_cause);
 	buf_lit(&b, ", here ");
 	put_side(&b, op->why.local, op->has_local, &op->why.local_cause);
