@@ -22,6 +22,7 @@
 	X(PLAN_UNORDERED, "nodes are looked at in the order in which the hash table gives them") \
 	X(PLAN_NO_TEMP_NAME, "names that wait for each other in a ring are left waiting") \
 	X(PLAN_NAME_TAKEN, "a name that is taken here is used all the same") \
+	X(PLAN_TEMP_STAYS, "a temporary name that was forgotten stays") \
 	X(PLAN_MODE_FORGOTTEN, "a changed executable bit is not carried over") \
 	X(PLAN_RECORD_EARLY, "contents are recorded as agreed before they are") \
 	X(TREE_MOVE_UNTOUCHED, "a moved node is not looked at again") \

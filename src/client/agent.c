@@ -529,6 +529,8 @@ void agent_plan(struct ctx *ctx, struct agent *a, struct plan *out)
 	struct plan_options options = {.strategy = a->strategy, .device = a->device_name, .date = str_n(date, 10),
 	                               .reserved = STR(ROOT_OWN_NAME), .fold = a->root && a->root->fold,
 	                               .modeless = a->root && a->root->modeless};
+	/* Where there are no modes, a rename may leave no trace in the stamp either. */
+	options.now_us = options.modeless ? 0 : clock_now(ctx->clock);
 	plan_make(&a->replica->trees[REPLICA_REMOTE], &a->replica->trees[REPLICA_LOCAL],
 	          &a->replica->trees[REPLICA_SYNCED], &options, out);
 }

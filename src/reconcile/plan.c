@@ -7,6 +7,8 @@
 #include "base/name.h"
 #include "reconcile/plan_priv.h"
 
+static const char PUT_THERE[] = "it was put under a temporary name";
+
 static struct node_facts copy_facts(struct arena *a, const struct node *n)
 {
 	struct node_facts f = n->f;
@@ -158,7 +160,8 @@ struct item *item_make(struct maker *m, const struct node *n)
 static bool all_agree(const struct maker *m, const struct node *r, const struct node *l, const struct node *s)
 {
 	if (!r || !l || !s || r->f.parent != s->f.parent || l->f.parent != s->f.parent || !str_eq(r->f.name, s->f.name) ||
-	    !str_eq(l->f.name, node_local_name(&s->f)) || !node_same_content(&r->f, &l->f) || r->f.kind != s->f.kind)
+	    !str_eq(l->f.name, node_local_name(&s->f)) || !node_same_content(&r->f, &l->f) || r->f.kind != s->f.kind ||
+	    plan_is_temp(l->f.name, l->f.id))
 		return false;
 	return r->f.kind == NODE_FOLDER ||
 	       (r->f.version_id == s->f.version_id && node_same_content(&r->f, &s->f) && r->f.executable == s->f.executable &&
@@ -520,7 +523,7 @@ static void move_remote(struct maker *m, struct item *it)
 {
 	struct item *target = item_of(m, it->l->up);
 	struct str name = it->l->f.name;
-	if (it->busy || plan_leaves_temp(m, it))
+	if (it->busy || plan_leaves_temp(m, it, PUT_THERE))
 		return;
 	if (!target->r || tree_is_below(target->r, it->r) || !plan_remote_slot(m, it, target, &name)) {
 		m->out->waiting++;
@@ -557,7 +560,7 @@ static void bring_up(struct maker *m, struct item *it)
 {
 	struct item *target = item_of(m, it->l->up);
 	struct str name = it->l->f.name;
-	if (!it->busy && plan_leaves_temp(m, it))
+	if (!it->busy && plan_leaves_temp(m, it, PUT_THERE))
 		return;
 	if (!target->r || it->busy || !plan_remote_slot(m, it, target, &name)) {
 		m->out->waiting++;
@@ -637,6 +640,8 @@ static void both(struct maker *m, struct item *it)
 		move_local(m, it);
 	else if (it->place == PLACE_LOCAL)
 		move_remote(m, it);
+	else if (same_content && plan_is_forgotten(m, it))
+		plan_leaves_temp(m, it, "whoever gave it its temporary name forgot it");
 	else if (same_content)
 		mode(m, it);
 	record(m, it, same_content);

@@ -29,7 +29,8 @@
  * all. Sorted by `order` most of them succeed at once. The executor folds each result, not the intention, into the
  * trees (I8) and plans again until the plan is empty. Names that wait for each other in a ring are untied by a
  * temporary name, ".scaidrive-moving-" and the id, which the planner knows again whoever finds it after a crash. What a user puts
- * under such a name, another node's place, is renamed here before it goes to the server.
+ * under such a name, another node's place, is renamed here before it goes to the server. One that stands for PLAN_TEMP_STANDS_US is
+ * replaced by "moving-" and the id, or a copy's name where that is taken, by whichever device sees it first; for others it is a rename.
  *
  * Deleting: a node is deleted on one side only when the other side's tree lacks an id that synced has. A tree must
  * therefore be complete; absence of knowledge is the caller's to tell from absence of a node (I11, guard.h).
@@ -37,8 +38,11 @@
 #ifndef SD_RECONCILE_PLAN_H
 #define SD_RECONCILE_PLAN_H
 
+#include "base/time.h"
 #include "reconcile/resolve.h"
 #include "reconcile/tree.h"
+
+#define PLAN_TEMP_STANDS_US SECONDS_US(86400)
 
 enum plan_verb {
 	PLAN_RECORD,       /* synced := what both have (see record_*); a local node with an own id takes the remote's */
@@ -103,6 +107,7 @@ struct plan_options {
 	struct str reserved;            /* a name the root does not hold on this disk (the client's own folder) */
 	bool fold;                      /* this disk takes names with equal keys for one name */
 	bool modeless;                  /* this disk keeps no executable bit: what it shows means nothing */
+	int64_t now_us;                 /* by the clock of this disk's stamps; 0: unknown, temporary names stand */
 };
 
 struct plan {

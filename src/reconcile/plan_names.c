@@ -19,6 +19,8 @@ bool plan_is_passing(struct str name)
 bool plan_is_temp(struct str name, int64_t id)
 {
 	char wanted[48];
+	if (!str_starts(name, STR(TEMP_PREFIX)))
+		return false; /* nearly all */
 	int n = snprintf(wanted, sizeof(wanted), TEMP_PREFIX "%lld", (long long)id);
 	int64_t attempt;
 	if (!str_starts(name, str_n(wanted, (size_t)n)))
@@ -132,7 +134,15 @@ bool plan_remote_free(struct maker *m, const struct item *parent, struct str nam
 	return !tree_child_by_key(m->remote, parent->r->f.id, name_key(m->a, name));
 }
 
-bool plan_leaves_temp(struct maker *m, struct item *it)
+bool plan_is_forgotten(const struct maker *m, const struct item *it)
+{
+	const struct node_facts *l = &it->l->f;
+	int64_t age_us = m->options->now_us - l->stamp.ctime_ns / 1000; /* from the future: by a clock that was set back */
+	return m->options->now_us && l->stamp.ctime_ns && (age_us >= PLAN_TEMP_STANDS_US || age_us <= -PLAN_TEMP_STANDS_US) && it->s &&
+	       it->place == PLACE_SAME && plan_is_temp(l->name, it->id) && !mutant(M_PLAN_TEMP_STAYS);
+}
+
+bool plan_leaves_temp(struct maker *m, struct item *it, const char *reason)
 {
 	struct item *parent = item_of(m, it->l->up);
 	int64_t owner = temp_owner(it->l->f.name);
@@ -145,7 +155,7 @@ bool plan_leaves_temp(struct maker *m, struct item *it)
 		claim(m, 'L', parent->l->f.id, name);
 	else
 		name = plan_copy_name(m, it, name);
-	struct plan_op *op = plan_emit(m, PLAN_MOVE_LOCAL, 12, "it was put under a temporary name", it);
+	struct plan_op *op = plan_emit(m, PLAN_MOVE_LOCAL, 12, reason, it);
 	op->parent = it->l->f.parent;
 	op->name = name;
 	return true;

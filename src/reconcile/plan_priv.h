@@ -55,7 +55,10 @@ bool plan_local_slot(struct maker *m, struct item *it, struct item *parent, stru
 bool plan_remote_slot(struct maker *m, struct item *it, struct item *parent, struct str *name);
 /* The local node, which is new or was moved, bears a temporary name: somebody put it where a node was on its way to another name.
  * Such a name does not go to the server: the node is renamed here first. */
-bool plan_leaves_temp(struct maker *m, struct item *it);
+bool plan_leaves_temp(struct maker *m, struct item *it, const char *reason);
+/* Both sides have had the node under its temporary name for so long that whoever gave it will not give another: the device lost its
+ * state, say, or somebody restored what was deleted under that name. It is given one here, as if its user had renamed it. */
+bool plan_is_forgotten(const struct maker *m, const struct item *it);
 /* A copy's name that is free in both trees, for the local node of it. */
 struct str plan_copy_name(struct maker *m, const struct item *it, struct str name);
 /* Is the remote name free for a file that leaves the trash? */

@@ -391,6 +391,45 @@ static void temporary_names_stay_here(void **state)
 	done(&w);
 }
 
+/* Its device lost its state before it gave the final name: any other one gives it a name, once that is certain. */
+static void temporary_names_end(void **state)
+{
+	(void)state;
+	const int64_t given = SECONDS_US(1000);
+	const struct {
+		int64_t now_us;
+		size_t ops;
+	} at[] = {{0, 0}, {given + PLAN_TEMP_STANDS_US - 1, 0}, {given + PLAN_TEMP_STANDS_US, 1}, {given - PLAN_TEMP_STANDS_US, 1}, {given, 0}};
+	struct node_facts temp = {.id = 7, .kind = NODE_FILE, .name = STR(".scaidrive-moving-7"), .stamp.ctime_ns = given * 1000};
+	struct node_facts taken = {.id = 8, .kind = NODE_FOLDER, .name = STR("moving-7")};
+	for (size_t i = 0; i < 2 * sizeof(at) / sizeof(at[0]); i++) {
+		struct tree trees[3];
+		struct plan p;
+		for (int t = 0; t < 3; t++) {
+			if (t == 2)
+				tree_init_flat(&trees[t]);
+			else
+				tree_init(&trees[t]);
+			tree_put(&trees[t], &temp);
+			if (i % 2)
+				tree_put(&trees[t], &taken);
+		}
+		const struct plan_options o = {.now_us = at[i / 2].now_us, .device = STR("dev"), .date = STR("2026-11-21")};
+		for (int again = 0; again < 2; again++) { /* it is looked at in each plan, though nobody touches it */
+			plan_make(&trees[0], &trees[1], &trees[2], &o, &p);
+			assert_int_equal(p.n, at[i / 2].ops);
+			assert_int_equal(p.waiting, 0);
+			if (p.n) {
+				assert_int_equal(p.ops[0].verb, PLAN_MOVE_LOCAL);
+				assert_true(str_eq(p.ops[0].name, i % 2 ? STR("moving-7 (conflicted copy dev 2026-11-21)") : STR("moving-7")));
+			}
+			plan_fini(&p);
+		}
+		for (int t = 0; t < 3; t++)
+			tree_fini(&trees[t]);
+	}
+}
+
 static void case_13_moves_form_a_cycle(void **state)
 {
 	(void)state;
@@ -615,7 +654,7 @@ int main(void)
 	    cmocka_unit_test(unicode_forms),
 	    cmocka_unit_test(subtree_arrives),
 	    cmocka_unit_test(case_11_moved_on_both),
-	    cmocka_unit_test(case_12_one_name), cmocka_unit_test(temporary_names_stay_here),
+	    cmocka_unit_test(case_12_one_name), cmocka_unit_test(temporary_names_stay_here), cmocka_unit_test(temporary_names_end),
 	    cmocka_unit_test(case_13_moves_form_a_cycle),
 	    cmocka_unit_test(case_14_deleted_on_both),
 	    cmocka_unit_test(case_15_folder_deleted_child_edited),

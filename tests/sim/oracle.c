@@ -171,6 +171,42 @@ static void settle(struct sim *s)
 	sim_violation(s, "the devices do not come to rest");
 }
 
+/* ---- temporary names ---- */
+
+static bool is_temporary(const struct sim *s, const struct server_node *n)
+{
+	char text[48];
+	bool synced = false;
+	for (int i = 0; i < s->n_devices; i++)
+		synced |= s->devices[i].share == n->share;
+	snprintf(text, sizeof(text), ".scaidrive-moving-%lld", (long long)n->id);
+	struct str rest = str_starts(n->name, str_c(text)) ? str_skip(n->name, strlen(text)) : STR("x");
+	return synced && n->live && (!rest.n || rest.p[0] == '-');
+}
+
+static const struct server_node *any_temporary(struct sim *s)
+{
+	struct server_node *v;
+	size_t n;
+	must(server_nodes(&s->server, &v, &n));
+	for (size_t i = 0; i < n; i++)
+		if (is_temporary(s, &v[i]))
+			return &v[i];
+	return NULL;
+}
+
+/* In the end no node bears a name that a device gave it on the way to another. */
+static void leave_temporary(struct sim *s)
+{
+	if (!any_temporary(s))
+		return;
+	s->now_us += 2 * PLAN_TEMP_STANDS_US;
+	settle(s);
+	const struct server_node *left = sim_failed(s) ? NULL : any_temporary(s);
+	if (left)
+		sim_violation(s, "\"%.*s\" keeps its temporary name", STR_ARG(left->name));
+}
+
 /* ---- comparing ---- */
 
 static const struct server_node *node_by_id(const struct server_node *v, size_t n, int64_t id)
@@ -298,6 +334,8 @@ void oracle_quiet(struct sim *s)
 	heal(s);
 	if (!sim_failed(s))
 		settle(s);
+	if (!sim_failed(s))
+		leave_temporary(s);
 	if (sim_failed(s))
 		return;
 	must(server_nodes(&s->server, &v, &n));
