@@ -64,6 +64,8 @@ int client_folder_of(struct client *c, const char *word, struct client_folder *o
 const char *client_journal_file(struct client *c, const char *replica_file);
 /* The share of this id or name; asks the server. */
 int client_find_share(struct client *c, const char *word, struct str *id, struct str *name);
+/* As a folder's marker names it. */
+struct str client_server_url(const struct client *c);
 /* The word that `confirm` left, which is used up by this: which deletions it is for (guard.h). False: there is none. */
 bool client_take_word(struct client *c, const char *replica_file, int64_t *which);
 /* Notes beside the folder's memory, for `status`, that its sync waits for the server's rate limit; from any thread. */

@@ -112,3 +112,11 @@ int client_find_share(struct client *c, const char *word, struct str *id, struct
 		return ctx_fail(ctx, E_USAGE, "%zu shares are called \"%s\"; name one by its id (see `scaidrive shares`)", found, word);
 	return 0;
 }
+
+struct str client_server_url(const struct client *c)
+{
+	struct str url = c->state.server;
+	while (url.n && url.p[url.n - 1] == '/')
+		url.n--;
+	return url;
+}

@@ -5,6 +5,8 @@
 #include "bin/client.h"
 #include "client/agent.h"
 
+enum { LOOKS_MAX = 20, LOOK_AGAIN_MS = 50 };
+
 struct looking {
 	struct client *c;
 	struct str share, share_name, path;
@@ -71,27 +73,48 @@ static int open_replica(struct looking *l, struct replica *out)
 	return 0;
 }
 
-static int look(struct looking *l, struct replica *replica)
+static int open_root(struct looking *l, const struct replica *replica, struct root **out)
 {
 	struct client *c = l->c;
-	struct root *root = NULL;
+	struct root_mark mark = {replica->marked ? replica->marker : STR_NULL, l->share, client_server_url(c)};
+	int err = root_open_to_look(&c->ctx, l->path.p, &mark, out);
+	if (err != E_NOT_FOUND || replica->marked)
+		return err;
+	ctx_clear(&c->ctx); /* it would be made */
+	return 0;
+}
+
+/* A process that syncs the folder may write the state and the marker between our looks at them. */
+static int open_both(struct looking *l, struct replica *replica, struct root **root)
+{
+	for (int attempt = 1;; attempt++) {
+		int err = open_replica(l, replica);
+		if (err)
+			return err;
+		*root = NULL;
+		err = open_root(l, replica, root);
+		if (!err && (!*root || attempt == LOOKS_MAX || agent_state_fits(replica, *root)))
+			return 0;
+		root_free(*root);
+		replica_close(replica);
+		if (err)
+			return err;
+		client_pause_ms(NULL, LOOK_AGAIN_MS);
+	}
+}
+
+static int look(struct looking *l, struct replica *replica, struct root *root)
+{
+	struct client *c = l->c;
 	struct agent a;
 	struct agent_round round;
-	int err = root_open_to_look(&c->ctx, l->path.p, replica->marked ? replica->marker : STR_NULL, &root);
-	if (err == E_NOT_FOUND && !replica->marked) {
-		ctx_clear(&c->ctx); /* it would be made */
-		err = 0;
-	}
-	if (err)
-		return err;
 	replica_set_str(replica, &replica->share, l->share);
 	agent_init(&a, root, replica, &c->remote);
 	a.device_name = c->state.device_name;
-	err = agent_look(&c->ctx, &a, on_item, l, &round);
+	int err = agent_look(&c->ctx, &a, on_item, l, &round);
 	if (!err)
 		print_end(l, &a, &round);
 	agent_fini(&a);
-	root_free(root);
 	return err;
 }
 
@@ -99,15 +122,17 @@ int client_look(struct client *c)
 {
 	struct looking l = {.c = c};
 	struct replica replica;
+	struct root *root;
 	int err = client_connect(c, true);
 	if (!err)
 		err = client_real_path(c, c->words[2], 1, &l.path);
 	if (!err)
 		err = client_find_share(c, c->words[1], &l.share, &l.share_name);
 	if (!err)
-		err = open_replica(&l, &replica);
+		err = open_both(&l, &replica, &root);
 	if (!err) {
-		err = look(&l, &replica);
+		err = look(&l, &replica, root);
+		root_free(root);
 		replica_close(&replica);
 	}
 	return err ? client_fault(c, err) : EXIT_OK;

@@ -222,13 +222,6 @@ static void tell_held(struct sync *s, struct str why, const struct agent_round *
 
 /* ---- starting ---- */
 
-static struct str bare_url(struct str url)
-{
-	while (url.n && url.p[url.n - 1] == '/')
-		url.n--;
-	return url;
-}
-
 /* The server does not answer as it should now, and may later. E_IO, E_CORRUPT and E_NO_SPACE are more likely this machine's, whose
  * state is read and written on the way. */
 static bool is_away(int err)
@@ -343,8 +336,7 @@ static int open_all(struct sync *s, const char *share, const char *dir)
 	replica_set_str(&s->replica, &s->replica.path, s->path);
 	err = replica_flush(&c->ctx, &s->replica);
 	if (!err)
-		err = root_open(&c->ctx, s->path.p, fresh,
-		                &(struct root_mark){s->replica.marker, s->share, bare_url(c->state.server)}, &s->root);
+		err = root_open(&c->ctx, s->path.p, fresh, &(struct root_mark){s->replica.marker, s->share, client_server_url(c)}, &s->root);
 	if (!err && fresh) {
 		s->replica.marked = s->replica.meta_dirty = true;
 		err = replica_flush(&c->ctx, &s->replica);

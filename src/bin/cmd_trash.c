@@ -74,7 +74,7 @@ static int trash(struct client *c)
 		err = replica_open(&c->ctx, folder.file, &r);
 	if (err)
 		return client_fault(c, err);
-	err = root_open_to_look(&c->ctx, folder.path.p, r.marker, &root);
+	err = root_open_to_look(&c->ctx, folder.path.p, &(struct root_mark){.id = r.marker}, &root);
 	if (!err)
 		err = root->ops->check(root, &c->ctx);
 	if (!err)

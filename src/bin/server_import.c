@@ -287,7 +287,7 @@ static int import(struct import *x, const struct args *args)
 	if (!err)
 		err = carry_key(ctx, x->key);
 	if (!err)
-		err = root_open_to_look(ctx, args->operands[1], STR_NULL, &x->root);
+		err = root_open_to_look(ctx, args->operands[1], NULL, &x->root);
 	const struct tree_entry *into = err ? NULL : target(x, arg_str(args, "folder"));
 	if (!err && !into)
 		err = ctx_fail(ctx, E_NOT_FOUND, "The share has no such folder.");

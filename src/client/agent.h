@@ -85,6 +85,9 @@ struct agent_round {
 	bool in_step; /* nothing left to do */
 };
 
+/* Whether this is the latest copy of the state, as the folder's marker tells (client/generation.c). Who looks beside a process that
+ * syncs reads the two at different moments, and should look again when they do not fit. */
+bool agent_state_fits(const struct replica *r, const struct root *root);
 void agent_init(struct agent *a, struct root *root, struct replica *replica, struct remote *remote);
 void agent_fini(struct agent *a);
 /* One round. An error is the server's or the disk's as a whole (try again later); single operations that failed are

@@ -7,17 +7,16 @@
 #include "client/agent_priv.h"
 #include "base/log.h"
 
-static bool belong_together(const struct agent *a)
+bool agent_state_fits(const struct replica *r, const struct root *root)
 {
-	int64_t state = a->replica->generation, folder = a->root->generation;
-	return state == folder || state - 1 == folder;
+	return r->generation == root->generation || r->generation - 1 == root->generation;
 }
 
 int generation_next(struct ctx *ctx, struct agent *a)
 {
 	struct replica *r = a->replica;
 	int64_t last = r->generation > a->root->generation ? r->generation : a->root->generation;
-	r->generation = last + (last == a->root->generation || !belong_together(a)); /* a marker that could not be written may be now */
+	r->generation = last + (last == a->root->generation || !agent_state_fits(r, a->root)); /* a marker that could not be written may be now */
 	r->meta_dirty = true;
 	int err = agent_flush(ctx, a);
 	if (err)
@@ -34,7 +33,7 @@ int generation_begin(struct ctx *ctx, struct agent *a)
 	struct replica *r = a->replica;
 	if (a->begun || !a->root)
 		return 0;
-	if (!belong_together(a) && !mutant(M_AGENT_OLD_STATE)) {
+	if (!agent_state_fits(r, a->root) && !mutant(M_AGENT_OLD_STATE)) {
 		log_warn("the folder or the state is a copy, older than the other; both sides are compared anew, and nothing is deleted",
 		         LOG_I("of the state", r->generation), LOG_I("of the folder", a->root->generation));
 		replica_forget(r);

@@ -94,9 +94,9 @@ struct root_mark {
  * that this state has never synced the folder: then a missing marker is written, and a folder of a lost state that was
  * synced with the same share of the same server is taken over. Else: missing is E_NOT_FOUND, another id E_CONFLICT. */
 int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_mark *mark, struct root **out);
-/* Opens it for looking alone: makes nothing, takes no lock, and does not need the marker while id is STR_NULL. E_NOT_FOUND: there
- * is no such folder. */
-int root_open_to_look(struct ctx *ctx, const char *path, struct str id, struct root **out);
+/* Opens it for looking alone: makes nothing, and takes no lock. mark: as for root_open, an id of STR_NULL being fresh; NULL: the
+ * folder's marker does not matter. E_NOT_FOUND: there is no such folder. */
+int root_open_to_look(struct ctx *ctx, const char *path, const struct root_mark *mark, struct root **out);
 void root_free(struct root *r);
 
 /* Equal in everything that a change of content or a replacement would alter. */

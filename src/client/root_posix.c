@@ -722,9 +722,11 @@ static int posix_remove_folder(struct root *face, struct ctx *ctx, struct str pa
 
 static int read_marker(const struct posix_root *r, char out[MARKER_MAX], size_t *n)
 {
-	AUTO_FD int fd = openat(r->own, "id", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
+	AUTO_FD int fd = r->own < 0 ? -1 : openat(r->own, "id", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		errno = r->own < 0 ? ENOENT : errno;
 		return -1;
+	}
 	ssize_t got = read(fd, out, MARKER_MAX);
 	*n = got > 0 ? str_trim(str_n(out, (size_t)got)).n : 0;
 	return got < 0 ? -1 : 0;
@@ -868,7 +870,7 @@ static const struct root_ops posix_ops = {
     .free = posix_free,
 };
 
-static int take_marker(struct posix_root *r, struct ctx *ctx, bool may_mark, const struct root_mark *mark)
+static int take_marker(struct posix_root *r, struct ctx *ctx, bool may_mark, bool looking, const struct root_mark *mark)
 {
 	char marker[MARKER_MAX];
 	size_t n = 0;
@@ -876,16 +878,17 @@ static int take_marker(struct posix_root *r, struct ctx *ctx, bool may_mark, con
 		struct root_mark was = parse_marker(str_n(marker, n), &r->face.generation);
 		bool same = str_eq(was.share, mark->share) && str_eq(was.server, mark->server);
 		if (str_eq(was.id, mark->id))
-			return same ? 0 : write_marker(r, ctx, mark, r->face.generation); /* the server has moved */
+			return same || looking ? 0 : write_marker(r, ctx, mark, r->face.generation); /* the server has moved */
+		r->face.generation = 0;
 		if (may_mark && same)
-			return write_marker(r, ctx, mark, 0);
+			return looking ? 0 : write_marker(r, ctx, mark, 0);
 		return ctx_fail(ctx, E_CONFLICT, "%s is synced with share %.*s of %.*s by another state folder. Use the --state that synced it, or choose another folder. If that state is lost and the folder shall be synced with this share from now on, remove the file %s/%s/id and start again: what is equal on both sides is adopted, what differs is kept twice, nothing is deleted.", r->path, STR_ARG(was.share.n ? was.share : STR("(unknown)")), STR_ARG(was.server.n ? was.server : STR("(unknown)")), r->path, ROOT_OWN_NAME);
 	}
 	if (errno != ENOENT)
 		return fail_errno(ctx, errno, "cannot read", STR(ROOT_OWN_NAME "/id"));
 	if (!may_mark)
 		return ctx_fail(ctx, E_NOT_FOUND, "%s has lost its marker %s/id, so it may not be the folder that was synced. Nothing was deleted. Put the right folder back (is its disk mounted?), or sync into a new one.", r->path, ROOT_OWN_NAME);
-	return write_marker(r, ctx, mark, 0);
+	return looking ? 0 : write_marker(r, ctx, mark, 0);
 }
 
 /* Does this file system take "A" and "a" for one name? */
@@ -920,22 +923,22 @@ static struct posix_root *new_root(const char *path, struct str id)
 	return r;
 }
 
-int root_open_to_look(struct ctx *ctx, const char *path, struct str id, struct root **out)
+int root_open_to_look(struct ctx *ctx, const char *path, const struct root_mark *mark, struct root **out)
 {
-	struct posix_root *r = new_root(path, id);
+	struct posix_root *r = new_root(path, mark ? mark->id : STR_NULL);
 	struct stat st;
-	if (r->fd < 0 || fstat(r->fd, &st)) {
-		int err = fail_errno(ctx, errno, "cannot use the folder", str_c(path));
+	int err = r->fd < 0 || fstat(r->fd, &st) ? fail_errno(ctx, errno, "cannot use the folder", str_c(path)) : 0;
+	if (!err) {
+		r->dev = st.st_dev;
+		r->own = openat(r->fd, ROOT_OWN_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		r->face.fold = r->own >= 0 && folds(r);
+	}
+	if (!err && mark)
+		err = take_marker(r, ctx, !mark->id.p, true, mark);
+	if (err) {
 		posix_free(&r->face);
 		return err;
 	}
-	r->dev = st.st_dev;
-	r->own = openat(r->fd, ROOT_OWN_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	r->face.fold = r->own >= 0 && folds(r);
-	char marker[MARKER_MAX];
-	size_t n = 0;
-	if (r->own >= 0 && read_marker(r, marker, &n) == 0)
-		parse_marker(str_n(marker, n), &r->face.generation);
 	*out = &r->face;
 	return 0;
 }
@@ -957,7 +960,7 @@ int root_open(struct ctx *ctx, const char *path, bool fresh, const struct root_m
 			err = ctx_fail(ctx, E_LEASE, "Another process is syncing %s. Stop it first (see `scaidrive status`).", path);
 	}
 	if (!err)
-		err = take_marker(r, ctx, fresh, mark);
+		err = take_marker(r, ctx, fresh, false, mark);
 	if (err) {
 		posix_free(&r->face);
 		return err;

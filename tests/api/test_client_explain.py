@@ -2,6 +2,8 @@
 import json
 import os
 import shutil
+import subprocess
+import time
 
 import pytest
 from device import SHARE, status, until, world  # noqa: F401
@@ -62,6 +64,47 @@ def test_a_dry_run_beside_a_daemon(world):  # noqa: F811
     a.write('one', '1')
     until(lambda: status(a)['items'] == 1)
     assert would(a)[1]['in_step'] and a.daemon.poll() is None
+
+
+def opened(pid):
+    """What the process has open, and what it started."""
+    with open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as f:
+        pids = [str(pid), *f.read().split()]
+    return {os.path.realpath(f'/proc/{p}/fd/{fd}') for p in pids for fd in os.listdir(f'/proc/{p}/fd')}
+
+
+def test_a_dry_run_that_a_sync_overtakes(world):  # noqa: F811
+    """It has loaded the state when somebody writes a later one, and then the folder's marker."""
+    a = world.device('a')
+    a.write('one', '1')
+    a.sync()
+    held = ['strace', '-f', '-qq', '-o', os.devnull, '-P', 'id', '-e', 'trace=openat', '-e', 'inject=openat:delay_enter=4s:when=1']
+    with subprocess.Popen([*held, *a.command('sync', SHARE, a.root, '--dry-run', '--json')], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as slow:
+        until(lambda: any(name.endswith('.db-wal') for name in opened(slow.pid)))
+        time.sleep(0.3)
+        a.sync()
+        assert slow.poll() is None
+        out, err = slow.communicate(timeout=30)
+    assert json.loads(out.splitlines()[-1])['in_step'] and b'copy' not in err
+
+
+def test_a_dry_run_of_another_states_folder(world):  # noqa: F811
+    a, b = world.device('a'), world.device('b')
+    a.write('one', '1')
+    a.sync()
+    done = b.run('sync', SHARE, a.root, '--dry-run', '--json')  # a sync would take it over
+    assert 'copy' not in done.stderr and json.loads(done.stdout.splitlines()[-1])['problems'] == []
+    marker = os.path.join(a.root, '.scaidrive', 'id')
+    with open(marker, encoding='utf-8') as f:
+        lines = f.read().split('\n')
+    for i, other in ((0, 'somebody'), (1, 'shr_another')):
+        lines[i] = other
+        with open(marker, 'w', encoding='utf-8') as f:
+            f.write('\n'.join(lines))
+        for device in (a, b)[:i + 1]:
+            done = device.run('sync', SHARE, a.root, '--dry-run', code=1)
+            assert 'by another state folder' in done.stderr and 'a copy' not in done.stderr
+    assert a.run('sync', SHARE, a.root, '--once', code=1).stderr.count('by another state folder') == 1
 
 
 def why(device, name):
