@@ -1,7 +1,9 @@
 /* Fetching many small files: first those that are here under another name (act_twin.c), which are copied, then the others, by
- * one call for many. They gather in batches. A batch is checked, staged and put in place by one thread, with one sync of the file
- * system before the names, while the next one is received. When all are placed it is synced once more, and only then are the
+ * one call for many. They gather in batches. A batch is checked and staged, then the file system is synced once, then it is put in
+ * place, by one thread. Meanwhile the next is staged and the one behind that is received: each batch is at another step, so that the
+ * processors have work while one waits for the disk. When all are placed the file system is synced once more, and only then are the
  * results recorded (I8). */
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/limits.h"
@@ -13,15 +15,21 @@
 enum {
 	GROUP_FILES = LIMIT_CHUNKS_REQUEST,
 	GROUP_BYTES = 256 << 20, /* of a call */
-	BATCHES = 3,             /* one is filled, two are written: more threads wait for each other in the file system */
+	BATCHES = 4,             /* received, staged, placed, and one that waits for its turn */
 	BATCH_FILES = 1000,      /* that are worth a sync of their own */
 	BATCH_BYTES = 8 << 20,
+};
+
+/* Held by the batch that is at it. */
+struct steps {
+	pthread_mutex_t staging, placing;
 };
 
 struct batch {
 	struct task task; /* first */
 	struct tasks tasks;
 	struct agent *agent;
+	struct steps *steps;
 	struct arena arena;
 	struct ctx ctx;
 	struct buf bytes; /* contents, one behind the other; twins have none */
@@ -40,6 +48,7 @@ struct fetching {
 	size_t n;
 	size_t ended;  /* versions that came */
 	bool no_space; /* on the disk */
+	struct steps steps;
 	struct codec_work *work;
 	size_t at;     /* the batch that is filled */
 	struct batch batches[BATCHES];
@@ -124,11 +133,9 @@ static void place_one(struct batch *b, struct batched *file)
 		failed(b, file, err);
 }
 
-static void write_batch(struct task *self)
+static void place_all(struct batch *b)
 {
-	struct batch *b = (struct batch *)self;
 	struct root *root = b->agent->root;
-	stage_all(b);
 	int settled = mutant(M_FETCH_NO_SYNC) ? 0 : root->ops->settle(root, &b->ctx);
 	struct str why = settled ? ctx_detail(&b->ctx, settled) : STR_NULL;
 	ctx_clear(&b->ctx);
@@ -142,6 +149,17 @@ static void write_batch(struct task *self)
 			file->why = why;
 		}
 	}
+}
+
+static void write_batch(struct task *self)
+{
+	struct batch *b = (struct batch *)self;
+	pthread_mutex_lock(&b->steps->staging);
+	stage_all(b);
+	pthread_mutex_unlock(&b->steps->staging);
+	pthread_mutex_lock(&b->steps->placing);
+	place_all(b);
+	pthread_mutex_unlock(&b->steps->placing);
 }
 
 /* ---- gathering ---- */
@@ -270,9 +288,12 @@ void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n
 	must(f != NULL);
 	f->agent = a;
 	f->work = codec_work_new();
+	pthread_mutex_init(&f->steps.staging, NULL);
+	pthread_mutex_init(&f->steps.placing, NULL);
 	for (size_t i = 0; i < BATCHES; i++) {
 		struct batch *b = &f->batches[i];
 		b->agent = a;
+		b->steps = &f->steps;
 		tasks_init(&b->tasks, a->lane);
 		arena_init(&b->arena);
 		ctx_init(&b->ctx, &b->arena, ctx->clock, ctx->rng);
@@ -288,6 +309,8 @@ void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n
 		arena_fini(&f->batches[i].arena);
 		buf_fini(&f->batches[i].bytes);
 	}
+	pthread_mutex_destroy(&f->steps.staging);
+	pthread_mutex_destroy(&f->steps.placing);
 	codec_work_free(f->work);
 	free(f);
 }
