@@ -17,8 +17,9 @@
 #include "client/root.h"
 #include "reconcile/guard.h"
 
-/* Files are staged in several folders, one for each of a few threads, so that none waits for another's at the folder's lock. */
-enum { MARKER_MAX = 4096, ROOMS = 8, COPY_BLOCK = 4096, COPY_PIECE = 8 << 20, COPY_WINDOW = 256 << 10 };
+/* Files are staged in several folders, so many in a row in each: then one thread can fill one while another empties an earlier one, and
+ * neither waits for the folder's lock; and names are looked for among few, ext4 going through a block of them each time. */
+enum { MARKER_MAX = 4096, ROOMS = 32, ROOM_RUN = 125, COPY_BLOCK = 4096, COPY_PIECE = 8 << 20, COPY_WINDOW = 256 << 10 };
 
 struct posix_root {
 	struct root face;
@@ -303,23 +304,15 @@ static void posix_close(struct root_file *f)
 
 /* ---- writing ---- */
 
-static unsigned thread_number(void)
-{
-	static _Atomic unsigned last;
-	static _Thread_local unsigned mine;
-	if (!mine)
-		mine = ++last;
-	return mine;
-}
-
 static int posix_stage(struct root *face, struct ctx *ctx, struct root_stage **out)
 {
 	struct posix_root *r = (struct posix_root *)face;
 	struct root_stage *s = calloc(1, sizeof(*s));
 	must(s != NULL);
 	s->root = r;
-	s->room = r->rooms[thread_number() % ROOMS];
-	snprintf(s->name, sizeof(s->name), "new-%u", r->next_stage++);
+	unsigned number = r->next_stage++;
+	s->room = r->rooms[number / ROOM_RUN % ROOMS];
+	snprintf(s->name, sizeof(s->name), "new-%u", number);
 	/* The mode that most files keep; nobody else gets into our own folder. */
 	s->fd = openat(s->room, s->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
 	if (s->fd < 0) {
@@ -799,7 +792,7 @@ static int open_staging(struct posix_root *r)
 {
 	AUTO_FD int staging = own_folder(r->own, "staging");
 	for (int i = 0; staging >= 0 && i < ROOMS; i++)
-		if ((r->rooms[i] = own_folder(staging, (char[]){(char)('0' + i), 0})) < 0)
+		if ((r->rooms[i] = own_folder(staging, (char[]){(char)('0' + i / 10), (char)('0' + i % 10), 0})) < 0)
 			return -1;
 	return staging < 0 ? -1 : 0;
 }

@@ -1,5 +1,6 @@
-/* SQLite over io/disk.h, one process, one connection a file: the write-ahead index is plain memory. As SQLite's own VFS for
- * Unix does, the first sync of a new journal or log also syncs its folder. */
+/* SQLite over io/disk.h, one process, one connection a file: the write-ahead index is plain memory. The first sync of a journal or log
+ * also syncs its folder: of a new one, as SQLite's own VFS for Unix does; of one that was there, since a database's folder is synced
+ * when it is opened (db_sqlite.c), so that the name lasts though its maker ended before. */
 #include <stdlib.h>
 
 #include "base/must.h"
@@ -159,7 +160,7 @@ static const sqlite3_io_methods methods = {
 static int open_file(struct vfile *v, const char *name, bool create, bool journal)
 {
 	int err = v->disk->ops->open(v->disk, name, DISK_WRITE, &v->file);
-	v->new_journal = false;
+	v->new_journal = journal;
 	if (err == E_NOT_FOUND && create) {
 		err = v->disk->ops->open(v->disk, name, DISK_WRITE | DISK_CREATE, &v->file);
 		v->new_journal = journal;
