@@ -1,4 +1,5 @@
 /* The same bytes in any pieces give the same frames; nothing beyond the input is ever read. */
+#include "base/buf.h"
 #include "base/must.h"
 #include "chunks/chunker.h"
 #include "chunks/frame.h"
@@ -27,6 +28,8 @@ static struct seen run(const uint8_t *p, size_t n, size_t piece)
 			s.digest = s.digest * 31 + f.flags + xxh3_64(f.bytes, f.length) + xxh3_64(f.hash.b, 32);
 		}
 		must(s.err || in.n == 0);
+		/* a length that the reader could not hold is refused with its head */
+		must(s.err || r.have_head < FRAME_HEAD_BYTES || (get_le(r.head + 32, 4) & ~(uint64_t)(FRAME_BASED | FRAME_ZSTD)) <= FRAME_MAX_BYTES);
 	}
 	s.between = frame_between(&r);
 	frame_reader_fini(&r);

@@ -91,7 +91,7 @@ static bool header_safe(struct str s)
 	for (size_t i = 0; i < s.n; i++)
 		if ((uint8_t)s.p[i] < 0x20 || (uint8_t)s.p[i] >= 0x7f)
 			return false;
-	return s.n > 0 && s.n < 200;
+	return s.n > 0 && s.n <= 255;
 }
 
 static void validators(struct ctx *ctx, struct download *d, struct reply *out)

@@ -106,6 +106,10 @@ def test_mime_type(alice, share):
     assert mime('c.pdf', 'text/x-odd') == 'text/x-odd'  # the part's
     assert mime('d.pdf', 'text/x-odd', mime_type='image/x-mine') == 'image/x-mine'  # the field's
     assert mime('e.unknownextension') == 'application/octet-stream'
+    assert mime('f.pdf', 'Text/X-Odd; charset=utf-8') == 'Text/X-Odd; charset=utf-8'
+    for i, odd in enumerate(('text/' + 'x' * 251, 'no slash', '/x', 'text/pl\u00e9n')):
+        assert mime(f'g{i}.pdf', odd) == 'application/pdf'  # nothing that could be told again
+    assert len(mime('h.pdf', 'text/' + 'x' * 250)) == 255
 
 
 @pytest.mark.parametrize('body, status, code', [

@@ -51,6 +51,15 @@ static bool is_generic(struct str mime)
 	       str_ieq(mime, STR("application/x-www-form-urlencoded"));
 }
 
+/* Fit to be told in a header again, and as long as the field mime_type may be. */
+static bool is_media_type(struct str mime)
+{
+	bool plain = mime.n <= 255 && str_chr(mime, '/') > 0;
+	for (size_t i = 0; plain && i < mime.n; i++)
+		plain = (uint8_t)mime.p[i] >= 0x20 && (uint8_t)mime.p[i] < 0x7f;
+	return plain;
+}
+
 /* RFC 7578 4.2: path information in a file name is not to be used. */
 static struct str base_name(struct str filename)
 {
@@ -99,8 +108,7 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 		return ctx_invalid(ctx, "body", STR("file"), "value_error", "one file a request");
 	u->has_file = true;
 	u->filename = arena_str(ctx->arena, base_name(part->filename));
-	/* PostgreSQL takes no text that is not UTF-8 */
-	bool usable = !is_generic(part->content_type) && str_is_utf8(part->content_type);
+	bool usable = !is_generic(part->content_type) && is_media_type(part->content_type);
 	u->mime = usable ? arena_str(ctx->arena, part->content_type) : STR_NULL;
 	if (str_ieq(part->content_encoding, STR("gzip")) || str_ieq(part->content_encoding, STR("x-gzip")))
 		u->gunzip = gunzip_new(LIMIT_INFLATED_BYTES);
