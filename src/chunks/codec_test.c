@@ -27,6 +27,36 @@ static int teardown(void **state)
 	return 0;
 }
 
+static bool shrinks(const uint8_t *p, size_t n)
+{
+	size_t got = ZSTD_compress(out, sizeof out, p, n, 1);
+	return !ZSTD_isError(got) && got <= n - n / 16;
+}
+
+/* What is taken for noise by its sample is what zstd makes nothing of. */
+static void test_noise_is_told_from_the_rest(void **state)
+{
+	struct codec_work *w = *state;
+	struct str stored;
+	static uint8_t chunk[OUT];
+	static const size_t sizes[] = {1000, 1024, 1500, 4096, 16383};
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		size_t n = sizes[i];
+		assert_int_equal(codec_encode(w, noise + i, n, &stored), CODEC_RAW);
+		for (int values = 1; values <= 256; values++) { /* so many different bytes, as in letters: nothing repeats */
+			for (size_t at = 0; at < n; at++)
+				chunk[at] = (uint8_t)(noise[at] * values / 256);
+			assert_int_equal(codec_encode(w, chunk, n, &stored), shrinks(chunk, n) ? CODEC_ZSTD : CODEC_RAW);
+		}
+		for (size_t at = 0; at + n / 8 <= n; at += n / 16) { /* an eighth that says nothing, wherever it lies */
+			memcpy(chunk, noise, n);
+			memset(chunk + at, 0, n / 8);
+			assert_int_equal(codec_encode(w, chunk, n, &stored), shrinks(chunk, n) ? CODEC_ZSTD : CODEC_RAW);
+		}
+	}
+	assert_int_equal(codec_encode(w, noise, OUT, &stored), CODEC_RAW);
+}
+
 static void test_packed(void **state)
 {
 	struct codec_work *w = *state;
@@ -100,6 +130,7 @@ static void test_what_is_no_frame(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_noise_is_told_from_the_rest),
 	    cmocka_unit_test(test_packed),
 	    cmocka_unit_test(test_prefix),
 	    cmocka_unit_test(test_what_is_no_frame),
