@@ -93,8 +93,7 @@ static bool start_feed(struct flight *f)
 	return false;
 }
 
-/* Straight into the sink's memory, if it has any. A sink that was opened before the body belongs to us here: no job runs
- * before the first slab is full. */
+/* Straight into the sink's memory, if it has any and no job is at it: the first one comes when that memory is full. */
 static size_t into_sink(struct body_sink *sink, const char *data, size_t n)
 {
 	size_t room = 0;
@@ -121,7 +120,7 @@ enum MHD_Result stream_receive(struct flight *f, const char *data, size_t *n)
 {
 	struct exchange *x = f->x;
 	pthread_mutex_lock(&f->lock);
-	if (!f->failed && !x->finished) {
+	if (!f->working && !f->failed && !x->finished) {
 		size_t took = into_sink(x->sink, data, *n);
 		data += took;
 		*n -= took;
