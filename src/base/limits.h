@@ -61,6 +61,8 @@
                                                  * than nodes' clocks differ, and above LIMIT_ASSEMBLE_MS */
 #define LIMIT_STAGED_MS             (INT64_C(24) * 3600 * 1000)
 #define LIMIT_INFLATED_BYTES        (INT64_C(64) << 30)  /* counted of a gzip file; beyond it the size is unknown */
+#define LIMIT_INFLATED_FREE         (256 << 20) /* the same, whatever it came from; above it: */
+#define LIMIT_INFLATED_RATIO        100         /* bytes for one that came; a bomb is not worth the time */
 #define LIMIT_UPLOAD_MS             (INT64_C(24) * 3600 * 1000) /* without activity */
 #define LIMIT_UPLOAD_KEPT_MS        (INT64_C(7) * 24 * 3600 * 1000) /* an ended session's answer */
 #define LIMIT_UPLOAD_CHUNK_MIN      (64 << 10)

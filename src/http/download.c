@@ -133,9 +133,9 @@ static enum range_result choose(struct ctx *ctx, const struct request *req, stru
 	return range_parse(request_header(req, STR("range")), d->size_bytes, r);
 }
 
-static bool not_modified(const struct request *req, struct download *d)
+static bool not_modified(struct ctx *ctx, const struct request *req, struct download *d)
 {
-	struct str tags = request_header(req, STR("if-none-match"));
+	struct str tags = request_list(req, ctx->arena, STR("if-none-match"));
 	int64_t us;
 	if (tags.p)
 		return etag_listed(tags, d->etag, true);
@@ -146,13 +146,13 @@ static bool not_modified(const struct request *req, struct download *d)
 int download_reply(struct ctx *ctx, const struct request *req, struct download *d, struct reply *out)
 {
 	struct ranges r = {0};
-	struct str if_match = request_header(req, STR("if-match"));
+	struct str if_match = request_list(req, ctx->arena, STR("if-match"));
 	if (if_match.p && !etag_listed(if_match, d->etag, false)) {
 		d->close(d);
 		return E_PRECONDITION;
 	}
 	validators(ctx, d, out);
-	if (not_modified(req, d)) {
+	if (not_modified(ctx, req, d)) {
 		out->status = 304;
 		out->content_bytes = d->size_bytes;
 		d->close(d);

@@ -32,6 +32,8 @@ struct request {
 
 /* First value of a header, or STR_NULL. */
 struct str request_header(const struct request *r, struct str name);
+/* All values of a header that is a list, as one (RFC 9110, 5.3), or STR_NULL. */
+struct str request_list(const struct request *r, struct arena *a, struct str name);
 /* First value of a query parameter, percent-decoded into the arena, or STR_NULL. */
 struct str request_query(const struct request *r, struct arena *a, const char *name);
 

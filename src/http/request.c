@@ -12,6 +12,18 @@ struct str request_header(const struct request *r, struct str name)
 	return STR_NULL;
 }
 
+struct str request_list(const struct request *r, struct arena *a, struct str name)
+{
+	struct str all = STR_NULL;
+	for (size_t i = 0; i < r->n_headers; i++) {
+		if (!str_ieq(r->headers[i].name, name))
+			continue;
+		struct str value = r->headers[i].value;
+		all = all.p ? arena_fmt(a, "%.*s, %.*s", STR_ARG(all), STR_ARG(value)) : value;
+	}
+	return all;
+}
+
 struct str request_query(const struct request *r, struct arena *a, const char *name)
 {
 	struct str rest = r->query, want = str_c(name);

@@ -437,6 +437,8 @@ def test_etag(alice, share, route):
         assert r.status_code == 304 and r.headers['etag'] == etag and not r.content, header
         assert r.headers['content-length'] == '3'  # the content's (RFC 9110, 8.6)
     assert alice.get(get, headers={'If-None-Match': '"nope"'}).status_code == 200
+    for name, status in (('If-None-Match', 304), ('If-Match', 200)):  # a list may stand on several lines
+        assert alice.get(get, headers=[(name, '"nope"'), (name, etag), *alice.headers.raw]).status_code == status
     assert alice.get(get, headers={'Range': 'bytes=0-0', 'If-Range': etag}).status_code == 206
     assert alice.get(get, headers={'Range': 'bytes=0-0', 'If-Range': '"nope"'}).content == b'one'
     replaced(alice, f, b'two')

@@ -330,6 +330,8 @@ def test_piece_checksums(alice, share):
     digest = 'sha-256=:' + base64.b64encode(wrong.digest()).decode() + ':'
     refused(put(alice, up, 0, first, Content_Digest=digest), 400, 'CHECKSUM_MISMATCH')
     right = 'sha-512=:YQ==:, sha-256=:' + base64.b64encode(hashlib.sha256(first).digest()).decode() + ':'
+    lines = [('Content-Digest', 'sha-512=:YQ==:'), ('Content-Digest', digest), *alice.headers.raw]
+    refused(alice.put(f'{V1}/uploads/{up["id"]}/chunks/0', content=first, headers=lines), 400, 'CHECKSUM_MISMATCH')
     for bad in ('sha-256=abc', 'sha-256=:!!!:', 'sha-256', 'sha-256=:YQ==:', '='):
         refused(put(alice, up, 0, first, Content_Digest=bad), 400, 'BAD_REQUEST')
     refused(put(alice, up, 0, first, X_Chunk_SHA256='12'), 400, 'BAD_REQUEST')

@@ -3,22 +3,24 @@
 #include <stdlib.h>
 #include <zlib.h>
 
+#include "base/limits.h"
 #include "base/must.h"
 
 enum { WINDOW = 64 << 10, GZIP_ONLY = 15 + 16 };
 
 struct gunzip {
 	z_stream z;
-	int64_t length, limit;
+	int64_t came, length, free, limit;
 	bool failed, between; /* between: a member has ended, or none has begun */
 	unsigned members;
 	Bytef window[WINDOW];
 };
 
-struct gunzip *gunzip_new(int64_t limit_bytes)
+struct gunzip *gunzip_new(int64_t free_bytes, int64_t limit_bytes)
 {
 	struct gunzip *g = calloc(1, sizeof *g);
 	must(g != NULL);
+	g->free = free_bytes;
 	g->limit = limit_bytes;
 	g->between = true;
 	g->failed = inflateInit2(&g->z, GZIP_ONLY) != Z_OK;
@@ -53,7 +55,7 @@ static bool step(struct gunzip *g)
 	} else if (rc != Z_OK) {
 		g->failed = true;
 	}
-	g->failed |= g->length > g->limit;
+	g->failed |= g->length > g->limit || (g->length > g->free && g->length / LIMIT_INFLATED_RATIO > g->came);
 	return !g->failed && (g->z.avail_in > 0 || g->z.avail_out == 0);
 }
 
@@ -62,6 +64,7 @@ void gunzip_feed(struct gunzip *g, const void *p, size_t n)
 	must(n <= UINT32_MAX);
 	g->z.next_in = (Bytef *)(uintptr_t)p;
 	g->z.avail_in = (uInt)n;
+	g->came += (int64_t)n;
 	while (!g->failed && step(g))
 		;
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <zlib.h>
 
+#include "base/limits.h"
 #include "base/must.h"
 #include "features/files/gunzip.h"
 
@@ -23,9 +24,11 @@ static size_t gzip(const void *p, size_t n, unsigned char *out, size_t cap)
 	return cap - z.avail_out;
 }
 
+enum { FREE = 8 << 20 };
+
 static bool measured(const unsigned char *p, size_t n, size_t step, int64_t limit, int64_t *length)
 {
-	struct gunzip *g = gunzip_new(limit);
+	struct gunzip *g = gunzip_new(limit < FREE ? limit : FREE, limit);
 	for (size_t at = 0; at < n; at += step)
 		gunzip_feed(g, p + at, n - at < step ? n - at : step);
 	bool known = gunzip_length(g, length);
@@ -66,8 +69,30 @@ static void test_lengths(void **state)
 	free(z);
 }
 
+/* What grows a thousandfold is given up behind the free length; what grows less is counted to its end. */
+static void test_bombs(void **state)
+{
+	(void)state;
+	enum { N = 4 * FREE };
+	unsigned char *plain = calloc(1, N), *z = malloc(N);
+	int64_t length;
+	must(plain && z);
+	assert_true(measured(z, gzip(plain, FREE, z, N), 4096, INT64_MAX, &length));
+	assert_int_equal(length, FREE);
+	assert_false(measured(z, gzip(plain, N, z, N), 4096, INT64_MAX, &length));
+	assert_in_range(length, FREE, FREE + (1 << 20));
+	for (size_t i = 0; i < N; i += 101) /* some fifty to one */
+		plain[i] = (unsigned char)(i * i >> 9);
+	size_t n = gzip(plain, N, z, N);
+	assert_in_range(N / n, 20, LIMIT_INFLATED_RATIO - 1);
+	assert_true(measured(z, n, 4096, INT64_MAX, &length));
+	assert_int_equal(length, N);
+	free(plain);
+	free(z);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_lengths)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_lengths), cmocka_unit_test(test_bombs)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,7 +111,7 @@ static int file_begins(struct upload *u, const struct multipart_part *part)
 	bool usable = !is_generic(part->content_type) && is_media_type(part->content_type);
 	u->mime = usable ? arena_str(ctx->arena, part->content_type) : STR_NULL;
 	if (str_ieq(part->content_encoding, STR("gzip")) || str_ieq(part->content_encoding, STR("x-gzip")))
-		u->gunzip = gunzip_new(LIMIT_INFLATED_BYTES);
+		u->gunzip = gunzip_new(LIMIT_INFLATED_FREE, LIMIT_INFLATED_BYTES);
 	struct FileUploadForm form;
 	int err = read_form_FileUploadForm(ctx, u->fields, u->n_fields, &form);
 	if (err)

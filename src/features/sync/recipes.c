@@ -59,7 +59,7 @@ int sync_steps(struct ctx *ctx, struct request *req, struct reply *out)
 	reply_header(out, STR("ETag"), etag);
 	reply_header(out, STR("X-Content-Length"), arena_fmt(ctx->arena, "%lld", (long long)outline_content_bytes(o)));
 	reply_header(out, STR("X-Content-SHA256"), str_n(hex, 64));
-	if (etag_listed(request_header(req, STR("if-none-match")), etag, true)) {
+	if (etag_listed(request_list(req, ctx->arena, STR("if-none-match")), etag, true)) {
 		out->status = 304;
 		out->content_bytes = outline_bytes(o);
 		outline_close(o);

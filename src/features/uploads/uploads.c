@@ -166,7 +166,8 @@ static void chunk_close(struct body_sink *sink)
 /* The claim of either header; both must agree. */
 static int read_claim(struct ctx *ctx, const struct request *req, struct sha256 *claim, bool *claimed)
 {
-	struct str hex = request_header(req, STR("X-Chunk-SHA256")), field = request_header(req, STR("Content-Digest"));
+	struct str hex = request_header(req, STR("X-Chunk-SHA256"));
+	struct str field = request_list(req, ctx->arena, STR("Content-Digest"));
 	struct sha256 other;
 	*claimed = hex.p != NULL;
 	if (hex.p && !digest_hex(hex, claim))
