@@ -19,7 +19,6 @@ struct http_server_config {
 	int idle_timeout_s;           /* silence of a connection between or within requests; 0: LIMIT_SLOW_BODY_MS */
 	int ws_ping_ms, ws_silence_ms;/* 0: see socket.h */
 	int grace_ms;                 /* how long http_server_stop lets running requests finish; 0: 5,000 */
-	int body_rate_min;            /* bytes a second a body must average after its first 30 s; 0: 512 */
 };
 
 /* Listens and serves. E_IO with a reason in *why (static or errno's text) when the address cannot be had. */

@@ -456,8 +456,7 @@ static enum MHD_Result collect(struct flight *f, const char *data, size_t *n)
 bool flight_too_slow(const struct flight *f)
 {
 	int64_t ms = (clock_mono(f->x->ctx.clock) - f->body_begin_us) / 1000;
-	int rate = f->server->config.body_rate_min ? f->server->config.body_rate_min : 512;
-	return ms > BODY_RATE_AFTER_MS && f->received / (ms / 1000) < rate;
+	return ms > BODY_RATE_AFTER_MS && f->received / (ms / 1000) < BODY_RATE_MIN;
 }
 
 static enum MHD_Result body_ended(struct flight *f)

@@ -25,7 +25,8 @@ enum {
 	TRANSFER_MIN = 256 << 10, /* a body of so much passes MHD by, see transfer.c */
 	DRAIN_MAX = 64 << 20,     /* of a refused body, so that the client gets to read the reply */
 	DRAIN_REFUSED = 4 << 20,  /* the same of one that is refused before it began to come; a larger one is cut off */
-	BODY_RATE_AFTER_MS = 30000,
+	BODY_RATE_AFTER_MS = 30000, /* from here on a body must have come with so many bytes a second on average */
+	BODY_RATE_MIN = 512,
 };
 
 struct http_server {
