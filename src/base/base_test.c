@@ -5,7 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/ctx.h"
@@ -104,19 +106,39 @@ static void arenas(void **state)
 	arena_fini(&a);
 }
 
+/* Of this process's address space. */
+static int64_t mapped_bytes(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	long long pages = 0;
+	assert_true(f && fscanf(f, "%lld", &pages) == 1);
+	fclose(f);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Whether it lies first in a huge page, behind a block's head. */
+static bool begins_huge_page(const void *p)
+{
+	return (uintptr_t)p % (2 << 20) <= 64;
+}
+
 /* Beyond some megabytes it takes huge pages: room is as zeroed and as separate there, and all of it goes back. */
 static void large_arenas(void **state)
 {
 	enum { N = 3000, SIZE = 4000, LARGE = 5 << 20 };
 	static unsigned char *parts[N];
 	struct arena a;
+	int64_t mapped = 0;
 	(void)state;
 	arena_init(&a);
-	for (int round = 0; round < 2; round++) {
+	for (int round = 0; round < 4; round++) {
 		unsigned char *one = arena_alloc(&a, LARGE);
+		int begun = 0;
+		assert_true(begins_huge_page(one));
 		memset(one, 0xaa, LARGE);
 		for (int i = 0; i < N; i++) {
 			parts[i] = arena_alloc(&a, SIZE);
+			begun += begins_huge_page(parts[i]);
 			assert_int_equal((uintptr_t)parts[i] % 16, 0);
 			assert_int_equal(parts[i][0] | parts[i][SIZE / 2] | parts[i][SIZE - 1], 0);
 			memset(parts[i], i % 251, SIZE);
@@ -124,8 +146,12 @@ static void large_arenas(void **state)
 		for (int i = 0; i < N; i++)
 			assert_true(parts[i][0] == i % 251 && parts[i][SIZE - 1] == i % 251);
 		assert_true(one[0] == 0xaa && one[LARGE - 1] == 0xaa);
+		assert_true(begun >= (N * SIZE - (1 << 20)) / (2 << 20)); /* the 5 MiB left some room */
 		arena_reset(&a);
 		assert_true(a.total < 1 << 20);
+		if (round > 0)
+			assert_int_equal(mapped_bytes(), mapped);
+		mapped = mapped_bytes();
 	}
 	arena_fini(&a);
 }
