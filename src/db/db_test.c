@@ -490,8 +490,7 @@ static int many_op(struct tx *tx, void *arg)
 	assert_int_equal(tx_many(tx, "insert into t (n, id) values ($2, $1)", args, 2, MANY, NULL, NULL), 0);
 	static const char sql[] = "select id from t where id = $1 and ($2 is null or n = $2)";
 	assert_int_equal(tx_many(tx, sql, args, 2, MANY, seen_row, &s), 0);
-	assert_int_equal(s.rows, MANY);
-	assert_int_equal(s.sum, MANY * (MANY + 1) / 2);
+	assert_true(s.rows == MANY && s.sum == MANY * (MANY + 1) / 2);
 	assert_int_equal(tx_many(tx, sql, args, 2, MANY, seen_row, &stop), E_TOO_LARGE);
 	assert_int_equal(stop.rows, 5);
 	assert_int_equal(tx_many(tx, sql, args, 2, 0, seen_row, &stop), 0);
@@ -518,36 +517,39 @@ static int many_conflict_op(struct tx *tx, void *arg)
 	return tx_many(tx, "insert into t (id) values ($1)", args, 1, 4, NULL, NULL);
 }
 
-/* Rows that SQLite inserts several by one statement: what stood before a failing one goes with it. */
+/* Rows that SQLite inserts several by one statement: what stood before a failing one, number *arg, goes with it. */
 static int many_wide_conflict_op(struct tx *tx, void *arg)
 {
 	struct dbv args[45];
-	(void)arg;
 	for (int i = 0; i < 45; i++)
-		args[i] = V_I(i == 40 ? 2010 : 2000 + i);
+		args[i] = V_I(i == *(int *)arg ? 2010 : 2000 + i);
 	return tx_many(tx, "insert into t (id, n) values ($1, 7)", args, 1, 45, NULL, NULL);
 }
 
 static int many_wide_op(struct tx *tx, void *arg)
 {
 	struct dbv args[40];
-	int64_t n;
-	assert_int_equal(tx_nested(tx, many_wide_conflict_op, arg), E_CONFLICT);
+	int64_t n, changed[40] = {0};
+	assert_int_equal(tx_nested(tx, many_wide_conflict_op, (int *)arg), E_CONFLICT);
+	assert_int_equal(tx_nested(tx, many_wide_conflict_op, (int *)arg + 1), E_CONFLICT);
 	assert_int_equal(tx_i64(tx, "select count(*) from t where id >= 2000", DB_NO_ARGS, -1, &n), 0);
 	assert_int_equal(n, 0);
 	for (int i = 0; i < 40; i++)
 		args[i] = i % 2 ? V_I(3000 + i) : V_I(4000 + i);
-	assert_int_equal(tx_many(tx, "insert into t (id, n) values ($1, 7 + $1)", args, 1, 40, NULL, NULL), 0);
+	assert_int_equal(tx_many(tx, "insert into t (id, n) values ($1, 7 + $1)", args, 1, 20, NULL, NULL), 0);
+	assert_int_equal(tx_many(tx, "insert into t (id, n) values ($1, 7 + $1) on conflict do nothing", args, 1, 40, NULL, NULL), 0);
 	assert_int_equal(tx_i64(tx, "select sum(n - id - 7) * 1000 + count(*) from t where id >= 2000", DB_NO_ARGS, -1, &n), 0);
 	assert_int_equal(n, 40);
+	assert_int_equal(tx_many_changed(tx, "insert into t (id) values (9000 + $1)", args, 1, 40, changed), 0);
+	assert_int_equal(changed[0] + changed[39], 2);
 	return E_TOO_LARGE;
 }
 
 static void test_many(void **state)
 {
 	(void)state;
-	assert_int_equal(db_write(db, 1, many_wide_op, NULL), E_TOO_LARGE);
-	assert_int_equal(db_write(db, 1, many_wide_conflict_op, NULL), E_CONFLICT);
+	assert_int_equal(db_write(db, 1, many_wide_op, (int[]){20, 40}), E_TOO_LARGE);
+	assert_int_equal(db_write(db, 1, many_wide_conflict_op, (int[]){20}), E_CONFLICT);
 	assert_int_equal(one("select count(*) from t"), 0);
 	assert_int_equal(db_write(db, 1, many_op, NULL), 0);
 	assert_int_equal(db_write(db, 1, many_changed_op, NULL), E_TOO_LARGE);
