@@ -362,7 +362,7 @@ static int make_own_durable(struct ingest *in)
 	int err = in->has_own ? pack_seal(&in->own) : E_OK;
 	if (err == E_OK)
 		err = write_own(in);
-	return in->has_own && err == E_OK && !mutant(M_PACK_NO_SYNC) ? disk_sync(in->own.file) : err;
+	return in->has_own && err == E_OK && !mutant(M_PACK_NO_SYNC) ? pack_sync(in->own.file, in->own.segment) : err;
 }
 
 int content_flush(struct content *c)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "chunks/chunker.h"
 #include "chunks/codec.h"
 
@@ -224,6 +225,18 @@ int pack_seal(struct pack_writer *w)
 	w->n_entries = 0;
 	buf_clear(&w->table);
 	return E_OK;
+}
+
+int pack_sync(struct disk_file *file, int64_t end)
+{
+	int64_t there = 0;
+	int err = disk_sync(file);
+	if (err == E_OK)
+		err = disk_there(file, &there);
+	if (err != E_OK || there >= end)
+		return err;
+	log_error("a pack was deleted while it was written to", LOG_I("written_bytes", end));
+	return E_BUSY;
 }
 
 void pack_close(struct pack_writer *w)

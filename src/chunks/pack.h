@@ -109,6 +109,9 @@ int pack_append(struct pack_writer *w, struct pack_entry *e, const void *stored,
 void pack_append_kept(struct pack_writer *w, struct pack_entry *e, const void *stored);
 /* Ends the segment, if one is begun: what is joined, header and table. Durable after disk_sync. */
 int pack_seal(struct pack_writer *w);
+/* Makes a pack's first end bytes durable. E_BUSY: somebody deleted the file while it was written to; they are to be stored anew, in
+ * another pack. */
+int pack_sync(struct disk_file *file, int64_t end);
 /* Closes the file. Seals, writes and syncs nothing. */
 void pack_close(struct pack_writer *w);
 

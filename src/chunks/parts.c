@@ -101,7 +101,7 @@ int content_sync(struct store *s, struct content *part)
 {
 	int err = content_write(part);
 	if (err == E_OK && part->unsynced)
-		err = disk_sync(part->unsynced);
+		err = pack_sync(part->unsynced, part->pack_end);
 	return err != E_OK ? err : store_health(s);
 }
 

@@ -180,9 +180,10 @@ static void flush_locked(struct shared_pack *p)
 	uint64_t target = p->appended;
 	p->flushing = true;
 	int err = pack_seal(&p->w);
+	int64_t end = p->w.segment;
 	pthread_mutex_unlock(&p->mu);
 	if (err == E_OK)
-		err = mutant(M_PACK_NO_SYNC) ? 0 : disk_sync(p->w.file);
+		err = mutant(M_PACK_NO_SYNC) ? 0 : pack_sync(p->w.file, end);
 	pthread_mutex_lock(&p->mu);
 	p->flushing = false;
 	if (err != E_OK)

@@ -749,6 +749,63 @@ static void test_deleted_packs_are_closed(void **state)
 	disk_free(d);
 }
 
+static void delete_newest(struct disk *d)
+{
+	struct buf list = {0};
+	int64_t newest = 0, id;
+	char name[PACK_NAME_MAX];
+	must(pack_list(d, &list) == E_OK);
+	for (size_t i = 0; i < list.n; i += sizeof id) {
+		memcpy(&id, list.p + i, sizeof id);
+		newest = id > newest ? id : newest;
+	}
+	buf_fini(&list);
+	pack_name(name, newest);
+	must(disk_unlink(d, name) == E_OK);
+}
+
+static int put_while_deleted(struct store *s, struct disk *d, struct kept *k)
+{
+	struct ingest *in;
+	struct content *c;
+	must(ingest_begin(s, k->tenant_id, key, (int64_t)k->n, &in) == E_OK);
+	must(ingest_feed(in, k->p, k->n) == E_OK);
+	delete_newest(d);
+	int err = ingest_finish(in, &c);
+	if (err == E_OK)
+		content_free(c);
+	return err;
+}
+
+/* Nobody would find what goes on into a pack that somebody deleted: it is not acknowledged, and stored in another one. */
+static void test_open_packs_that_are_deleted(void **state)
+{
+	(void)state;
+	char folder[64];
+	struct rng_seeded r;
+	rng_seeded_init(&r, 13);
+	snprintf(folder, sizeof folder, "%s/vanish", db_folder);
+	must(mkdir(folder, 0700) == 0);
+	for (int round = 0; round < 4; round++) {
+		struct disk *d = disk_fault_new(1);
+		if (round & 1) {
+			disk_free(d);
+			must(disk_posix_open(folder, &d) == E_OK);
+		}
+		size_t n = round & 2 ? 6 << 20 : 100000; /* a pack of its own, or the shared one */
+		struct store *s = open_store(d);
+		struct kept k = make(next_tenant++, &r.base, 100000), next = make(k.tenant_id, &r.base, n);
+		assert_int_equal(put(s, &k, -1, &r.base, NULL), E_OK);
+		assert_int_equal(put_while_deleted(s, d, &next), E_BUSY);
+		assert_int_equal(put(s, &next, -1, &r.base, NULL), E_OK);
+		assert_int_equal(check(s, &next, &r.base), E_OK);
+		drop(&k);
+		drop(&next);
+		store_close(s);
+		disk_free(d);
+	}
+}
+
 /* ---- indexing ahead ---- */
 
 enum { AHEAD = LIMIT_CHUNKS_TX + 900, AHEAD_BYTES = 40 };
@@ -850,6 +907,7 @@ int main(void)
 	    cmocka_unit_test(test_model),           cmocka_unit_test(test_faults),
 	    cmocka_unit_test(test_given_chunks),    cmocka_unit_test(test_index_ahead),
 	    cmocka_unit_test(test_deleted_packs_are_closed),
+	    cmocka_unit_test(test_open_packs_that_are_deleted),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -88,6 +88,11 @@ int disk_size(struct disk_file *f, int64_t *size_bytes)
 	return f->disk->ops->size(f, size_bytes);
 }
 
+int disk_there(struct disk_file *f, int64_t *size_bytes)
+{
+	return f->disk->ops->there(f, size_bytes);
+}
+
 int disk_truncate(struct disk_file *f, int64_t size_bytes)
 {
 	int err = writable(f->disk);

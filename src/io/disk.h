@@ -39,6 +39,7 @@ struct disk_ops {
 	int (*sync)(struct disk_file *f);
 	void (*start_write)(struct disk_file *f, int64_t offset, int64_t n);
 	int (*size)(struct disk_file *f, int64_t *size_bytes);
+	int (*there)(struct disk_file *f, int64_t *size_bytes);
 	int (*truncate)(struct disk_file *f, int64_t size_bytes);
 	int (*sync_dir)(struct disk *d, const char *dir);
 	int (*rename)(struct disk *d, const char *from, const char *to);
@@ -83,6 +84,8 @@ int disk_sync(struct disk_file *f);
 /* Hint: begin writing this range out, without waiting (keeps the last sync of a long file short). */
 void disk_start_write(struct disk_file *f, int64_t offset, int64_t n);
 int disk_size(struct disk_file *f, int64_t *size_bytes);
+/* How much of it whoever opens it by its name gets: 0 when it was deleted. */
+int disk_there(struct disk_file *f, int64_t *size_bytes);
 int disk_truncate(struct disk_file *f, int64_t size_bytes);
 /* dir: "" is the root. */
 int disk_sync_dir(struct disk *d, const char *dir);

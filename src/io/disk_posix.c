@@ -113,6 +113,15 @@ static int posix_size(struct disk_file *f, int64_t *size_bytes)
 	return E_OK;
 }
 
+static int posix_there(struct disk_file *f, int64_t *size_bytes)
+{
+	struct stat st;
+	if (fstat(fd_of(f), &st) != 0)
+		return err_from_errno(errno);
+	*size_bytes = st.st_nlink ? st.st_size : 0;
+	return E_OK;
+}
+
 static int posix_truncate(struct disk_file *f, int64_t size_bytes)
 {
 	return ftruncate(fd_of(f), size_bytes) == 0 ? E_OK : err_from_errno(errno);
@@ -197,6 +206,7 @@ static const struct disk_ops posix_ops = {
     .sync = posix_sync,
     .start_write = posix_start_write,
     .size = posix_size,
+    .there = posix_there,
     .truncate = posix_truncate,
     .sync_dir = posix_sync_dir,
     .rename = posix_rename,
