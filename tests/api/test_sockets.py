@@ -121,6 +121,21 @@ def test_change_frames(server, alice, share):
     run(go())
 
 
+def test_a_change_is_told_at_once(server, alice, share):
+    """Not at the next look, which comes each second in any case."""
+    device = Device(alice, share)
+
+    async def go():
+        async with sync_socket(server, alice, device.id) as ws:
+            await ready(ws)
+            began = time.monotonic()
+            for _ in range(8):
+                d = await call(alice.make_folder, share['id'])
+                assert (await frame(ws))['data']['resource_id'] == d['id']
+            assert time.monotonic() - began < 4
+    run(go())
+
+
 def test_frames_of_readable_shares_alone(server, alice, bob, eve, other, shared):
     hidden = alice.make_share()
     people = [(api, Device(api, shared)) for api in (bob, eve, other)]
