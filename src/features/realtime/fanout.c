@@ -159,13 +159,14 @@ int64_t fanout_step(struct fanout *f)
 	void *value;
 	size_t n_events = take(f, &woken);
 	int64_t now = clock_mono(f->drive->clock);
-	if (now >= f->poll_at_us) {
+	bool poll = now >= f->poll_at_us;
+	if (poll) {
 		struct gather g = {.tenants = &due, .now_us = clock_now(f->drive->clock)};
 		hub_each(f->hub, 0, gather_tenant, &g);
 		f->poll_at_us = now + POLL_US;
 	}
 	for (size_t i = 0; map_next(&f->follows, &i, &id, &value);)
-		if (((struct follow *)value)->due_us <= now)
+		if (poll || ((struct follow *)value)->due_us <= now) /* poll: its sockets may be gone */
 			map_put(&due, id, f);
 	for (size_t i = 0; map_next(&woken, &i, &id, &value);)
 		tenant_round(f, (int64_t)id, true, n_events);
