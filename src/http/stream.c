@@ -205,7 +205,7 @@ bool stream_fill(struct flight *f, struct slab *slab, bool *eof)
 		slab_get(f->server, slab, left);
 	slab->n = slab->at = 0;
 	*eof = left <= 0;
-	while (!*eof && slab->n < slab->cap) {
+	while (!*eof && slab->n * 2 < slab->cap) { /* not to the brim: content comes cheapest in whole chunks */
 		size_t got = 0, want = slab->cap - slab->n;
 		if ((int64_t)want > left)
 			want = (size_t)left;
