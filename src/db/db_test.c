@@ -1,6 +1,4 @@
-#include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -766,59 +764,6 @@ static void test_reconnect(void **state)
 	db_close(other);
 }
 
-/* What comes before: outside the transaction, once a caller; its fault spares the op. */
-static int before_counts(void *arg)
-{
-	return ++*(int *)arg == 2 ? E_IO : 0;
-}
-
-struct begun {
-	struct db_write w;
-	struct row row;
-	sem_t *done;
-	pthread_t by;
-};
-
-static void begun_done(void *arg)
-{
-	struct begun *b = arg;
-	b->by = pthread_self();
-	sem_post(b->done);
-}
-
-static void test_begun(void **state)
-{
-	(void)state;
-	enum { N = 40 };
-	static const int64_t ids[] = {1, 2, 2};
-	struct begun b[N];
-	int calls = 0, taken = 0;
-	sem_t done;
-	assert_int_equal(sem_init(&done, 0, 0), 0);
-	for (int i = 0; i < N; i++) {
-		b[i] = (struct begun){.row = {.id = i < 3 ? ids[i] : i / 2 * 2}, .done = &done};
-		b[i].w = (struct db_write){.tenant_id = 1, .op = insert_op, .arg = &b[i].row, .done = begun_done, .done_arg = &b[i]};
-		if (i < 3) {
-			b[i].w.before = before_counts;
-			b[i].w.before_arg = &calls;
-		}
-		db_write_begin(db, &b[i].w);
-	}
-	for (int i = 0; i < N; i++)
-		while (sem_wait(&done) != 0)
-			assert_int_equal(errno, EINTR);
-	assert_int_equal(calls, 3);
-	assert_int_equal(b[0].w.err, 0);
-	assert_int_equal(b[1].w.err, E_IO);
-	assert_int_equal(b[2].w.err, 0);
-	for (int i = 3; i < N; i++)
-		taken += b[i].w.err == E_CONFLICT;
-	assert_int_equal(taken, 19); /* 3 and 2 bear an id that is there, and so does each odd one */
-	assert_int_equal(one("select count(*) from t"), N - 1 - taken);
-	assert_false(pthread_equal(b[N - 1].by, pthread_self()));
-	sem_destroy(&done);
-}
-
 static void note_complaint(void *arg, struct str sentence)
 {
 	(void)sentence;
@@ -957,7 +902,6 @@ static int run_all(const char *name)
 	    CASE(test_errors),
 	    CASE(test_nested),
 	    CASE(test_groups),
-	    CASE(test_begun),
 	    CASE(test_two_nodes),
 	    CASE(test_snapshot),
 	    CASE(test_failing_read),
