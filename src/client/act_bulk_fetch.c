@@ -1,8 +1,7 @@
 /* Fetching many small files: first those that are here under another name (act_twin.c), which are copied, then the others, by
  * one call for many. They gather in batches. A batch is checked and staged, then the file system is synced once, then it is put in
- * place, by one thread. Meanwhile the next is staged and the one behind that is received: each batch is at another step, so that the
- * processors have work while one waits for the disk. When all are placed the file system is synced once more, and only then are the
- * results recorded (I8). */
+ * place, by one thread; and each batch is at another step, so that the processors have work while one waits for the disk. When all
+ * are placed the file system is synced once more, and only then are the results recorded (I8). */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -15,14 +14,14 @@
 enum {
 	GROUP_FILES = LIMIT_CHUNKS_REQUEST,
 	GROUP_BYTES = 256 << 20, /* of a call */
-	BATCHES = 4,             /* received, staged, placed, and one that waits for its turn */
+	BATCHES = 5,             /* received, staged, synced, placed, and one that waits for its turn */
 	BATCH_FILES = 1000,      /* that are worth a sync of their own */
 	BATCH_BYTES = 8 << 20,
 };
 
 /* Held by the batch that is at it. */
 struct steps {
-	pthread_mutex_t staging, placing;
+	pthread_mutex_t staging, syncing, placing;
 };
 
 struct batch {
@@ -133,33 +132,44 @@ static void place_one(struct batch *b, struct batched *file)
 		failed(b, file, err);
 }
 
-static void place_all(struct batch *b)
+/* What is staged must be on the disk before it gets its name. */
+static void sync_all(struct batch *b)
 {
 	struct root *root = b->agent->root;
-	int settled = mutant(M_FETCH_NO_SYNC) ? 0 : root->ops->settle(root, &b->ctx);
-	struct str why = settled ? ctx_detail(&b->ctx, settled) : STR_NULL;
-	ctx_clear(&b->ctx);
-	for (size_t i = 0; i < b->n; i++) {
+	int err = mutant(M_FETCH_NO_SYNC) ? 0 : root->ops->settle(root, &b->ctx);
+	struct str why = err ? ctx_detail(&b->ctx, err) : STR_NULL;
+	for (size_t i = 0; err && i < b->n; i++) {
 		struct batched *file = &b->files[i];
-		if (file->stage && !settled) {
-			place_one(b, file);
-		} else if (file->stage) {
-			root->ops->stage_abort(file->stage);
-			file->err = settled;
-			file->why = why;
-		}
+		if (!file->stage)
+			continue;
+		root->ops->stage_abort(file->stage);
+		file->stage = NULL;
+		file->err = err;
+		file->why = why;
 	}
+	ctx_clear(&b->ctx);
+}
+
+static void place_all(struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (b->files[i].stage)
+			place_one(b, &b->files[i]);
+}
+
+static void step(struct batch *b, pthread_mutex_t *lock, void (*fn)(struct batch *b))
+{
+	pthread_mutex_lock(lock);
+	fn(b);
+	pthread_mutex_unlock(lock);
 }
 
 static void write_batch(struct task *self)
 {
 	struct batch *b = (struct batch *)self;
-	pthread_mutex_lock(&b->steps->staging);
-	stage_all(b);
-	pthread_mutex_unlock(&b->steps->staging);
-	pthread_mutex_lock(&b->steps->placing);
-	place_all(b);
-	pthread_mutex_unlock(&b->steps->placing);
+	step(b, &b->steps->staging, stage_all);
+	step(b, &b->steps->syncing, sync_all);
+	step(b, &b->steps->placing, place_all);
 }
 
 /* ---- gathering ---- */
@@ -289,6 +299,7 @@ void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n
 	f->agent = a;
 	f->work = codec_work_new();
 	pthread_mutex_init(&f->steps.staging, NULL);
+	pthread_mutex_init(&f->steps.syncing, NULL);
 	pthread_mutex_init(&f->steps.placing, NULL);
 	for (size_t i = 0; i < BATCHES; i++) {
 		struct batch *b = &f->batches[i];
@@ -310,6 +321,7 @@ void act_bulk_fetch(struct ctx *ctx, struct agent *a, struct job *jobs, size_t n
 		buf_fini(&f->batches[i].bytes);
 	}
 	pthread_mutex_destroy(&f->steps.staging);
+	pthread_mutex_destroy(&f->steps.syncing);
 	pthread_mutex_destroy(&f->steps.placing);
 	codec_work_free(f->work);
 	free(f);

@@ -486,9 +486,22 @@ static int put_meta(struct tx *tx, const char *key, struct str value)
 	               DB_ARGS(V_T(str_c(key)), V_T(value)), NULL);
 }
 
-static int put_row(struct tx *tx, int which, const struct node_facts *f)
+enum { ROW_ARGS = 17, ROWS_AT_ONCE = 64 };
+
+static void row_of(int which, const struct node_facts *f, struct dbv args[ROW_ARGS])
 {
-	return tx_exec(tx,
+	const struct dbv row[] = {V_I(which), V_I(f->id), V_I(f->parent), V_I(f->kind == NODE_FILE), V_T(f->name),
+	                          V_T(f->local_name), V_I(f->version_id), V_I(f->version),
+	                          V_B(str_n(f->checksum.b, sizeof(f->checksum.b))), V_I(f->size_bytes), V_I(f->mtime_us),
+	                          V_I(f->executable), V_I(f->stamp.dev), V_I(f->stamp.ino), V_I(f->stamp.birth_ns),
+	                          V_I(f->stamp.mtime_ns), V_I(f->stamp.ctime_ns)};
+	_Static_assert(sizeof(row) == ROW_ARGS * sizeof(*row), "a value for each parameter");
+	memcpy(args, row, sizeof(row));
+}
+
+static int put_rows(struct tx *tx, const struct dbv *args, size_t n)
+{
+	return tx_many(tx,
 	               "insert into nodes (tree, id, parent, kind, name, local_name, version_id, version, checksum, size, mtime_us,"
 	               " executable, dev, ino, birth_ns, mtime_ns, ctime_ns)"
 	               " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
@@ -498,12 +511,45 @@ static int put_row(struct tx *tx, int which, const struct node_facts *f)
 	               " mtime_us = excluded.mtime_us, executable = excluded.executable, dev = excluded.dev,"
 	               " ino = excluded.ino, birth_ns = excluded.birth_ns, mtime_ns = excluded.mtime_ns,"
 	               " ctime_ns = excluded.ctime_ns",
-	               DB_ARGS(V_I(which), V_I(f->id), V_I(f->parent), V_I(f->kind == NODE_FILE), V_T(f->name),
-	                       V_T(f->local_name), V_I(f->version_id), V_I(f->version),
-	                       V_B(str_n(f->checksum.b, sizeof(f->checksum.b))), V_I(f->size_bytes), V_I(f->mtime_us),
-	                       V_I(f->executable), V_I(f->stamp.dev), V_I(f->stamp.ino), V_I(f->stamp.birth_ns),
-	                       V_I(f->stamp.mtime_ns), V_I(f->stamp.ctime_ns)),
-	               NULL);
+	               args, ROW_ARGS, n, NULL, NULL);
+}
+
+static int drop_row(struct tx *tx, int which, int64_t id)
+{
+	int err = tx_exec(tx, "delete from nodes where tree = $1 and id = $2", DB_ARGS(V_I(which), V_I(id)), NULL);
+	return err || which != REPLICA_SYNCED ? err : tx_exec(tx, "delete from layouts where id = $1", DB_ARGS(V_I(id)), NULL);
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const int64_t *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+/* In the order of their ids, in which the table has them: each page is met once. */
+static int flush_tree(struct tx *tx, const struct replica *r, int which)
+{
+	struct dbv args[ROWS_AT_ONCE * ROW_ARGS];
+	uint64_t id;
+	void *value;
+	size_t n = 0, n_rows = 0;
+	int err = 0;
+	int64_t *ids = arena_many(tx_arena(tx), r->dirty[which].count + 1, int64_t);
+	for (size_t at = 0; map_next(&r->dirty[which], &at, &id, &value);)
+		ids[n++] = (int64_t)id;
+	qsort(ids, n, sizeof(*ids), by_id);
+	for (size_t i = 0; !err && i < n; i++) {
+		const struct node *node = tree_get(&r->trees[which], ids[i]);
+		if (!node)
+			err = drop_row(tx, which, ids[i]);
+		else
+			row_of(which, &node->f, args + n_rows++ * ROW_ARGS);
+		if (!err && n_rows && (n_rows == ROWS_AT_ONCE || i + 1 == n)) {
+			err = put_rows(tx, args, n_rows);
+			n_rows = 0;
+		}
+	}
+	return err;
 }
 
 /* Those that are not in the database yet. */
@@ -535,17 +581,8 @@ static int flush(struct tx *tx, void *arg)
 {
 	struct replica *r = arg;
 	int err = 0;
-	for (int i = 0; i < REPLICA_TREES && !err; i++) {
-		uint64_t id;
-		void *value;
-		for (size_t at = 0; !err && map_next(&r->dirty[i], &at, &id, &value);) {
-			struct node *n = tree_get(&r->trees[i], (int64_t)id);
-			err = n ? put_row(tx, i, &n->f)
-			        : tx_exec(tx, "delete from nodes where tree = $1 and id = $2", DB_ARGS(V_I(i), V_I((int64_t)id)), NULL);
-			if (!err && !n && i == REPLICA_SYNCED)
-				err = tx_exec(tx, "delete from layouts where id = $1", DB_ARGS(V_I((int64_t)id)), NULL);
-		}
-	}
+	for (int i = 0; i < REPLICA_TREES && !err; i++)
+		err = flush_tree(tx, r, i);
 	if (!err)
 		err = flush_layouts(tx, r);
 	if (!err)

@@ -95,7 +95,7 @@ static int open_staging(struct posix_root *r)
 {
 	AUTO_FD int staging = own_folder(r->own, "staging");
 	for (int i = 0; staging >= 0 && i < ROOMS; i++)
-		if ((r->rooms[i] = own_folder(staging, (char[]){(char)('0' + i / 10), (char)('0' + i % 10), 0})) < 0)
+		if ((r->rooms[i] = own_folder(staging, (char[]){(char)(i < 10 ? '0' + i : 'a' + i - 10), 0})) < 0)
 			return -1;
 	return staging < 0 ? -1 : 0;
 }

@@ -97,8 +97,8 @@ static int write_file(const char *name, const struct disk_stamp *assumed, const 
 static bool staging_is_empty(void)
 {
 	bool empty = true;
-	for (int i = 0; i < 8; i++) {
-		const char *room = in(arena_fmt(&arena, ".scaidrive/staging/%d", i).p);
+	for (int i = 0; i < 32; i++) {
+		const char *room = in(arena_fmt(&arena, ".scaidrive/staging/%c", i < 10 ? '0' + i : 'a' + i - 10).p);
 		empty = empty && rmdir(room) == 0 && mkdir(room, 0700) == 0;
 	}
 	return empty;

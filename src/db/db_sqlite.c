@@ -42,7 +42,7 @@ struct engine {
 
 struct stmt {
 	sqlite3_stmt *s;
-	sqlite3_stmt *wide; /* an insert of WIDE_ROWS rows at once; NULL: not made, or sql is no plain insert */
+	sqlite3_stmt *wide; /* an insert of WIDE_ROWS rows at once; NULL: not made, or sql is no insert of a row */
 	const char *sql;
 	char *text; /* of sql when it was prepared: a buffer used again must not find the old statement */
 	bool cached, busy;
@@ -336,27 +336,35 @@ static int sq_close(struct rows *base)
 
 /* ---- many rows by one statement ---- */
 
-/* The row's values in "insert into t (...) values (...)"; NULL: it is another statement, or says what to do about conflicts. */
-static const char *plain_values(const char *sql)
+/* The row's values in "insert into t (...) values (...)", which may say behind them what to do about conflicts; STR_NULL: it is another
+ * statement. */
+static struct str row_values(const char *sql)
 {
 	const char *values = strncmp(sql, "insert into ", 12) == 0 ? strstr(sql, " values (") : NULL;
-	bool plain = values && !strstr(values, " on conflict") && !strstr(values, " returning");
-	return plain ? values + strlen(" values ") : NULL;
+	if (!values || strstr(values, " returning"))
+		return STR_NULL;
+	values += strlen(" values ");
+	const char *rest = strstr(values, " on conflict");
+	return str_n(values, rest ? (size_t)(rest - values) : strlen(values));
 }
 
 /* "or fail": what comes to the same here, since a failed statement fails its op, and spares SQLite a savepoint of its own for each
  * statement. */
 static int wide_prepare(struct sconn *c, struct stmt *s, size_t n_args)
 {
-	const char *values = plain_values(s->text);
-	struct buf text = {0};
+	struct str values = row_values(s->text);
+	struct buf text = {0}, row = {0};
+	buf_str(&row, values);
+	buf_char(&row, 0);
 	buf_lit(&text, "insert or fail");
-	buf_put(&text, s->text + strlen("insert"), (size_t)(values - s->text) - strlen("insert"));
+	buf_put(&text, s->text + strlen("insert"), (size_t)(values.p - s->text) - strlen("insert"));
 	for (size_t i = 0; i < WIDE_ROWS; i++) {
 		if (i)
 			buf_char(&text, ',');
-		sq_params(&text, values, i * n_args);
+		sq_params(&text, row.p, i * n_args);
 	}
+	buf_fini(&row);
+	buf_str(&text, str_c(values.p + values.n));
 	buf_char(&text, 0);
 	int rc = sqlite3_prepare_v3(c->db, text.p, (int)text.n, SQLITE_PREPARE_PERSISTENT, &s->wide, NULL);
 	buf_fini(&text);
@@ -370,7 +378,7 @@ static int wide_run(struct tx *tx, struct stmt *s, const struct dbv *args, size_
 	struct sconn *c = sc(tx->conn);
 	int err = 0;
 	*done = 0;
-	if (n < WIDE_ROWS || !s->cached || !plain_values(s->text))
+	if (n < WIDE_ROWS || !s->cached || !row_values(s->text).p)
 		return 0;
 	if (!s->wide)
 		err = wide_prepare(c, s, n_args);

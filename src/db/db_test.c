@@ -540,6 +540,13 @@ static int many_wide_op(struct tx *tx, void *arg)
 	assert_int_equal(n, 40);
 	assert_int_equal(tx_many_changed(tx, "insert into t (id) values (9000 + $1)", args, 1, 40, changed), 0);
 	assert_int_equal(changed[0] + changed[39], 2);
+	/* half of them are there, and one comes twice */
+	for (int i = 0; i < 40; i++)
+		args[i] = V_I(i == 39 ? 3041 : 3000 + 2 * i + 1);
+	const char *sql = "insert into t (id, n) values ($1, 1) on conflict (id) do update set n = excluded.n - 3";
+	assert_int_equal(tx_many(tx, sql, args, 1, 40, NULL, NULL), 0);
+	assert_int_equal(tx_i64(tx, "select sum(n) * 1000 + count(*) from t where id > 3000 and id < 4000", DB_NO_ARGS, -1, &n), 0);
+	assert_int_equal(n, (18 - 21 * 2) * 1000 + 39);
 	return E_TOO_LARGE;
 }
 
