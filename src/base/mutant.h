@@ -22,12 +22,12 @@
 	X(PLAN_UNORDERED, "nodes are looked at in the order in which the hash table gives them") \
 	X(PLAN_NO_TEMP_NAME, "names that wait for each other in a ring are left waiting") \
 	X(PLAN_NAME_TAKEN, "a name that is taken here is used all the same") \
-	X(PLAN_TEMP_STAYS, "a temporary name that was forgotten stays") \
 	X(PLAN_MODE_FORGOTTEN, "a changed executable bit is not carried over") \
 	X(PLAN_RECORD_EARLY, "contents are recorded as agreed before they are") \
 	X(TREE_MOVE_UNTOUCHED, "a moved node is not looked at again") \
 	X(GUARD_OFF, "no number of deletions is too many") \
 	X(RESOLVE_ALWAYS_CURRENT, "a stale base is taken for the current one") \
+	X(PLAN_TEMP_STAYS, "a temporary name that was forgotten stays") \
 	X(AGENT_NO_SETTLE, "results are recorded before what they tell of is on the disk") \
 	X(AGENT_CURSOR_FIRST, "the cursor moves before the changes of its page are taken") \
 	X(AGENT_ABSENCE_DELETES, "what a restored server lacks was deleted") \
