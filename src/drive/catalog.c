@@ -10,7 +10,7 @@
 
 #include "io/disk.h"
 
-enum { HOUR_S = 3600, DAY_S = 24 * 3600, ROUND_S = 600, SHARE_OF_TIME = 100 };
+enum { HOUR_S = 3600, DAY_S = 24 * 3600, ROUND_S = 3600, SHARE_OF_TIME = 100 };
 
 /* What the catalog would tell: it is written when this differs. A name or a role that is only replaced may slip through,
  * and so it is written once a day all the same. */
@@ -28,10 +28,17 @@ static void on_progress(void *arg, const char *what, int64_t done, int64_t all)
 	(void)arg, (void)what, (void)done, (void)all;
 }
 
-/* The time of a round is bounded: a catalog that cannot be made in it is never made, which is to be told. */
+/* It is of one moment, so what was not finished is begun anew. The time of a round is bounded, since other jobs wait; whom that is
+ * too short is told, and makes the catalog by hand, which takes as long as it takes. */
 static bool go_on(void *arg)
 {
-	return job_go_on(arg);
+	struct job_round *r = arg;
+	bool on = job_go_on(r), stopped = r->stop && atomic_load(r->stop);
+	if (!on && r->by_hand && !stopped) {
+		r->more = false;
+		on = true;
+	}
+	return on;
 }
 
 /* One at a time works in the folder, also when a process slept longer than it holds the job's row: the second would take the first
@@ -117,9 +124,9 @@ static int run(struct job_round *r)
 	err = write_catalog(r, disk);
 	disk_free(disk);
 	int64_t took = clock_mono(r->drive->clock) - began;
-	if (!err)
-		snprintf(r->state, sizeof r->state, "%lld %lld %lld", (long long)stamp, (long long)(r->begin + SHARE_OF_TIME * took),
-		         (long long)r->begin);
+	if (!err || err == E_TIMEOUT) /* nor does one that is never finished take more than its share */
+		snprintf(r->state, sizeof r->state, "%lld %lld %lld", (long long)(err ? last : stamp),
+		         (long long)(r->begin + SHARE_OF_TIME * took), (long long)(err ? written : r->begin));
 	return err;
 }
 

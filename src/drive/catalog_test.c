@@ -73,18 +73,27 @@ static void test_stopped(void **state)
 	assert_true(r.items == 0 && r.more && points() == 0);
 }
 
-/* Its clock jumps behind the end of the round while rows are copied. */
+/* Its clocks jump behind the end of the round while rows are copied. */
+static int late_calls;
+static int64_t jumped_us;
+
 static int64_t late(const struct clock *c)
 {
-	static int calls;
 	(void)c;
-	return clock_now(&clock_system) + (calls++ < 3 ? 0 : SECONDS_US(1000));
+	if (late_calls++ == 3)
+		jumped_us += SECONDS_US(4000);
+	return clock_now(&clock_system) + jumped_us;
 }
 
 static int64_t mono(const struct clock *c)
 {
 	(void)c;
-	return clock_mono(&clock_system);
+	return clock_mono(&clock_system) + jumped_us;
+}
+
+static int run_when_due(struct job_result *r)
+{
+	return job_run(&t.drive, &job_catalog, &(struct job_run){.stop = &stop}, r);
 }
 
 static void test_too_long(void **state)
@@ -93,8 +102,20 @@ static void test_too_long(void **state)
 	struct clock jumping = {.now_us = late, .monotonic_us = mono};
 	(void)state;
 	t.drive.clock = &jumping;
-	assert_int_equal(run(&r), E_TIMEOUT);
-	assert_true(r.items == 0 && points() == 0);
+	assert_int_equal(run_when_due(&r), E_TIMEOUT);
+	assert_true(r.ran && r.items == 0 && points() == 0);
+	/* not again in each hour to come */
+	jumped_us += SECONDS_US(20 * 3600);
+	assert_int_equal(run_when_due(&r), 0);
+	assert_true(r.ran && r.items == 0 && points() == 0);
+	jumped_us += SECONDS_US(100 * 3600);
+	assert_int_equal(run_when_due(&r), 0);
+	assert_int_equal(points(), 1);
+	/* by hand it takes as long as it takes */
+	late_calls = 0;
+	assert_int_equal(run(&r), 0);
+	assert_int_equal(points(), 1);
+	assert_true(r.items == 1 && late_calls > 4);
 }
 
 /* Another process slept longer than it held the job. */
