@@ -165,7 +165,7 @@ static int send_chunks(struct sending *s)
 	struct agent *a = s->agent;
 	int64_t sources[LIMIT_CHUNK_SOURCES];
 	size_t n_sources = 0;
-	for (size_t i = 0; i < s->n && n_sources < LIMIT_CHUNK_SOURCES; i++)
+	for (size_t i = 0; i < s->n && n_sources < LIMIT_CHUNK_SOURCES && !a->no_sources; i++)
 		if (s->files[i].base_version_id)
 			sources[n_sources++] = s->files[i].base_version_id;
 	if (!s->n_chunks)
@@ -241,6 +241,9 @@ static void take_result(struct ctx *ctx, struct job *j, const struct remote_file
 	if (f->err) {
 		/* Should the twin be what it cannot have: the next round sends the bytes. */
 		j->agent->no_twins |= f->twin_version_id && f->err != E_NAME_CONFLICT && f->err != E_VERSION_STALE;
+		/* All bases were asked about at once: two files may have each what the other one's has. */
+		if (f->err == E_CHUNK_MISSING)
+			j->agent->no_sources = true;
 		j->err = ctx_fail(&j->ctx, f->err, "%.*s", STR_ARG(f->detail.p ? f->detail : STR("The server refused the file.")));
 		return;
 	}

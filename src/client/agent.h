@@ -74,6 +74,7 @@ struct agent {
 	bool begun;             /* the state was found to be the latest (client/generation.c) */
 	bool one_by_one;        /* a bulk call was refused as a whole */
 	bool no_twins;          /* a content that the server was said to have was refused */
+	_Atomic bool no_sources; /* a chunk that the server has was refused, for the file's own base does not have it: such are sent too */
 	struct map own;         /* log entries that this device caused, and whose effect stands in the remote tree */
 	bool has_gear;          /* how the server cuts, once it was asked */
 	struct gear gear;
