@@ -336,8 +336,8 @@ static int sq_close(struct rows *base)
 
 /* ---- many rows by one statement ---- */
 
-/* The row's values in "insert into t (...) values (...)", which may say behind them what to do about conflicts; STR_NULL: it is another
- * statement. */
+/* The row's values in "insert into t (...) values (...)", which may say behind them what to do about conflicts, of all rows alike;
+ * STR_NULL: it is another statement. */
 static struct str row_values(const char *sql)
 {
 	const char *values = strncmp(sql, "insert into ", 12) == 0 ? strstr(sql, " values (") : NULL;
@@ -345,6 +345,8 @@ static struct str row_values(const char *sql)
 		return STR_NULL;
 	values += strlen(" values ");
 	const char *rest = strstr(values, " on conflict");
+	if (rest && strchr(rest, '$'))
+		return STR_NULL;
 	return str_n(values, rest ? (size_t)(rest - values) : strlen(values));
 }
 

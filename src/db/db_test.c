@@ -547,6 +547,11 @@ static int many_wide_op(struct tx *tx, void *arg)
 	assert_int_equal(tx_many(tx, sql, args, 1, 40, NULL, NULL), 0);
 	assert_int_equal(tx_i64(tx, "select sum(n) * 1000 + count(*) from t where id > 3000 and id < 4000", DB_NO_ARGS, -1, &n), 0);
 	assert_int_equal(n, (18 - 21 * 2) * 1000 + 39);
+	/* a row's own values, named once more behind them */
+	sql = "insert into t (id, n) values ($1, 1) on conflict (id) do update set n = $1";
+	assert_int_equal(tx_many(tx, sql, args, 1, 40, NULL, NULL), 0);
+	assert_int_equal(tx_i64(tx, "select count(*) from t where id > 3000 and id < 4000 and n = id", DB_NO_ARGS, -1, &n), 0);
+	assert_int_equal(n, 39);
 	return E_TOO_LARGE;
 }
 
