@@ -22,6 +22,7 @@ enum {
 /* Held by the batch that is at it. */
 struct steps {
 	pthread_mutex_t staging, syncing, placing;
+	int sync_err;
 };
 
 struct batch {
@@ -132,11 +133,14 @@ static void place_one(struct batch *b, struct batched *file)
 		failed(b, file, err);
 }
 
-/* What is staged must be on the disk before it gets its name. */
+/* What is staged must be on the disk before it gets its name. That something could not be written the kernel tells once, perhaps at
+ * the sync of another batch: after a failure no sync of the group is believed. */
 static void sync_all(struct batch *b)
 {
 	struct root *root = b->agent->root;
-	int err = mutant(M_FETCH_NO_SYNC) ? 0 : root->ops->settle(root, &b->ctx);
+	int err = b->steps->sync_err;
+	if (!err && !mutant(M_FETCH_NO_SYNC))
+		err = b->steps->sync_err = root->ops->settle(root, &b->ctx);
 	struct str why = err ? ctx_detail(&b->ctx, err) : STR_NULL;
 	for (size_t i = 0; err && i < b->n; i++) {
 		struct batched *file = &b->files[i];
@@ -270,7 +274,7 @@ static void fetch_group(struct ctx *ctx, struct agent *a, struct fetching *f, bo
 		hand_over(f);
 	for (size_t i = 0; i < BATCHES; i++)
 		end_batch(f, &f->batches[i]);
-	err = a->root->ops->settle(a->root, ctx);
+	err = f->steps.sync_err ? f->steps.sync_err : a->root->ops->settle(a->root, ctx);
 	a->unsynced = a->unsynced && err;
 	if (err)
 		act_bulk_fail(a, f->jobs, f->n, err, ctx_detail(ctx, err));
@@ -282,6 +286,7 @@ static size_t gather(struct fetching *f, struct job *jobs, size_t at, size_t n, 
 {
 	int64_t bytes = 0;
 	f->n = f->ended = 0;
+	f->steps.sync_err = 0;
 	for (; at < n && f->n < GROUP_FILES && bytes < GROUP_BYTES; at++) {
 		if (!jobs[at].bulk || jobs[at].err || jobs[at].op->verb != PLAN_FETCH || twins != (jobs[at].twin.p != NULL))
 			continue;

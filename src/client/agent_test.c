@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/id.h"
-#include "client/agent.h"
+#include "client/agent_priv.h"
 
 static char base[64], top[80], file[80];
 static struct arena arena;
@@ -378,6 +378,40 @@ static void what_is_agreed_beside_a_copy_is_on_the_disk_first(void **s)
 	assert_true(settled_at_rename > 0);
 }
 
+static int fails_once(struct root *r, struct ctx *c)
+{
+	return settled++ ? real->settle(r, c) : ctx_fail(c, E_IO, "the disk failed");
+}
+
+/* The kernel tells once that something could not be written, and not of which batch it was: none of them is agreed then. */
+static void what_a_failed_sync_may_have_lost_is_not_agreed(void **s)
+{
+	enum { N = 1001 }; /* a batch and one more */
+	static struct job jobs[N];
+	struct plan_op op = {.verb = PLAN_FETCH, .remote = {.kind = NODE_FILE, .version_id = 1, .size_bytes = 4, .checksum = sha256_of("twin", 4)}};
+	(void)s;
+	write_file("twin", "twin");
+	for (int i = 0; i < N; i++) {
+		struct job *j = &jobs[i];
+		*j = (struct job){.agent = &agent, .op = &op, .bulk = true, .twin = STR("twin"), .path = arena_fmt(&arena, "f%d", i)};
+		arena_init(&j->arena);
+		ctx_init(&j->ctx, &j->arena, ctx.clock, ctx.rng);
+	}
+	real = root->ops;
+	struct root_ops once = *real;
+	once.settle = fails_once;
+	root->ops = &once;
+	settled = 0;
+	act_bulk_fetch(&ctx, &agent, jobs, N);
+	root->ops = real;
+	assert_int_equal(settled, 1);
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(jobs[i].err, E_IO);
+		arena_fini(&jobs[i].arena);
+	}
+	assert_false(holds("f0", "twin") || holds("f1000", "twin"));
+}
+
 static void ends(void)
 {
 	agent_fini(&agent);
@@ -631,6 +665,7 @@ int main(void)
 	                                   T(a_lost_root_is_no_deletion), T(what_a_restored_server_lacks_is_new_to_it),
 	                                   T(what_came_after_a_restore_is_no_older_version), T(what_a_restore_brought_back_is_older),
 	                                   T(what_is_agreed_beside_a_copy_is_on_the_disk_first),
+	                                   T(what_a_failed_sync_may_have_lost_is_not_agreed),
 	                                   T(what_it_trashed_and_could_not_record_was_not_deleted_by_a_user),
 	                                   T(what_is_made_under_the_name_of_what_it_trashed_is_new),
 	                                   T(what_was_to_be_trashed_and_is_still_here_is_agreed),
