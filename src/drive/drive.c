@@ -51,12 +51,19 @@ int drive_leap_ids(struct dtx *t, int64_t *behind)
 	return err;
 }
 
+struct reading {
+	struct ctx *ctx;
+	drive_op_fn *op;
+	void *arg;
+};
+
 static int run_read(struct tx *tx, void *arg)
 {
-	struct drive_write *run = arg;
-	ctx_clear(run->ctx);
-	dtx_init(&run->t, tx, run->ctx);
-	return run->op(&run->t, run->arg);
+	struct reading *r = arg;
+	struct dtx t;
+	ctx_clear(r->ctx);
+	dtx_init(&t, tx, r->ctx);
+	return r->op(&t, r->arg);
 }
 
 static int write_finish(struct tx *tx, void *arg)
@@ -82,22 +89,23 @@ static void go_on(struct dtx *t, const struct dtx *left, struct ctx *ctx)
 
 static int run_write(struct tx *tx, void *arg)
 {
-	struct drive_write *run = arg;
-	struct dtx *t = &run->t, *left = tx_left(tx);
+	struct drive_write *w = arg;
+	struct dtx *t = &w->t, *left = tx_left(tx);
+	bool goes_on = w->makes_files && tx_is_daring(tx);
 	int err = 0;
-	ctx_clear(run->ctx); /* of a run before, which was rolled back */
-	if (left && left->ctx->tenant_id != run->ctx->tenant_id) {
+	ctx_clear(w->ctx); /* of a run before, which was rolled back */
+	if (left && left->ctx->tenant_id != w->ctx->tenant_id) {
 		err = write_finish(tx, left);
 		left = NULL;
 	}
-	dtx_init(t, tx, run->ctx);
+	dtx_init(t, tx, w->ctx);
 	if (left)
-		go_on(t, left, run->ctx);
-	t->makes_files = run->makes_files;
-	t->by_index = run->makes_files && tx_is_daring(tx);
+		go_on(t, left, w->ctx);
+	t->makes_files = w->makes_files;
+	t->by_index = goes_on;
 	if (!err)
-		err = run->op(t, run->arg);
-	if (!err && run->makes_files && tx_is_daring(tx))
+		err = w->op(t, w->arg);
+	if (!err && goes_on)
 		tx_leave(tx, write_finish, t);
 	else if (!err)
 		err = write_finish(tx, t);
@@ -106,8 +114,7 @@ static int run_write(struct tx *tx, void *arg)
 
 int drive_read(struct ctx *ctx, drive_op_fn *op, void *arg)
 {
-	struct drive_write run = {.ctx = ctx, .op = op, .arg = arg};
-	int err = db_read(ctx->drive->db, run_read, &run);
+	int err = db_read(ctx->drive->db, run_read, &(struct reading){ctx, op, arg});
 	if (!err)
 		ctx_clear(ctx);
 	return err;
