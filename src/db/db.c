@@ -370,62 +370,6 @@ void db_trim(struct db *db)
 	pthread_mutex_unlock(&db->pool_lock);
 }
 
-/* ---- what comes before a commit ---- */
-
-static void sem_take(sem_t *s)
-{
-	while (sem_wait(s) != 0)
-		must(errno == EINTR);
-}
-
-static void befores_run(struct db_befores *b)
-{
-	for (size_t i = 0; i < b->n; i++)
-		b->errs[i] = b->of[i]->before(b->of[i]->before_arg);
-}
-
-static void *befores_main(void *arg)
-{
-	struct db_befores *b = arg;
-	pthread_setname_np(pthread_self(), "db-before");
-	for (sem_take(&b->go); b->n > 0; sem_take(&b->go)) {
-		befores_run(b);
-		sem_post(&b->done);
-	}
-	return NULL;
-}
-
-/* Waits for them. True: some failed, as their before_err tells from now on. */
-static bool befores_end(struct db_befores *b)
-{
-	bool failed = false;
-	if (!b->at_work)
-		return false;
-	b->at_work = false;
-	if (b->running)
-		sem_take(&b->done);
-	for (size_t i = 0; i < b->n; i++)
-		failed |= (b->of[i]->before_err = b->errs[i]) != 0;
-	return failed;
-}
-
-static void befores_begin(struct db_befores *b, struct db_write *list)
-{
-	b->n = 0;
-	for (struct db_write *r = list; r; r = r->next) {
-		r->before_err = 0;
-		if (r->before)
-			b->of[b->n++] = r;
-	}
-	b->at_work = b->n > 0;
-	if (b->at_work && b->running) {
-		sem_post(&b->go);
-	} else {
-		befores_run(b);
-		befores_end(b);
-	}
-}
-
 /* ---- writers ---- */
 
 static int left_finish(struct tx *tx)
@@ -448,10 +392,9 @@ static int member_run(struct tx *tx, struct db_write *r, bool in_savepoint)
 
 /* Runs the members in one transaction. *rest gets those the group had no time for. Not 0: none was committed. careful: each
  * member has a savepoint, so that its failure is its own; else *tripped tells that one failed. */
-static int group_once(struct db_writer *w, struct conn *c, struct db_write *list, bool careful, struct db_write **rest,
+static int group_once(struct db *db, struct conn *c, struct db_write *list, bool careful, struct db_write **rest,
                       bool *tripped)
 {
-	struct db *db = w->db;
 	const struct db_driver *d = db->driver;
 	bool alone = !list->next;
 	struct tx tx = {.db = db, .conn = c, .write = true, .daring = !alone && !careful};
@@ -477,10 +420,6 @@ static int group_once(struct db_writer *w, struct conn *c, struct db_write *list
 	if (!lost && good) {
 		err = left_finish(&tx);
 		lost = err != 0;
-	}
-	if (befores_end(&w->befores) && !lost) { /* without those that failed */
-		c->rerun = lost = true;
-		err = E_BUSY;
 	}
 	if (!lost && good)
 		return d->commit(c);
@@ -508,7 +447,7 @@ static void group_apart(struct db_writer *w, struct db_write *list)
 		r->next = NULL;
 		int err = w->db->failed ? E_READ_ONLY : writer_conn(w, &c);
 		if (!err)
-			err = group_once(w, c, r, false, &rest, &tripped);
+			err = group_once(w->db, c, r, false, &rest, &tripped);
 		if (err)
 			r->err = err;
 		r->next = next;
@@ -523,7 +462,8 @@ static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 	struct db_write *rest = NULL;
 	int err;
 	uint64_t jitter;
-	befores_begin(&w->befores, list);
+	for (struct db_write *r = list; r; r = r->next)
+		r->before_err = r->before ? r->before(r->before_arg) : 0;
 	bool full = false;
 	for (int attempt = 0;; attempt++) {
 		struct conn *c;
@@ -531,7 +471,7 @@ static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 		err = db->failed ? E_READ_ONLY : writer_conn(w, &c);
 		if (err)
 			break;
-		err = group_once(w, c, list, w->careful > 0, &rest, &tripped);
+		err = group_once(db, c, list, w->careful > 0, &rest, &tripped);
 		if (tripped)
 			w->careful = DB_CAREFUL_GROUPS + 1;
 		full = err && c->full;
@@ -546,7 +486,6 @@ static struct db_write *group_run(struct db_writer *w, struct db_write *list)
 		rng_system.fill(&rng_system, &jitter, sizeof jitter);
 		usleep((useconds_t)(1000 + jitter % (2000u << attempt)));
 	}
-	befores_end(&w->befores);
 	if (w->careful > 0)
 		w->careful--;
 	atomic_fetch_add(&db->groups, 1);
@@ -684,7 +623,8 @@ int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg)
 	must(sem_init(&done, 0, 0) == 0);
 	struct db_write w = {.tenant_id = tenant_id, .op = op, .arg = arg, .done = write_done, .done_arg = &done};
 	db_write_begin(db, &w);
-	sem_take(&done);
+	while (sem_wait(&done) != 0)
+		must(errno == EINTR);
 	sem_destroy(&done);
 	return w.err;
 }
@@ -702,18 +642,14 @@ static int writers_start(struct db *db)
 		w->tail = &w->head;
 		pthread_mutex_init(&w->lock, NULL);
 		db_cond_init(&w->wake);
-		must(sem_init(&w->befores.go, 0, 0) == 0 && sem_init(&w->befores.done, 0, 0) == 0);
 	}
-	int err = 0;
-	for (int i = 0; !err && i < db->n_writers && !db->inline_writes; i++) {
-		struct db_writer *w = &db->writers[i];
-		err = db_thread(&w->befores.thread, befores_main, &w->befores);
-		w->befores.running = !err;
-		if (!err)
-			err = db_thread(&w->thread, writer_main, w);
-		w->running = !err;
+	for (int i = 0; i < db->n_writers && !db->inline_writes; i++) {
+		int err = db_thread(&db->writers[i].thread, writer_main, &db->writers[i]);
+		if (err)
+			return err;
+		db->writers[i].running = true;
 	}
-	return err;
+	return 0;
 }
 
 static void writers_stop(struct db *db)
@@ -729,12 +665,6 @@ static void writers_stop(struct db *db)
 		struct db_writer *w = &db->writers[i];
 		if (w->running)
 			pthread_join(w->thread, NULL);
-		w->befores.n = 0;
-		sem_post(&w->befores.go);
-		if (w->befores.running)
-			pthread_join(w->befores.thread, NULL);
-		sem_destroy(&w->befores.go);
-		sem_destroy(&w->befores.done);
 		conn_drop(w->conn);
 		pthread_mutex_destroy(&w->lock);
 		pthread_cond_destroy(&w->wake);

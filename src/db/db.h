@@ -52,8 +52,8 @@ int db_read(struct db *db, db_op_fn *op, void *arg);
 /* Runs op in the tenant's next write group and returns when it is durable. tenant_id 0: system-wide rows.
  * E_BUSY: the queue is full. E_NO_SPACE, E_DB: nothing was written. */
 int db_write(struct db *db, int64_t tenant_id, db_op_fn *op, void *arg);
-/* Called once, beside op, on a thread of its own, and the commit waits for it: a sync that one caller's call does for all who are in
- * the group. Not 0: that is what the write comes to, and nothing of op stays. It takes a sync's time, no more. */
+/* Called first, on the writer's thread and outside its transaction: a sync that one caller's call does for all who are in the
+ * group. Not 0: op is not run, and that is what the write comes to. It takes a sync's time, no more. */
 typedef int db_before_fn(void *arg);
 /* A write that nobody sleeps for. The caller fills what stands above the line and keeps it until done is called. */
 struct db_write {

@@ -64,7 +64,7 @@ static void wait_for(sem_t *s)
 		assert_int_equal(errno, EINTR);
 }
 
-/* What comes before: once a caller; its fault undoes the op. */
+/* What comes before: once a caller; its fault spares the op. */
 static int before_counts(void *arg)
 {
 	return ++*(int *)arg == 2 ? E_IO : 0;

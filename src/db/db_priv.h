@@ -3,7 +3,6 @@
 #define SD_DB_DB_PRIV_H
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "db/db.h"
@@ -103,16 +102,6 @@ struct db_driver {
 
 extern const struct db_driver db_driver_sqlite, db_driver_postgres;
 
-/* What members want done before they are committed, at work on a thread of its own while the writer runs their ops. */
-struct db_befores {
-	pthread_t thread;
-	sem_t go, done;
-	bool running, at_work;
-	struct db_write *of[DB_GROUP_MAX];
-	int errs[DB_GROUP_MAX];
-	size_t n;
-};
-
 struct db_writer {
 	struct db *db;
 	pthread_t thread;
@@ -124,7 +113,6 @@ struct db_writer {
 	int careful;       /* groups left that give each member a savepoint; most need none, and it costs a third of the time */
 	struct conn *conn; /* NULL: to be opened */
 	bool warm;         /* there was work since its cache was given back */
-	struct db_befores befores;
 };
 
 struct db {
