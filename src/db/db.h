@@ -58,7 +58,7 @@ typedef int db_before_fn(void *arg);
 /* A write that nobody sleeps for. The caller fills what stands above the line and keeps it until done is called. */
 struct db_write {
 	int64_t tenant_id;
-	db_before_fn *before; /* NULL: nothing */
+	db_before_fn *before; /* NULL: nothing; may be called again, when the group had no time for op */
 	void *before_arg;
 	db_op_fn *op;
 	void *arg;
