@@ -10,8 +10,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -202,6 +204,32 @@ static int begin(const char *line, const char *token)
 	return ask(line, "1.1", token, LENGTH);
 }
 
+/* Until the server has taken all that was sent: only then may the clock jump over it. */
+static void is_taken(int fd)
+{
+	struct sockaddr_in me;
+	socklen_t n = sizeof me;
+	char line[256], want[64];
+	bool waits = true;
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&me, &n), 0);
+	snprintf(want, sizeof want, "0100007F:%04X 0100007F:%04X", (unsigned)http_server_port(server), (unsigned)ntohs(me.sin_port));
+	for (int i = 0; waits && i < 5000; i++) {
+		FILE *f = fopen("/proc/net/tcp", "r");
+		int unsent = 1;
+		unsigned unread = 1;
+		assert_non_null(f);
+		while (fgets(line, sizeof line, f))
+			if (strstr(line, want) && sscanf(strstr(line, want) + 27, "%*x %*x:%x", &unread) == 1)
+				break;
+		fclose(f);
+		assert_int_equal(ioctl(fd, SIOCOUTQ, &unsent), 0);
+		waits = unsent || unread;
+		usleep(1000);
+	}
+	assert_false(waits);
+	usleep(5000); /* and looked at the clock */
+}
+
 /* The server has hung up without a word. */
 static void is_cut(int fd)
 {
@@ -250,7 +278,7 @@ static void test_trickles_are_cut(void **state)
 	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
 		int fd = begin(ways[i].line, ways[i].token);
 		send_bytes(fd, 300000); /* the rest of one that may go past MHD does so */
-		usleep(20000);
+		is_taken(fd);
 		atomic_fetch_add(&ahead_us, SECONDS_US(300000 / BODY_RATE_MIN + 1));
 		send_bytes(fd, 1);
 		is_cut(fd);
@@ -266,7 +294,7 @@ static void test_slow_ones_are_heard(void **state)
 	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
 		int fd = begin(ways[i].line, ways[i].token);
 		send_bytes(fd, 300000);
-		usleep(20000);
+		is_taken(fd);
 		atomic_fetch_add(&ahead_us, SECONDS_US(300000 / BODY_RATE_MIN - 1));
 		send_bytes(fd, LENGTH - 300000);
 		is_answered(fd, ways[i].status);
