@@ -6,10 +6,10 @@
 
 enum { REPLY_MAX = 64 << 20, PAGE = 2000, SNAPSHOT_PAGE = 5000, SHARES_PAGE = 100, SHARES_MAX = 100000 };
 
-/* How often a call is refused, and waits, before that is its error; and how long in all, which is the longest window that rates of a
- * server of ours are counted in: a server that asks for more, again and again, holds nobody for ever. */
+/* How often a call is refused, and waits, before that is its error; and how long in all. A server of ours counts in windows of an hour at
+ * most, and what was used counts until two of them are over; one that asks for more, again and again, holds nobody for ever. */
 enum { PATIENCE_TRIES = 60 };
-#define PATIENCE_US SECONDS_US(3600)
+#define PATIENCE_US SECONDS_US(2 * 3600 + 60)
 
 int remote_bad(struct ctx *ctx, const char *what)
 {

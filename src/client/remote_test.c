@@ -361,7 +361,10 @@ static void waiting_ends(void **s)
 	fake.retry_after_s = 1000;
 	slept_ms = 0;
 	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), E_RATE_LIMITED);
-	assert_true(fake.calls == 4 && slept_ms >= 3000000 && slept_ms <= 3600000);
+	assert_true(fake.calls == 8 && slept_ms >= 7000000 && slept_ms <= 7260000);
+	p.until_us = 0;
+	limited(1, 7200, PAGE("")); /* but two windows of an hour are waited for */
+	assert_int_equal(remote_changes(&ctx, &remote, STR("shr_1"), 5, &page), 0);
 	/* a person who typed a wrong password too often is told */
 	struct remote_grant grant;
 	answer(429, LIMITED);
